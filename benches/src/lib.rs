@@ -1,0 +1,1 @@
+//! Throughput of the paths that a call runs on: see `benches/`.
