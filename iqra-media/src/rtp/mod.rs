@@ -1,0 +1,9 @@
+//! RTP (RFC 3550): packets, what a receiver knows of its sender, keys as telephone-events, and who may send to us.
+//!
+//! A datagram goes through [`packet`] (checked view), [`source`] (is it from our peer?), [`reception`] (sequence,
+//! timestamps, loss, jitter); then [`telephone_event`] takes the keys and the jitter buffer the audio.
+
+pub mod packet;
+pub mod reception;
+pub mod source;
+pub mod telephone_event;
