@@ -1,1 +1,5 @@
-//! Placeholder head; see ARCHITECTURE.md.
+//! Telephone audio.
+
+pub mod codec;
+pub mod rtp;
+pub mod sdp;
