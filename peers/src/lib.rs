@@ -1,1 +1,34 @@
-//! Tests against real programs: see `tests/`.
+//! Tests of the programs against real ones: sipp and baresip, unchanged, over loopback.
+//!
+//! This crate is the harness; the scenarios are in `tests/`, one family per file, and `scenarios/` (sipp).
+//! What a test needs is a module each:
+//!
+//! ```text
+//!  tests/*.rs ─┬─ ours      builds and starts the programs under test, reads their ready and counts lines
+//!              ├─ sipp      runs a scenario, bounded in calls and time, and reads its statistics
+//!              ├─ baresip   a headless phone: dial, hang up, the recording of what it heard
+//!              ├─ caller    a scripted caller over a bare socket, for what no real program would send
+//!              ├─ rtp       one side of a G.711 stream with known content
+//!              ├─ relay     a UDP path that loses, repeats, reorders and delays, seeded and counted
+//!              └─ audio     makes tones and sweeps and finds them again; g711 is its own coding of both laws
+//!  below:         program (start, wait for a line, stop), ports, scratch, wait
+//! ```
+//!
+//! The harness shares no code with the crates under test, so that a common mistake cannot hide: its SIP text and
+//! its G.711 are its own. It panics when something is not as expected, with the output of the programs: it has no
+//! other user than tests. A missing program is such a panic, naming the Debian package; nothing is skipped.
+//!
+//! Nothing leaves loopback. Every wait has a deadline.
+
+pub mod audio;
+pub mod baresip;
+pub mod caller;
+pub mod g711;
+pub mod ports;
+pub mod program;
+pub mod relay;
+pub mod rtp;
+pub mod scratch;
+pub mod sip_text;
+pub mod sipp;
+pub mod wait;

@@ -1,0 +1,190 @@
+//! baresip 1.0.0 as a headless phone: it plays given samples into the call and records what it hears.
+//!
+//! It is driven over its `ctrl_tcp` module (JSON in netstrings), so that a test waits for events and not for
+//! time. What it is known for: it follows only the first Contact of a 302, it wants the address, not the name, of
+//! the interface (`-n`), and a source file that ends ends the call, hence the padding.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::audio::{FRAME, RATE, read_wav, write_wav};
+use crate::g711::Law;
+use crate::ports;
+use crate::program::{Launch, Program};
+use crate::scratch::Scratch;
+use crate::wait;
+
+/// The Debian package.
+const PACKAGE: &str = "baresip-core";
+
+/// How long an event of the phone may take before a test fails.
+const EVENT: Duration = Duration::from_secs(15);
+
+/// How much silence follows the samples, in seconds: longer than any call of the tests.
+const PADDING: usize = 60;
+
+/// A running phone.
+#[derive(Debug)]
+pub struct Phone {
+    program: Program,
+    control: TcpStream,
+    buffer: Vec<u8>,
+    events: Vec<String>,
+    scratch: Scratch,
+}
+
+impl Phone {
+    /// Starts a phone that offers only `law` and plays `samples` once the call stands.
+    ///
+    /// # Panics
+    /// When baresip is not installed or does not come up.
+    pub fn start(law: Law, samples: &[i16]) -> Self {
+        let scratch = Scratch::new("baresip");
+        let control = ports::free(2);
+        write_profile(&scratch, law, samples, control);
+        let directory = scratch.path().display().to_string();
+        let program = Launch::new("baresip", PACKAGE).args(["-f", &directory, "-n", "127.0.0.1"]).start();
+        let control = wait::until("baresip's control port", EVENT, || {
+            TcpStream::connect((Ipv4Addr::LOCALHOST, control)).ok()
+        });
+        program.line("baresip is ready", EVENT);
+        Self { program, control, buffer: Vec::new(), events: Vec::new(), scratch }
+    }
+
+    /// Calls a URI.
+    pub fn dial(&mut self, uri: &str) {
+        self.command(&format!(r#"{{"command":"dial","params":"{uri}"}}"#));
+    }
+
+    /// Ends the call and waits until the phone says that it is over.
+    pub fn hang_up(&mut self) {
+        self.command(r#"{"command":"hangup"}"#);
+        self.event("CALL_CLOSED");
+    }
+
+    /// Ends the call before it is answered: CANCEL.
+    pub fn give_up(&mut self) {
+        self.hang_up();
+    }
+
+    /// Waits for an event of that type (`CALL_ESTABLISHED`, `CALL_CLOSED`) and returns its JSON.
+    ///
+    /// # Panics
+    /// When it does not come in time.
+    pub fn event(&mut self, kind: &str) -> String {
+        let deadline = Instant::now() + EVENT;
+        let wanted = format!(r#""type":"{kind}""#);
+        loop {
+            if let Some(at) = self.events.iter().position(|event| event.contains(&wanted)) {
+                return self.events.drain(..=at).next_back().expect("a found event");
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "baresip: no {kind}; {:?}\n{}", self.events, self.program.text());
+            self.read_events(left);
+        }
+    }
+
+    /// Waits until the phone has recorded `seconds` of the call.
+    ///
+    /// # Panics
+    /// When the recording does not grow.
+    pub fn hear(&self, seconds: f64) {
+        let bytes = (seconds * f64::from(RATE)) as u64 * 2;
+        let within = EVENT + Duration::from_secs_f64(2.0 * seconds);
+        wait::until("the recording of baresip to grow", within, || {
+            let length = std::fs::metadata(self.recording()?).ok()?.len();
+            (length >= bytes).then_some(())
+        });
+    }
+
+    /// Quits the phone and returns what it heard: the decoded samples of its last call.
+    ///
+    /// # Panics
+    /// When there was no audio at all.
+    pub fn heard(mut self) -> Vec<i16> {
+        self.command(r#"{"command":"quit"}"#);
+        let recording = self.recording();
+        let ended = self.program.end(EVENT);
+        let path = recording.unwrap_or_else(|| panic!("baresip recorded nothing\n{}", ended.output));
+        let samples = read_wav(&path);
+        // The recording lives as long as the scratch directory.
+        drop(self.scratch);
+        samples
+    }
+
+    fn recording(&self) -> Option<PathBuf> {
+        let entries = std::fs::read_dir(self.scratch.path()).ok()?;
+        let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        paths.filter(|path| path.to_string_lossy().ends_with("-dec.wav")).max()
+    }
+
+    fn command(&mut self, json: &str) {
+        let sent = write!(self.control, "{}:{json},", json.len());
+        sent.unwrap_or_else(|why| panic!("baresip is gone: {why}\n{}", self.program.text()));
+    }
+
+    fn read_events(&mut self, within: Duration) {
+        self.control.set_read_timeout(Some(within)).expect("not zero");
+        let mut bytes = [0; 4096];
+        if let Ok(length) = self.control.read(&mut bytes) {
+            assert_ne!(length, 0, "baresip closed its control port\n{}", self.program.text());
+            self.buffer.extend(&bytes[..length]);
+        }
+        while let Some(json) = take_netstring(&mut self.buffer) {
+            if json.contains(r#""event":true"#) {
+                self.events.push(json);
+            }
+        }
+    }
+}
+
+fn write_profile(scratch: &Scratch, law: Law, samples: &[i16], control: u16) {
+    let source = scratch.path().join("source.wav");
+    let mut padded = samples.to_vec();
+    padded.resize((samples.len() + PADDING * RATE as usize).next_multiple_of(FRAME), 0);
+    write_wav(&source, &padded);
+    let (sip, rtp) = (ports::free(2), ports::free(16));
+    let lines = [
+        format!("sip_listen 127.0.0.1:{sip}"),
+        format!("rtp_ports {rtp}-{}", rtp + 15),
+        format!("ctrl_tcp_listen 127.0.0.1:{control}"),
+        format!("audio_source aufile,{}", source.display()),
+        format!("audio_player aufile,{}", scratch.path().join("player.wav").display()),
+        "audio_alert aufile,/dev/null".to_owned(),
+        format!("snd_path {}", scratch.path().display()),
+        "audio_level no".to_owned(),
+        "module_path /usr/lib/baresip/modules".to_owned(),
+    ];
+    let modules = ["g711", "aufile", "sndfile", "account", "menu", "uuid", "ctrl_tcp"];
+    let modules = modules.map(|module| format!("module {module}.so"));
+    scratch.write("config", [&lines[..], &modules[..]].concat().join("\n") + "\n");
+    scratch.write("accounts", format!("<sip:phone@127.0.0.1>;regint=0;audio_codecs={}\n", law.name()));
+    scratch.write("contacts", "");
+}
+
+/// Takes the first whole `length:payload,` off the front.
+fn take_netstring(buffer: &mut Vec<u8>) -> Option<String> {
+    let colon = buffer.iter().position(|&byte| byte == b':')?;
+    let length: usize = std::str::from_utf8(&buffer[..colon]).ok()?.parse().ok()?;
+    let end = colon + 1 + length;
+    (buffer.len() > end).then(|| {
+        let taken: Vec<u8> = buffer.drain(..=end).collect();
+        String::from_utf8_lossy(&taken[colon + 1..end]).into_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn netstrings_are_taken_whole() {
+        let mut buffer = b"5:hello,3:a,b,4:cu".to_vec();
+        assert_eq!(take_netstring(&mut buffer).as_deref(), Some("hello"));
+        assert_eq!(take_netstring(&mut buffer).as_deref(), Some("a,b"));
+        assert_eq!(take_netstring(&mut buffer), None);
+        assert_eq!(buffer, b"4:cu");
+    }
+}

@@ -1,0 +1,296 @@
+//! sipp 3.6.1: one run of a scenario, bounded in calls and in time, and its figures.
+//!
+//! The exit code of sipp is 0 only when every call did what the scenario says; 1, 97, 99, 253, 254 and 255 are
+//! all failures (97, 99: stopped early; above: fatal errors). The statistics file tells how many calls there were,
+//! so that a run of none is no success either. This version knows no TLS and only MD5.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::audio::tone;
+use crate::g711::Law;
+use crate::ports;
+use crate::program::{Launch, Program};
+use crate::scratch::Scratch;
+use crate::wait;
+
+/// The Debian package.
+const PACKAGE: &str = "sip-tester";
+
+/// How long sipp may take to come up.
+const OPENING: Duration = Duration::from_secs(10);
+
+/// The frequency of `tone.mu` and `tone.a`, which scenarios may stream.
+pub const STREAMED_HZ: f64 = 440.0;
+
+/// The name of the filled-in scenario in the working directory.
+const SCENARIO: &str = "scenario.xml";
+
+/// A run that is being prepared.
+#[derive(Debug)]
+pub struct Sipp {
+    scenario: &'static str,
+    server: Option<SocketAddr>,
+    transport: &'static str,
+    calls: u32,
+    rate: u32,
+    hold: Duration,
+    within: Duration,
+    keys: Vec<(String, String)>,
+    options: Vec<String>,
+}
+
+impl Sipp {
+    /// Calls `server` by `scenarios/<scenario>.xml`: one call, unless told otherwise.
+    pub fn calling(server: SocketAddr, scenario: &'static str) -> Self {
+        Self { server: Some(server), ..Self::of(scenario) }
+    }
+
+    /// Answers calls by `scenarios/<scenario>.xml`.
+    pub fn answering(scenario: &'static str) -> Self {
+        Self::of(scenario)
+    }
+
+    fn of(scenario: &'static str) -> Self {
+        Self {
+            scenario,
+            server: None,
+            transport: "u1",
+            calls: 1,
+            rate: 10,
+            hold: Duration::from_millis(500),
+            within: Duration::from_secs(60),
+            keys: Vec::new(),
+            options: Vec::new(),
+        }
+    }
+
+    /// How many calls, and how many of them start in a second.
+    pub fn calls(self, calls: u32, rate: u32) -> Self {
+        Self { calls, rate, ..self }
+    }
+
+    /// The length of the scenario's pause.
+    pub fn hold(self, hold: Duration) -> Self {
+        Self { hold, ..self }
+    }
+
+    /// When the run has to be over.
+    pub fn within(self, within: Duration) -> Self {
+        Self { within, ..self }
+    }
+
+    /// One TCP connection per call, instead of one UDP socket for all.
+    pub fn tcp(self) -> Self {
+        Self { transport: "tn", ..self }
+    }
+
+    /// Puts a value in place of the scenario's `%name%`.
+    pub fn key(mut self, name: &str, value: impl std::fmt::Display) -> Self {
+        self.keys.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Adds an option of sipp itself.
+    pub fn option(mut self, words: &[&str]) -> Self {
+        self.options.extend(words.iter().map(|&word| word.to_owned()));
+        self
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Panics
+    /// When sipp is not installed or does not end in time.
+    pub fn run(self) -> Report {
+        let within = self.within;
+        self.start().finish(within + Duration::from_secs(10))
+    }
+
+    /// Starts it: a caller to run beside others, or an answering side, which then has its port open.
+    ///
+    /// # Panics
+    /// When sipp is not installed or does not open its port.
+    pub fn start(self) -> Running {
+        let scratch = Scratch::new(self.scenario);
+        for (name, law) in [("tone.mu", Law::Mu), ("tone.a", Law::A)] {
+            let samples = tone(STREAMED_HZ, 8.0);
+            scratch.write(name, samples.iter().map(|&sample| law.encode(sample)).collect::<Vec<u8>>());
+        }
+        scratch.write(SCENARIO, self.scenario_text());
+        let port = ports::free(2);
+        let launch = Launch::new("sipp", PACKAGE).args(self.arguments(port)).dir(scratch.path());
+        let program = launch.start();
+        if self.server.is_none() {
+            wait::until("sipp to open its port", OPENING, || ports::is_taken(port).then_some(()));
+        }
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        Running { program, address, scenario: self.scenario, calls: self.calls, scratch }
+    }
+
+    /// The scenario with its values filled in.
+    fn scenario_text(&self) -> String {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios").join(self.scenario).with_extension("xml");
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+        let fill = |text: String, (name, value): &(String, String)| text.replace(&format!("%{name}%"), value);
+        self.keys.iter().fold(text, fill)
+    }
+
+    fn arguments(&self, port: u16) -> Vec<String> {
+        let media = ports::free(if self.server.is_some() { 4 * self.calls.min(200) as u16 + 4 } else { 4 });
+        let mut words: Vec<String> = self.server.iter().map(ToString::to_string).collect();
+        let mut add = |name: &str, value: String| words.extend([name.to_owned(), value]);
+        add("-sf", SCENARIO.to_owned());
+        add("-i", "127.0.0.1".to_owned());
+        add("-mi", "127.0.0.1".to_owned());
+        add("-p", port.to_string());
+        add("-mp", media.to_string());
+        add("-t", self.transport.to_owned());
+        add("-d", self.hold.as_millis().to_string());
+        add("-timeout", format!("{}s", self.within.as_secs()));
+        add("-stf", "figures.csv".to_owned());
+        add("-error_file", "errors.log".to_owned());
+        if self.server.is_some() {
+            add("-m", self.calls.to_string());
+            add("-l", self.calls.to_string());
+            add("-r", self.rate.to_string());
+            add("-recv_timeout", "20000".to_owned());
+        }
+        words.extend(
+            ["-nostdin", "-trace_stat", "-trace_err", "-timeout_error", "-fd", "1"].map(str::to_owned),
+        );
+        words.extend(self.options.iter().cloned());
+        words
+    }
+}
+
+/// A run under way.
+#[derive(Debug)]
+pub struct Running {
+    program: Program,
+    address: SocketAddr,
+    scenario: &'static str,
+    calls: u32,
+    scratch: Scratch,
+}
+
+impl Running {
+    /// Where it sends from and listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub fn finish(self, within: Duration) -> Report {
+        let ended = self.program.end(within);
+        let figures = read(self.scratch.path(), "figures.csv");
+        let errors = read(self.scratch.path(), "errors.log");
+        let report =
+            Report::new(self.scenario, self.calls, ended.status.code(), &figures, errors, ended.output);
+        drop(self.scratch);
+        report
+    }
+}
+
+/// The figures of a finished run.
+#[derive(Debug)]
+pub struct Report {
+    scenario: &'static str,
+    asked: u32,
+    code: Option<i32>,
+    columns: Vec<(String, String)>,
+    /// Unexpected messages and timeouts, as sipp logged them.
+    pub errors: String,
+    screen: String,
+}
+
+impl Report {
+    fn new(
+        scenario: &'static str,
+        asked: u32,
+        code: Option<i32>,
+        figures: &str,
+        errors: String,
+        screen: String,
+    ) -> Self {
+        let mut lines = figures.lines();
+        let names = lines.next().unwrap_or_default().split(';');
+        let values = lines.next_back().unwrap_or_default().split(';');
+        let columns = names.zip(values).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Self { scenario, asked, code, columns, errors, screen }
+    }
+
+    /// A cumulative figure by sipp's name without `(C)`: `SuccessfulCall`, `FailedCall`, `Retransmissions`.
+    ///
+    /// # Panics
+    /// When the statistics hold no such figure.
+    pub fn figure(&self, name: &str) -> u64 {
+        let column = format!("{name}(C)");
+        let value =
+            self.columns.iter().find(|known| known.0 == column).and_then(|known| known.1.parse().ok());
+        value.unwrap_or_else(|| panic!("sipp {}: no figure {column}\n{}", self.scenario, self.screen))
+    }
+
+    /// Asserts that every call asked for was made and went as the scenario says.
+    ///
+    /// # Panics
+    /// When not, with sipp's log of unexpected messages.
+    pub fn assert_all_succeeded(&self) -> &Self {
+        let told = format!("sipp {}: exit {:?}\n{}\n{}", self.scenario, self.code, self.errors, self.screen);
+        assert_eq!(self.code, Some(0), "{told}");
+        assert_eq!(
+            (self.figure("SuccessfulCall"), self.figure("FailedCall")),
+            (self.asked.into(), 0),
+            "{told}"
+        );
+        self
+    }
+}
+
+fn read(directory: &Path, name: &str) -> String {
+    // sipp writes the error file only when there is an error.
+    std::fs::read_to_string(directory.join(name)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIGURES: &str =
+        "StartTime;SuccessfulCall(P);SuccessfulCall(C);FailedCall(C);\nx;1;1;0;\ny;2;3;0;\n";
+
+    fn report(code: i32, figures: &str) -> Report {
+        Report::new("own", 3, Some(code), figures, String::new(), String::new())
+    }
+
+    #[test]
+    fn the_last_line_of_the_figures_counts() {
+        report(0, FIGURES).assert_all_succeeded();
+    }
+
+    #[test]
+    fn any_other_exit_code_fails() {
+        for code in [1, 97, 99, 253, 254, 255] {
+            let failed = std::panic::catch_unwind(|| {
+                report(code, FIGURES).assert_all_succeeded();
+            });
+            assert!(failed.is_err(), "{code}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "left: (2, 0)")]
+    fn fewer_calls_than_asked_fail() {
+        report(0, "SuccessfulCall(C);FailedCall(C);\n2;0;\n").assert_all_succeeded();
+    }
+
+    #[test]
+    #[should_panic(expected = "no figure SuccessfulCall(C)")]
+    fn no_figures_fail() {
+        report(0, "").assert_all_succeeded();
+    }
+}
