@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# All tests of the project, those against real telephony programs included.
+#
+#   ./test.sh              asks before it installs what is missing
+#   ./test.sh --yes        installs without asking
+#   ./test.sh --no-peers   only what needs Rust and a C compiler
+#   ./test.sh --list       prints the Debian/Ubuntu packages of the peer tests and stops
+#
+# A missing program fails the run; nothing is skipped in silence.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+# program:package, for Debian and Ubuntu
+peer_programs=(sipp:sip-tester baresip:baresip-core)
+
+usage() { sed -n '2,9s/^# \{0,1\}//p' "$0"; }
+
+missing_packages() {
+    local pair
+    for pair in "${peer_programs[@]}"; do
+        command -v "${pair%%:*}" >/dev/null || printf '%s\n' "${pair#*:}"
+    done
+}
+
+may_install() {
+    [ "$yes" = true ] && return
+    [ -t 0 ] || return 1
+    local answer
+    read -r -p "Install $* with apt-get? [y/N] " answer
+    [[ "$answer" = [yY]* ]]
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+install_peers() {
+    local packages
+    mapfile -t packages < <(missing_packages)
+    [ "${#packages[@]}" -eq 0 ] && return
+    echo "The peer tests need programs of these packages: ${packages[*]}"
+    if ! command -v apt-get >/dev/null; then
+        echo "There is no apt-get here: install sipp and baresip by this system's own means, so that they are on PATH."
+    elif may_install "${packages[@]}"; then
+        as_root apt-get update -qq
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
+    fi
+    mapfile -t packages < <(missing_packages)
+    [ "${#packages[@]}" -eq 0 ] && return
+    echo "Still missing: ${packages[*]}. './test.sh --no-peers' runs the tests that need only Rust." >&2
+    exit 1
+}
+
+need_toolchain() {
+    command -v cargo >/dev/null || { echo "cargo is missing: see https://rustup.rs" >&2; exit 1; }
+    command -v cc >/dev/null || { echo "no C compiler (cc): on Debian or Ubuntu, install gcc" >&2; exit 1; }
+}
+
+yes=false
+peers=true
+for argument in "$@"; do
+    case "$argument" in
+        --yes) yes=true ;;
+        --no-peers) peers=false ;;
+        --list) printf '%s\n' "${peer_programs[@]#*:}"; exit 0 ;;
+        --help) usage; exit 0 ;;
+        *) usage >&2; exit 2 ;;
+    esac
+done
+
+summary=()
+run() {
+    local name=$1 start=$SECONDS
+    shift
+    echo "== $name: $*"
+    if ! "$@"; then
+        printf '%s\n' "${summary[@]}" "FAILED  $name" >&2
+        exit 1
+    fi
+    summary+=("passed  $name ($((SECONDS - start)) s)")
+}
+
+need_toolchain
+[ "$peers" = true ] && install_peers
+run "unit, integration and documentation tests" cargo test --workspace --exclude iqra-peers --all-features
+if [ "$peers" = true ]; then
+    # The peer tests drive these programs as a user would start them.
+    run "release build of the programs" cargo build --release --bins --examples
+    run "tests against sipp and baresip" cargo test --release -p iqra-peers
+else
+    summary+=("not run tests against sipp and baresip (--no-peers)")
+fi
+printf '\n'
+printf '%s\n' "${summary[@]}"
