@@ -1,5 +1,6 @@
 //! Telephone audio.
 
 pub mod codec;
+pub mod jitter;
 pub mod rtp;
 pub mod sdp;

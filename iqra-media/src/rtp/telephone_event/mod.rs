@@ -9,8 +9,8 @@
 mod receiver;
 mod sender;
 
-pub use receiver::{KeyPress, Receiver};
-pub use sender::{EventPacket, Sender};
+pub use receiver::{END_TIMEOUT, KeyPress, MAX_PENDING, Receiver};
+pub use sender::{DEFAULT_DURATION_MS, DURATION_RANGE_MS, EventPacket, GAP_MS, MAX_QUEUED, Sender};
 
 use std::fmt;
 

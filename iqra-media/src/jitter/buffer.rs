@@ -1,0 +1,478 @@
+//! The jitter buffer: takes packets with their arrival time, gives frames when they are due.
+//!
+//! **Time line.** The first packet plays [`Config::target`] after its arrival, and each next one when the previous
+//! has ended, by timestamp. From then on the line has no gap: what is missing comes out as `Lost` (conceal it), what
+//! the sender left out (silence suppression, key presses) as `Silence`. When nothing came for [`Config::conceal`] the
+//! buffer falls silent, and the next packet starts anew with the target delay.
+//!
+//! **Adaptation.** A packet that comes after its time was concealed is still played if nothing newer was: the
+//! concealed frame then counts as added delay, up to [`Config::max`]. When every packet of [`WINDOW`] had more slack
+//! than the target and a frame, one frame is left out. That follows clock drift and route changes; it does not stretch
+//! or compress audio.
+//!
+//! Positions come from [`Reception`](crate::rtp::reception::Reception), which guards against wraps and strays; call
+//! [`Buffer::reset`] when it reports a restart.
+
+use std::time::{Duration, Instant};
+
+use super::ring::{CAPACITY, Ring};
+use crate::rtp::reception::Position;
+
+/// Longest payload that is stored, in bytes: an Ethernet frame's.
+pub const MAX_PAYLOAD: usize = 1500;
+/// Packets over which slack is judged: 3 s at 20 ms.
+pub const WINDOW: u32 = 150;
+/// A timestamp further ahead than this is a jump of the sender, not silence; a tick later than this is a stall.
+const MAX_GAP: Duration = Duration::from_secs(1);
+
+/// Settings of a [`Buffer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// RTP clock in Hz. Default 8000.
+    pub clock_rate: u32,
+    /// Delay from arrival to playout of the first packet. Default 40 ms: two packets, as phones do.
+    pub target: Duration,
+    /// Delay that adaptation may reach. Default 200 ms: more hurts a dialogue more than loss does.
+    pub max: Duration,
+    /// How long missing audio is concealed before the line falls silent. Default 80 ms.
+    pub conceal: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            clock_rate: 8000,
+            target: Duration::from_millis(40),
+            max: Duration::from_millis(200),
+            conceal: Duration::from_millis(80),
+        }
+    }
+}
+
+/// A piece of the time line; `samples` are RTP clock units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame<'a> {
+    /// Decode this.
+    Audio {
+        /// The packet's payload.
+        payload: &'a [u8],
+        /// Its extended timestamp.
+        timestamp: u64,
+    },
+    /// Conceal this much: the packet did not come in time.
+    Lost {
+        /// Length in clock units.
+        samples: u32,
+    },
+    /// Nothing was sent for this long.
+    Silence {
+        /// Length in clock units.
+        samples: u32,
+    },
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// It waits for its time.
+    Stored,
+    /// Its time is over; dropped.
+    Late,
+    /// It was there already; dropped.
+    Duplicate,
+    /// Its payload is too long; dropped.
+    TooLong,
+}
+
+/// What happened since the buffer was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Audio packets played.
+    pub played: u64,
+    /// Frames given out as lost.
+    pub lost: u64,
+    /// Packets dropped because their time was over.
+    pub late: u64,
+    /// Packets dropped because they came twice.
+    pub duplicate: u64,
+    /// Packets that came after a later one.
+    pub reordered: u64,
+    /// Packets dropped because more than the buffer holds came at once, or their payload was too long.
+    pub overflow: u64,
+    /// Late packets played after all, each adding delay.
+    pub stretched: u64,
+    /// Frames left out to take delay away.
+    pub shortened: u64,
+    /// Timestamp jumps of the sender.
+    pub jumps: u64,
+    /// Resets by the caller.
+    pub resets: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing came yet.
+    Idle,
+    /// Audio is due at the cursor, or was concealed a moment ago.
+    Playing,
+    /// Nothing came for long, or keys came instead of audio: silence until the next packet.
+    Silent,
+}
+
+/// Least and most time that packets waited, over a window.
+#[derive(Clone, Copy, Debug)]
+struct Slack {
+    packets: u32,
+    least: Duration,
+    most: Duration,
+    most_before: Duration,
+}
+
+/// The jitter buffer of one stream.
+///
+/// # Contract
+/// `push` every packet when it arrives; at any tick call `pop(now)` until it returns `None`.
+/// [`poll_timeout`](Self::poll_timeout) says when the next frame is due. Time never goes back.
+#[derive(Debug)]
+pub struct Buffer {
+    config: Config,
+    ring: Ring,
+    state: State,
+    /// Up to here the time line has been given out.
+    cursor: Instant,
+    /// Silence until here: the delay before a new start.
+    hold_until: Instant,
+    next: Position,
+    highest: u64,
+    /// Bit n: sequence number `next - 1 - n` was played.
+    history: u64,
+    /// Length of the last audio frame in clock units.
+    frame: u32,
+    /// Concealed in a row, in clock units.
+    concealed: u32,
+    after_other: bool,
+    shorten: bool,
+    slack: Slack,
+    delay: Duration,
+    counts: Counts,
+}
+
+enum Step {
+    Audio(Position),
+    Lost(u32),
+    Silence(u32),
+}
+
+impl Buffer {
+    /// An empty buffer. Memory for packets is taken with the first one.
+    pub fn new(config: Config, now: Instant) -> Self {
+        Self {
+            config,
+            ring: Ring::default(),
+            state: State::Idle,
+            cursor: now,
+            hold_until: now,
+            next: Position { sequence: 0, timestamp: 0 },
+            highest: 0,
+            history: 0,
+            frame: config.clock_rate / 50,
+            concealed: 0,
+            after_other: false,
+            shorten: false,
+            slack: Slack::new(),
+            delay: Duration::ZERO,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Takes an audio packet that plays for `duration` clock units.
+    pub fn push(&mut self, now: Instant, position: Position, duration: u32, payload: &[u8]) -> Pushed {
+        if duration == 0 {
+            return self.push_other(now, position);
+        }
+        if payload.len() > MAX_PAYLOAD {
+            self.counts.overflow += 1;
+            return Pushed::TooLong;
+        }
+        match self.state {
+            State::Idle => {
+                self.start_at(position);
+                self.cursor = now + self.config.target;
+                self.hold_until = self.cursor;
+            }
+            State::Silent if self.is_new(position.sequence) => {
+                self.start_at(position);
+                self.hold_until = self.cursor.max(now + self.config.target);
+            }
+            State::Silent | State::Playing => {}
+        }
+        self.store(now, position, duration, payload)
+    }
+
+    /// Takes a packet of the same stream that is no audio (a telephone-event): it uses up a sequence number, and no
+    /// audio is missing in its place.
+    pub fn push_other(&mut self, now: Instant, position: Position) -> Pushed {
+        match self.state {
+            State::Idle => Pushed::Stored,
+            State::Silent if position.sequence >= self.next.sequence => {
+                self.skip_to(position.sequence + 1);
+                Pushed::Stored
+            }
+            State::Silent => Pushed::Late,
+            State::Playing => self.store(now, position, 0, &[]),
+        }
+    }
+
+    /// The next frame that is due at `now`; `None` when all has been given out.
+    pub fn pop(&mut self, now: Instant) -> Option<Frame<'_>> {
+        if self.state == State::Idle || self.cursor > now {
+            return None;
+        }
+        if now - self.cursor > MAX_GAP {
+            self.cursor = now;
+        }
+        let step = loop {
+            if let Some(step) = self.step() {
+                break step;
+            }
+        };
+        Some(match step {
+            Step::Audio(position) => {
+                Frame::Audio { payload: self.ring.payload(position.sequence), timestamp: position.timestamp }
+            }
+            Step::Lost(samples) => Frame::Lost { samples },
+            Step::Silence(samples) => Frame::Silence { samples },
+        })
+    }
+
+    /// When the next frame is due; `None` before the first packet.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        (self.state != State::Idle).then_some(self.cursor)
+    }
+
+    /// Forgets the stream: the sender restarted. Counts stay.
+    pub fn reset(&mut self) {
+        let counts = Counts { resets: self.counts.resets + 1, ..self.counts };
+        let mut ring = std::mem::take(&mut self.ring);
+        ring.clear();
+        *self = Self { ring, counts, ..Self::new(self.config, self.cursor) };
+    }
+
+    /// What happened so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// How long the last packet played had waited.
+    pub fn delay(&self) -> Duration {
+        self.delay
+    }
+
+    /// Packets that wait now.
+    pub fn len(&self) -> usize {
+        self.ring.len()
+    }
+
+    /// Whether no packet waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn store(&mut self, now: Instant, position: Position, duration: u32, payload: &[u8]) -> Pushed {
+        if position.sequence < self.next.sequence {
+            if let Err(refused) = self.go_back_to(position) {
+                return refused;
+            }
+        }
+        self.make_room(position.sequence);
+        if !self.ring.put(now, position, duration, payload) {
+            self.counts.duplicate += 1;
+            return Pushed::Duplicate;
+        }
+        if position.sequence < self.highest {
+            self.counts.reordered += 1;
+        }
+        self.highest = self.highest.max(position.sequence);
+        Pushed::Stored
+    }
+
+    /// Plays a late packet after all when nothing newer was played and the delay stays in its bounds.
+    fn go_back_to(&mut self, position: Position) -> Result<(), Pushed> {
+        let behind = self.next.sequence - position.sequence;
+        if behind <= 64 && self.history >> (behind - 1) & 1 == 1 {
+            self.counts.duplicate += 1;
+            return Err(Pushed::Duplicate);
+        }
+        let added = self.span(self.next.timestamp.saturating_sub(position.timestamp) as u32);
+        let fits = self.slack.most().saturating_add(added) <= self.config.max;
+        let collides = self.ring.get(position.sequence + CAPACITY).is_some();
+        if !self.is_new(position.sequence) || !fits || collides {
+            self.counts.late += 1;
+            return Err(Pushed::Late);
+        }
+        self.history = self.history.checked_shr(behind as u32).unwrap_or(0);
+        self.next = position;
+        self.counts.stretched += 1;
+        Ok(())
+    }
+
+    /// Whether no packet from this sequence number on was played.
+    fn is_new(&self, sequence: u64) -> bool {
+        let behind = self.next.sequence.saturating_sub(sequence);
+        behind <= u64::from(self.history.trailing_zeros())
+    }
+
+    /// Drops the oldest packets until this sequence number is within the ring.
+    fn make_room(&mut self, sequence: u64) {
+        let oldest = (sequence + 1).saturating_sub(CAPACITY);
+        if oldest <= self.next.sequence {
+            return;
+        }
+        let dropped = (self.next.sequence..oldest.min(self.next.sequence + CAPACITY))
+            .filter(|&n| self.ring.free(n))
+            .count();
+        self.counts.overflow += dropped as u64;
+        self.skip_to(oldest);
+    }
+
+    fn start_at(&mut self, position: Position) {
+        self.skip_to(position.sequence);
+        self.next = position;
+        self.highest = self.highest.max(position.sequence);
+        self.state = State::Playing;
+        self.concealed = 0;
+        self.after_other = false;
+        self.slack = Slack::new();
+    }
+
+    /// One step of the time line at the cursor; `None` when something was consumed that takes no time.
+    fn step(&mut self) -> Option<Step> {
+        if self.cursor < self.hold_until {
+            let left = units(self.hold_until - self.cursor, self.config.clock_rate).max(1);
+            return self.silence(left.min(self.frame));
+        }
+        let Some(slot) = self.ring.first_from(self.next.sequence) else { return self.run_dry() };
+        let (position, duration, arrival) = (slot.position, slot.duration, slot.arrival);
+        if duration == 0 {
+            self.skip_to(position.sequence);
+            self.consume(position.sequence);
+            self.after_other = true;
+            return None;
+        }
+        let ahead = position.timestamp.wrapping_sub(self.next.timestamp) as i64;
+        if ahead != 0 && !(1..=i64::from(units(MAX_GAP, self.config.clock_rate))).contains(&ahead) {
+            self.counts.jumps += 1;
+            self.skip_to(position.sequence);
+            self.next = position;
+            return None;
+        }
+        match (position.sequence > self.next.sequence, ahead) {
+            (_, 0) => self.play(position, duration, arrival),
+            (true, _) => self.lose(self.frame.min(ahead as u32)),
+            (false, _) => self.silence_in_stream(self.frame.min(ahead as u32)),
+        }
+    }
+
+    fn play(&mut self, position: Position, duration: u32, arrival: Instant) -> Option<Step> {
+        self.skip_to(position.sequence);
+        self.consume(position.sequence);
+        self.next.timestamp = position.timestamp + u64::from(duration);
+        self.frame = duration;
+        self.after_other = false;
+        self.concealed = 0;
+        if std::mem::take(&mut self.shorten) && self.ring.len() > 0 {
+            self.counts.shortened += 1;
+            return None;
+        }
+        self.delay = self.cursor.saturating_duration_since(arrival);
+        self.judge_slack();
+        self.advance(duration);
+        self.counts.played += 1;
+        Some(Step::Audio(position))
+    }
+
+    /// Nothing waits: conceal for a while, then fall silent.
+    fn run_dry(&mut self) -> Option<Step> {
+        let concealed = self.concealed + self.frame;
+        if self.state == State::Playing && !self.after_other && self.span(concealed) <= self.config.conceal {
+            self.concealed = concealed;
+            return self.lose(self.frame);
+        }
+        self.state = State::Silent;
+        self.silence(self.frame)
+    }
+
+    fn lose(&mut self, samples: u32) -> Option<Step> {
+        self.skip_to(self.next.sequence + 1);
+        self.next.timestamp += u64::from(samples);
+        self.counts.lost += 1;
+        self.advance(samples);
+        Some(Step::Lost(samples))
+    }
+
+    fn silence_in_stream(&mut self, samples: u32) -> Option<Step> {
+        self.next.timestamp += u64::from(samples);
+        self.silence(samples)
+    }
+
+    fn silence(&mut self, samples: u32) -> Option<Step> {
+        self.advance(samples);
+        Some(Step::Silence(samples))
+    }
+
+    /// Takes the packet at `next` out of the ring.
+    fn consume(&mut self, sequence: u64) {
+        self.ring.free(sequence);
+        self.history = self.history << 1 | 1;
+        self.next.sequence = sequence + 1;
+    }
+
+    /// Moves `next` forward over packets that will not be played.
+    fn skip_to(&mut self, sequence: u64) {
+        let skipped = sequence.saturating_sub(self.next.sequence);
+        self.history = self.history.checked_shl(u32::try_from(skipped).unwrap_or(64)).unwrap_or(0);
+        self.next.sequence = self.next.sequence.max(sequence);
+    }
+
+    fn advance(&mut self, samples: u32) {
+        self.cursor += self.span(samples);
+    }
+
+    fn judge_slack(&mut self) {
+        let enough = self.config.target + self.span(self.frame);
+        if self.slack.waited(self.delay).is_some_and(|least| least > enough) {
+            self.shorten = true;
+        }
+    }
+
+    fn span(&self, samples: u32) -> Duration {
+        Duration::from_nanos(u64::from(samples) * 1_000_000_000 / u64::from(self.config.clock_rate))
+    }
+}
+
+impl Slack {
+    fn new() -> Self {
+        Self { packets: 0, least: Duration::MAX, most: Duration::ZERO, most_before: Duration::ZERO }
+    }
+
+    /// Notes one packet; at the end of a window gives the least of it.
+    fn waited(&mut self, slack: Duration) -> Option<Duration> {
+        self.packets += 1;
+        self.least = self.least.min(slack);
+        self.most = self.most.max(slack);
+        if self.packets < WINDOW {
+            return None;
+        }
+        let least = self.least;
+        *self = Self { most_before: self.most, ..Self::new() };
+        Some(least)
+    }
+
+    fn most(&self) -> Duration {
+        self.most.max(self.most_before)
+    }
+}
+
+fn units(span: Duration, clock_rate: u32) -> u32 {
+    u32::try_from(span.as_nanos() * u128::from(clock_rate) / 1_000_000_000).unwrap_or(u32::MAX)
+}
