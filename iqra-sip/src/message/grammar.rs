@@ -1,0 +1,283 @@
+//! The lexical rules that all headers share (RFC 3261 §25.1): character classes, linear white space, quoted
+//! strings, parameters, comma lists. One table and one cursor; nothing here allocates.
+//!
+//! A folded header value keeps its line break (`CRLF` and white space), which counts as white space here, so that
+//! no value has to be copied before it is read (RFC 3261 §7.3.1).
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// Why a value is not what its grammar says; a fixed phrase, never the value itself.
+pub(crate) type Why = &'static str;
+
+/// `token` of RFC 3261 §25.1.
+pub(crate) const TOKEN: u8 = 1;
+/// Space, tab, and the line break of a fold.
+pub(crate) const SPACE: u8 = 1 << 1;
+/// What a host name is made of; `_` is not in the grammar but is in the field.
+pub(crate) const HOST: u8 = 1 << 2;
+/// `user` and `password` without the escapes; `#` is not in the grammar but is dialled.
+pub(crate) const USER: u8 = 1 << 3;
+/// URI parameters, URI headers and the body of schemes that are not read further, without the escapes.
+pub(crate) const URI: u8 = 1 << 4;
+/// A parameter's unquoted value. Wider than `token`, as tags and branches with `=`, `@` or `/` are in the field.
+pub(crate) const VALUE: u8 = 1 << 5;
+/// Decimal digits.
+pub(crate) const DIGIT: u8 = 1 << 6;
+
+const CLASS: [u8; 256] = classes();
+
+const fn classes() -> [u8; 256] {
+    let mut table = [0; 256];
+    let mut at = 0;
+    while at < 256 {
+        table[at] = class(at as u8);
+        at += 1;
+    }
+    table
+}
+
+const fn class(b: u8) -> u8 {
+    let alnum = b.is_ascii_alphanumeric();
+    let visible = b.is_ascii_graphic();
+    let mut class = 0;
+    if alnum || matches!(b, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~') {
+        class |= TOKEN;
+    }
+    if matches!(b, b' ' | b'\t' | b'\r' | b'\n') {
+        class |= SPACE;
+    }
+    if alnum || matches!(b, b'-' | b'.' | b'_') {
+        class |= HOST;
+    }
+    if visible
+        && !matches!(
+            b,
+            b'"' | b'<' | b'>' | b'@' | b'%' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | b'[' | b']'
+        )
+    {
+        class |= USER;
+    }
+    if visible && !matches!(b, b'"' | b'<' | b'>' | b'%') {
+        class |= URI;
+    }
+    if (visible || b >= 0x80) && !matches!(b, b'"' | b'<' | b'>' | b';' | b',' | b'\\') {
+        class |= VALUE;
+    }
+    if b.is_ascii_digit() {
+        class |= DIGIT;
+    }
+    class
+}
+
+/// True when `b` belongs to one of the classes in `mask`.
+#[inline]
+pub(crate) const fn is(b: u8, mask: u8) -> bool {
+    CLASS[b as usize] & mask != 0
+}
+
+/// True when `bytes` is a `token`: one or more token characters.
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|&b| is(b, TOKEN))
+}
+
+/// The bounds of `bytes` without the white space at both ends.
+#[inline]
+pub(crate) fn trim(bytes: &[u8]) -> Range<usize> {
+    let start = bytes.iter().position(|&b| !is(b, SPACE)).unwrap_or(bytes.len());
+    let end = bytes.iter().rposition(|&b| !is(b, SPACE)).map_or(start, |last| last + 1);
+    start..end
+}
+
+/// The number that `bytes` spells in decimal digits, up to `max`.
+pub(crate) fn number(bytes: &[u8], max: u64) -> Result<u64, Why> {
+    if bytes.is_empty() {
+        return Err("has no digits");
+    }
+    bytes.iter().try_fold(0u64, |sum, &b| {
+        let digit = u64::from(b.wrapping_sub(b'0'));
+        if digit > 9 {
+            return Err("is not a plain decimal number");
+        }
+        let sum = sum.saturating_mul(10).saturating_add(digit);
+        if sum > max { Err("is a number out of range") } else { Ok(sum) }
+    })
+}
+
+/// Folds become single spaces (RFC 3261 §7.3.1); copies only when the value was folded.
+pub(crate) fn unfold(value: Cow<'_, str>) -> Cow<'_, str> {
+    if !value.contains(['\r', '\n']) {
+        return value;
+    }
+    let lines: Vec<&str> = value.split(['\r', '\n']).map(|line| line.trim_matches([' ', '\t'])).collect();
+    let mut out = String::with_capacity(value.len());
+    for line in lines.into_iter().filter(|line| !line.is_empty()) {
+        if !out.is_empty() {
+            out.push(' ');
+        }
+        out.push_str(line);
+    }
+    Cow::Owned(out)
+}
+
+/// The text of a `quoted-string` without its quotes and backslashes; any other value as it is.
+pub(crate) fn unquote(value: Cow<'_, str>) -> Cow<'_, str> {
+    let Some(inner) = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else { return value };
+    if !inner.contains('\\') {
+        return Cow::Owned(inner.to_owned());
+    }
+    let mut out = String::with_capacity(inner.len());
+    let mut chars = inner.chars();
+    while let Some(c) = chars.next() {
+        out.extend(if c == '\\' { chars.next() } else { Some(c) });
+    }
+    Cow::Owned(out)
+}
+
+/// `text` as a `quoted-string`.
+pub(crate) fn quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// A cursor over one header value.
+pub(crate) struct Cursor<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Cursor<'a> {
+        Cursor { bytes, at: 0 }
+    }
+
+    #[inline]
+    pub(crate) fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    #[inline]
+    pub(crate) fn done(&self) -> bool {
+        self.at >= self.bytes.len()
+    }
+
+    /// Steps over characters of `mask` and gives their bounds, which may be empty.
+    #[inline]
+    pub(crate) fn take(&mut self, mask: u8) -> Range<usize> {
+        let start = self.at;
+        while self.at < self.bytes.len() && is(self.bytes[self.at], mask) {
+            self.at += 1;
+        }
+        start..self.at
+    }
+
+    #[inline]
+    pub(crate) fn skip_space(&mut self) {
+        self.take(SPACE);
+    }
+
+    /// Steps over `b` if it is next.
+    #[inline]
+    pub(crate) fn eat(&mut self, b: u8) -> bool {
+        let found = self.peek() == Some(b);
+        self.at += usize::from(found);
+        found
+    }
+
+    /// A `quoted-string`, quotes included; the cursor stands at the opening quote.
+    pub(crate) fn quoted(&mut self) -> Result<Range<usize>, Why> {
+        let start = self.at;
+        self.at += 1;
+        while let Some(found) = memchr::memchr2(b'"', b'\\', &self.bytes[self.at.min(self.bytes.len())..]) {
+            let hit = self.at + found;
+            if self.bytes[hit] == b'"' {
+                self.at = hit + 1;
+                return Ok(start..self.at);
+            }
+            self.at = hit + 2;
+        }
+        Err("has a quoted string without its closing quote")
+    }
+
+    /// `*( SEMI name [ EQUAL value ] )` up to the end or a comma; gives the bounds from the first semicolon.
+    pub(crate) fn params(&mut self) -> Result<Range<usize>, Why> {
+        self.skip_space();
+        let start = self.at;
+        let mut end = start;
+        while self.param()?.is_some() {
+            end = self.at;
+            self.skip_space();
+        }
+        if self.done() || self.peek() == Some(b',') {
+            return Ok(start..end);
+        }
+        Err("has text after its last parameter")
+    }
+
+    /// One parameter with its semicolon; `None` when the next character is none.
+    pub(crate) fn param(&mut self) -> Result<Option<Param>, Why> {
+        self.skip_space();
+        let start = self.at;
+        if !self.eat(b';') {
+            return Ok(None);
+        }
+        self.skip_space();
+        let name = self.take(TOKEN);
+        if name.is_empty() {
+            return Err("has an empty parameter");
+        }
+        let after_name = self.at;
+        self.skip_space();
+        if !self.eat(b'=') {
+            self.at = after_name;
+            return Ok(Some(Param { start, name, value: None }));
+        }
+        self.skip_space();
+        let value = if self.peek() == Some(b'"') { self.quoted()? } else { self.take(VALUE) };
+        if value.is_empty() {
+            return Err("has a parameter without a value after its equals sign");
+        }
+        Ok(Some(Param { start, name, value: Some(value) }))
+    }
+}
+
+/// Where a parameter stands in its value.
+pub(crate) struct Param {
+    /// The semicolon before it.
+    pub(crate) start: usize,
+    pub(crate) name: Range<usize>,
+    /// Quotes included.
+    pub(crate) value: Option<Range<usize>>,
+}
+
+/// The end of the first element of a comma list: the index of its comma, or the length. Commas in quoted strings
+/// and in angle brackets belong to the element.
+pub(crate) fn element_end(bytes: &[u8]) -> usize {
+    let mut cursor = Cursor::new(bytes);
+    let mut bracket = false;
+    while let Some(b) = cursor.peek() {
+        match b {
+            b'"' if !bracket => {
+                if cursor.quoted().is_err() {
+                    return bytes.len();
+                }
+                continue;
+            }
+            b'<' => bracket = true,
+            b'>' => bracket = false,
+            b',' if !bracket => return cursor.at,
+            _ => {}
+        }
+        cursor.at += 1;
+    }
+    bytes.len()
+}

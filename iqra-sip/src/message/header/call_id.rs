@@ -1,0 +1,59 @@
+//! `Call-ID`: names a call across all its requests and responses (RFC 3261 §20.8). Compares with case.
+
+use std::fmt;
+
+use super::{TypedHeader, Values};
+use crate::message::grammar::Why;
+use crate::message::name::HeaderName;
+use crate::message::text::Text;
+
+/// The identifier of a call: one word without white space.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CallId(Text);
+
+impl CallId {
+    /// A Call-ID of this text; `None` when it is empty or holds white space or control characters.
+    #[must_use]
+    pub fn new(text: impl Into<Text>) -> Option<CallId> {
+        let text = text.into();
+        check(text.as_bytes()).is_ok().then_some(CallId(text))
+    }
+
+    /// The octets.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn to_str(&self) -> std::borrow::Cow<'_, str> {
+        self.0.to_str()
+    }
+}
+
+impl TypedHeader for CallId {
+    const NAME: HeaderName = HeaderName::CALL_ID;
+
+    fn read(values: &mut Values<'_>) -> Option<Result<CallId, &'static str>> {
+        let text = values.line()?;
+        Some(check(text.as_bytes()).map(|()| CallId(text)))
+    }
+}
+
+pub(crate) fn check(value: &[u8]) -> Result<(), Why> {
+    if value.is_empty() {
+        return Err("is empty");
+    }
+    if value.iter().all(|b| *b > b' ' && *b != 0x7f) {
+        Ok(())
+    } else {
+        Err("holds white space; send one word")
+    }
+}
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

@@ -1,0 +1,106 @@
+//! Typed headers, one per file. Each is read from a header's values on demand, and printed by its `Display`.
+//!
+//! A header of one's own implements [`TypedHeader`] and works with [`Headers::typed`] like those here.
+
+mod address;
+mod allow;
+mod call_id;
+mod contact;
+mod content_length;
+mod content_type;
+mod cseq;
+mod expires;
+mod max_forwards;
+mod number;
+mod option_tags;
+mod reason;
+mod retry_after;
+mod session_expires;
+pub(crate) mod via;
+mod warning;
+
+use std::fmt;
+
+use super::grammar;
+use super::headers::Headers;
+use super::name::HeaderName;
+use super::text::Text;
+
+pub use address::{AssertedIdentity, From, Path, RecordRoute, ReferTo, ReferredBy, Route, To};
+pub use allow::Allow;
+pub use call_id::CallId;
+pub(crate) use call_id::check as check_call_id;
+pub use contact::Contact;
+pub(crate) use contact::check as check_contact;
+pub use content_length::ContentLength;
+pub use content_type::ContentType;
+pub use cseq::CSeq;
+pub(crate) use cseq::scan as scan_cseq;
+pub use expires::{Expires, MinExpires};
+pub use max_forwards::MaxForwards;
+pub use option_tags::{ProxyRequire, Require, Supported, Unsupported};
+pub use reason::Reason;
+pub use retry_after::RetryAfter;
+pub use session_expires::{MinSe, Refresher, SessionExpires};
+pub use via::Via;
+pub use warning::Warning;
+
+/// A header with a grammar of its own.
+///
+/// # Contract
+/// [`Headers::typed`] and [`Headers::typed_all`] call `read` with a cursor over all values of [`TypedHeader::NAME`]
+/// until it gives `None`. Each call takes what makes one header: an element of a comma list, a whole line, or all
+/// lines. `Display` prints a value that `read` reads back as an equal one.
+pub trait TypedHeader: Sized + fmt::Display {
+    /// Which header it is.
+    const NAME: HeaderName;
+
+    /// The next one; `None` when no value is left.
+    ///
+    /// # Errors
+    /// A phrase that continues "the header NAME ..." and never quotes the value.
+    fn read(values: &mut Values<'_>) -> Option<Result<Self, &'static str>>;
+}
+
+/// A cursor over the values of one header name, across its header lines.
+#[derive(Debug)]
+pub struct Values<'a> {
+    headers: &'a Headers,
+    name: HeaderName,
+    at: usize,
+    rest: Option<Text>,
+}
+
+impl<'a> Values<'a> {
+    pub(crate) fn new(headers: &'a Headers, name: HeaderName) -> Values<'a> {
+        Values { headers, name, at: 0, rest: None }
+    }
+
+    /// The next whole header line's value, folds left in.
+    pub fn line(&mut self) -> Option<Text> {
+        let (text, next) = self.headers.next_value(&self.name, self.at)?;
+        self.at = next;
+        Some(text)
+    }
+
+    /// True when there is a header line that [`Values::line`] has not given yet.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.headers.next_value(&self.name, self.at).is_some()
+    }
+
+    /// The next element of the comma lists; commas in quotes and angle brackets do not part elements, and empty
+    /// elements are passed over.
+    pub fn element(&mut self) -> Option<Text> {
+        loop {
+            let text = self.rest.take().or_else(|| self.line())?;
+            let bytes = text.bytes();
+            let end = grammar::element_end(bytes);
+            self.rest = (end < bytes.len()).then(|| Text::from(bytes.slice(end + 1..)));
+            let range = grammar::trim(&bytes[..end]);
+            if !range.is_empty() {
+                return Some(Text::from(bytes.slice(range)));
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! `Via`: one hop of the way back of a response (RFC 3261 §20.42, §18.2; `rport` of RFC 3581).
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+
+use super::{TypedHeader, Values};
+use crate::message::grammar::{self, Cursor, DIGIT, TOKEN, Why};
+use crate::message::name::HeaderName;
+use crate::message::params::Params;
+use crate::message::text::Text;
+use crate::message::uri::{self, Host};
+
+/// What RFC 3261 §8.1.1.7 puts in front of every branch.
+const COOKIE: &str = "z9hG4bK";
+
+/// One Via value. The transport is kept as spelled, known to us or not.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Via {
+    transport: Text,
+    host: Text,
+    /// The sent-by port, where one was written.
+    pub port: Option<u16>,
+    /// The parameters.
+    pub params: Params,
+}
+
+/// Where the parts of a Via stand in its value.
+pub(crate) struct Parts {
+    transport: Range<usize>,
+    host: Range<usize>,
+    port: Option<u16>,
+    params: Range<usize>,
+}
+
+impl Via {
+    /// A Via of our own: transport (`UDP`, `TCP`...), sent-by address, branch.
+    #[must_use]
+    pub fn new(transport: &str, sent_by: SocketAddr, branch: &str) -> Via {
+        Via {
+            transport: Text::from(transport),
+            host: Text::from(Host::Ip(sent_by.ip()).to_string()),
+            port: Some(sent_by.port()),
+            params: Params::EMPTY.with("branch", Some(branch)),
+        }
+    }
+
+    /// Reads one Via value.
+    ///
+    /// # Errors
+    /// A phrase saying what is wrong with it.
+    pub fn parse(text: impl Into<Text>) -> Result<Via, &'static str> {
+        let text = text.into();
+        let mut cursor = Cursor::new(text.as_bytes());
+        let parts = scan(&mut cursor)?;
+        if !cursor.done() {
+            return Err("holds more than one value; send one");
+        }
+        let part = |range| Text::from(text.bytes().slice(range));
+        Ok(Via {
+            transport: part(parts.transport),
+            host: part(parts.host),
+            port: parts.port,
+            params: Params::checked(part(parts.params)),
+        })
+    }
+
+    /// The transport as it was spelled, `UDP` for instance; compares without case.
+    #[must_use]
+    pub fn transport(&self) -> Cow<'_, str> {
+        self.transport.to_str()
+    }
+
+    /// The sent-by host.
+    #[must_use]
+    pub fn host(&self) -> Host<'_> {
+        Host::of(std::str::from_utf8(self.host.as_bytes()).expect("a checked host is ASCII"))
+    }
+
+    /// The branch, which names the transaction (RFC 3261 §17.2.3).
+    #[must_use]
+    pub fn branch(&self) -> Option<Cow<'_, str>> {
+        self.params.value("branch")
+    }
+
+    /// True when the branch begins with the cookie of RFC 3261 and goes on after it, so that it alone identifies
+    /// the transaction. The bare cookie identifies nothing (RFC 4475 §3.2.1).
+    #[must_use]
+    pub fn has_unique_branch(&self) -> bool {
+        self.branch().is_some_and(|branch| branch.strip_prefix(COOKIE).is_some_and(|rest| !rest.is_empty()))
+    }
+
+    /// The address that the next hop saw the request come from; IPv6 with or without brackets (RFC 5118 §4.5).
+    #[must_use]
+    pub fn received(&self) -> Option<IpAddr> {
+        self.params.value("received")?.trim_matches(['[', ']']).parse().ok()
+    }
+
+    /// `rport` (RFC 3581): `Some(None)` asks for it, `Some(Some(port))` is the answer.
+    #[must_use]
+    pub fn rport(&self) -> Option<Option<u16>> {
+        self.params.get("rport").map(|value| value.and_then(|port| port.parse().ok()))
+    }
+
+    /// Where responses go for a multicast request (RFC 3261 §18.2.2).
+    #[must_use]
+    pub fn maddr(&self) -> Option<Cow<'_, str>> {
+        self.params.value("maddr")
+    }
+
+    /// How far a multicast response goes.
+    #[must_use]
+    pub fn ttl(&self) -> Option<u8> {
+        self.params.value("ttl")?.parse().ok()
+    }
+
+    /// The same Via with a parameter set; `None` makes a flag.
+    #[must_use]
+    pub fn with_param(mut self, name: &str, value: Option<&str>) -> Via {
+        self.params.set(name, value);
+        self
+    }
+}
+
+impl TypedHeader for Via {
+    const NAME: HeaderName = HeaderName::VIA;
+
+    fn read(values: &mut Values<'_>) -> Option<Result<Via, &'static str>> {
+        values.element().map(Via::parse)
+    }
+}
+
+/// Checks a whole header line of Via values.
+pub(crate) fn check(value: &[u8]) -> Result<(), Why> {
+    let mut cursor = Cursor::new(value);
+    loop {
+        scan(&mut cursor)?;
+        if !cursor.eat(b',') {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads one Via up to the end or a comma; white space may stand around every separator.
+fn scan(cursor: &mut Cursor<'_>) -> Result<Parts, Why> {
+    protocol(cursor)?;
+    let transport = cursor.take(TOKEN);
+    if transport.is_empty() || cursor.take(grammar::SPACE).is_empty() {
+        return Err("does not begin with SIP/2.0/TRANSPORT and a space");
+    }
+    let start = cursor.at;
+    let len = uri::scan_host(&cursor.bytes[start..]).map_err(uri::UriError::why)?;
+    cursor.at += len;
+    let port = port(cursor)?;
+    let params = cursor.params()?;
+    Ok(Parts { transport, host: start..start + len, port, params })
+}
+
+fn protocol(cursor: &mut Cursor<'_>) -> Result<(), Why> {
+    if cursor.bytes[cursor.at..].starts_with(b"SIP/2.0/") {
+        cursor.at += 8;
+        return Ok(());
+    }
+    for word in [&b"SIP"[..], b"2.0"] {
+        cursor.skip_space();
+        let found = cursor.take(TOKEN);
+        cursor.skip_space();
+        if !cursor.bytes[found].eq_ignore_ascii_case(word) || !cursor.eat(b'/') {
+            return Err("does not begin with SIP/2.0/TRANSPORT and a space");
+        }
+    }
+    cursor.skip_space();
+    Ok(())
+}
+
+fn port(cursor: &mut Cursor<'_>) -> Result<Option<u16>, Why> {
+    cursor.skip_space();
+    if !cursor.eat(b':') {
+        return Ok(None);
+    }
+    cursor.skip_space();
+    let digits = cursor.take(DIGIT);
+    let port = grammar::number(&cursor.bytes[digits], u16::MAX.into());
+    port.map(|port| Some(port as u16)).map_err(|_| uri::UriError::Port.why())
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SIP/2.0/{} {}", self.transport, self.host)?;
+        if let Some(port) = self.port {
+            write!(f, ":{port}")?;
+        }
+        self.params.fmt(f)
+    }
+}
+
+impl fmt::Debug for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

@@ -1,0 +1,299 @@
+//! The headers of a message, in order: what came from the wire is an index into its buffer, what was added is
+//! owned. Values are read when they are asked for, and a header that nobody touched prints byte for byte.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::error::HeaderError;
+use super::grammar;
+use super::header::{TypedHeader, Values};
+use super::name::{HeaderName, Known};
+use super::text::Text;
+
+/// An ordered list of headers. Names compare without case, compact forms included.
+///
+/// `Content-Length` is computed from the body whenever a message is printed; one that is pushed here has no effect.
+#[derive(Clone, Default)]
+pub struct Headers {
+    wire: Bytes,
+    fields: Vec<Field>,
+}
+
+/// One header line.
+#[derive(Clone)]
+pub(crate) enum Field {
+    Wire(WireField),
+    Owned(Box<OwnedField>),
+}
+
+/// Where a header stands in the message's buffer.
+#[derive(Clone, Copy)]
+pub(crate) struct WireField {
+    pub(crate) known: Option<Known>,
+    pub(crate) name_len: u16,
+    pub(crate) start: u32,
+    /// Bounds of the value without the white space around it; folds are left in.
+    pub(crate) value: u32,
+    pub(crate) value_end: u32,
+    /// Before the CRLF.
+    pub(crate) end: u32,
+}
+
+#[derive(Clone)]
+pub(crate) struct OwnedField {
+    name: HeaderName,
+    value: Text,
+}
+
+impl Headers {
+    /// No headers.
+    #[must_use]
+    pub fn new() -> Headers {
+        Headers::default()
+    }
+
+    pub(crate) fn from_wire(wire: Bytes, fields: Vec<Field>) -> Headers {
+        Headers { wire, fields }
+    }
+
+    /// The first value of a header: unfolded, trimmed, octets that are not UTF-8 replaced.
+    #[must_use]
+    pub fn get(&self, name: impl Into<HeaderName>) -> Option<Cow<'_, str>> {
+        let name = name.into();
+        self.fields.iter().find(|field| self.is(field, &name)).map(|field| self.text(field))
+    }
+
+    /// The values of a header, one per header line; comma lists are not split.
+    pub fn all(&self, name: impl Into<HeaderName>) -> impl Iterator<Item = Cow<'_, str>> {
+        let name = name.into();
+        self.fields.iter().filter(move |field| self.is(field, &name)).map(|field| self.text(field))
+    }
+
+    /// The octets of the first value of a header as they came, folds included.
+    #[must_use]
+    pub fn raw(&self, name: impl Into<HeaderName>) -> Option<&[u8]> {
+        let name = name.into();
+        self.fields.iter().find(|field| self.is(field, &name)).map(|field| self.value(field))
+    }
+
+    /// The first value of a typed header. Types that hold a whole list take all lines of that name.
+    ///
+    /// # Errors
+    /// [`HeaderError::Missing`], or [`HeaderError::Invalid`] when the value is not what its grammar says.
+    pub fn typed<H: TypedHeader>(&self) -> Result<H, HeaderError> {
+        self.typed_all().next().unwrap_or(Err(HeaderError::Missing(H::NAME)))
+    }
+
+    /// All values of a typed header in order, comma lists split.
+    pub fn typed_all<H: TypedHeader>(&self) -> impl Iterator<Item = Result<H, HeaderError>> {
+        let mut values = Values::new(self, H::NAME);
+        std::iter::from_fn(move || H::read(&mut values))
+            .map(|value| value.map_err(|why| HeaderError::Invalid { name: H::NAME, why }))
+    }
+
+    /// True when there is a header of that name.
+    #[must_use]
+    pub fn contains(&self, name: impl Into<HeaderName>) -> bool {
+        let name = name.into();
+        self.fields.iter().any(|field| self.is(field, &name))
+    }
+
+    /// Adds a header at the end. Line breaks and NULs in the value become spaces.
+    pub fn push(&mut self, name: impl Into<HeaderName>, value: impl Into<Text>) {
+        self.fields.push(Field::owned(name.into(), value.into()));
+    }
+
+    /// Adds a header before all others, as a Via of our own is. Line breaks and NULs in the value become spaces.
+    pub fn push_front(&mut self, name: impl Into<HeaderName>, value: impl Into<Text>) {
+        self.fields.insert(0, Field::owned(name.into(), value.into()));
+    }
+
+    /// Replaces all headers of that name by one, which takes the place of the first.
+    pub fn set(&mut self, name: impl Into<HeaderName>, value: impl Into<Text>) {
+        let name = name.into();
+        let at = self.fields.iter().position(|field| self.is(field, &name)).unwrap_or(self.fields.len());
+        self.remove(&name);
+        self.fields.insert(at, Field::owned(name, value.into()));
+    }
+
+    /// Replaces the first header line of that name and leaves the others; at the end if there is none.
+    pub fn set_first(&mut self, name: impl Into<HeaderName>, value: impl Into<Text>) {
+        let name = name.into();
+        let at = self.fields.iter().position(|field| self.is(field, &name));
+        let new = Field::owned(name, value.into());
+        match at.and_then(|at| self.fields.get_mut(at)) {
+            Some(old) => *old = new,
+            None => self.fields.push(new),
+        }
+    }
+
+    /// Removes all headers of that name and says how many there were.
+    pub fn remove(&mut self, name: impl Into<HeaderName>) -> usize {
+        let name = name.into();
+        let before = self.fields.len();
+        let wire = &self.wire;
+        self.fields.retain(|field| !field.is(wire, &name));
+        before - self.fields.len()
+    }
+
+    /// Adds a typed header at the end.
+    pub fn push_typed<H: TypedHeader>(&mut self, header: &H) {
+        self.push(H::NAME, header.to_string());
+    }
+
+    /// Adds a typed header before all others.
+    pub fn push_front_typed<H: TypedHeader>(&mut self, header: &H) {
+        self.push_front(H::NAME, header.to_string());
+    }
+
+    /// Replaces all headers of this type by one.
+    pub fn set_typed<H: TypedHeader>(&mut self, header: &H) {
+        self.set(H::NAME, header.to_string());
+    }
+
+    /// All headers in order: name, and value as [`Headers::get`] gives it.
+    pub fn iter(&self) -> impl Iterator<Item = (HeaderName, Cow<'_, str>)> {
+        self.fields.iter().map(|field| (self.name(field), self.text(field)))
+    }
+
+    /// How many header lines there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// True when there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// Adds the headers of these names from `other` at the end, octet for octet and in their order there.
+    pub fn copy_from(&mut self, other: &Headers, names: &[HeaderName]) {
+        for field in other.fields.iter().filter(|field| names.iter().any(|name| other.is(field, name))) {
+            if self.wire.is_empty() {
+                self.wire = other.wire.clone();
+            }
+            let same_buffer = self.wire.as_ptr() == other.wire.as_ptr();
+            let copy = match field {
+                Field::Wire(_) if !same_buffer => Field::owned(other.name(field), other.value_text(field)),
+                same => same.clone(),
+            };
+            self.fields.push(copy);
+        }
+    }
+
+    /// The value of the first field at or after `at` with that name, and where to look on.
+    pub(crate) fn next_value(&self, name: &HeaderName, at: usize) -> Option<(Text, usize)> {
+        let found = self.fields.get(at..)?.iter().position(|field| self.is(field, name))?;
+        Some((self.value_text(&self.fields[at + found]), at + found + 1))
+    }
+
+    pub(crate) fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    pub(crate) fn wire(&self) -> &[u8] {
+        &self.wire
+    }
+
+    pub(crate) fn is_known(&self, field: &Field, known: Known) -> bool {
+        match field {
+            Field::Wire(wire) => wire.known == Some(known),
+            Field::Owned(owned) => owned.name.known() == Some(known),
+        }
+    }
+
+    pub(crate) fn name(&self, field: &Field) -> HeaderName {
+        match field {
+            Field::Owned(owned) => owned.name.clone(),
+            Field::Wire(WireField { known: Some(known), .. }) => HeaderName::from_known(*known),
+            Field::Wire(wire) => HeaderName::from_wire(self.wire.slice(wire.name_range())),
+        }
+    }
+
+    pub(crate) fn value<'a>(&'a self, field: &'a Field) -> &'a [u8] {
+        match field {
+            Field::Wire(wire) => &self.wire[wire.value_range()],
+            Field::Owned(owned) => owned.value.as_bytes(),
+        }
+    }
+
+    fn value_text(&self, field: &Field) -> Text {
+        match field {
+            Field::Wire(wire) => Text::from(self.wire.slice(wire.value_range())),
+            Field::Owned(owned) => owned.value.clone(),
+        }
+    }
+
+    fn text<'a>(&'a self, field: &'a Field) -> Cow<'a, str> {
+        grammar::unfold(String::from_utf8_lossy(self.value(field)))
+    }
+
+    fn is(&self, field: &Field, name: &HeaderName) -> bool {
+        field.is(&self.wire, name)
+    }
+}
+
+impl Field {
+    fn owned(name: HeaderName, value: Text) -> Field {
+        Field::Owned(Box::new(OwnedField { name, value: value.in_one_line() }))
+    }
+
+    fn is(&self, wire: &[u8], name: &HeaderName) -> bool {
+        match self {
+            Field::Owned(owned) => owned.name == *name,
+            Field::Wire(field) => match (field.known, name.known()) {
+                (None, None) => wire[field.name_range()].eq_ignore_ascii_case(name.as_str().as_bytes()),
+                (one, other) => one == other,
+            },
+        }
+    }
+}
+
+impl WireField {
+    pub(crate) fn name_range(&self) -> std::ops::Range<usize> {
+        self.start as usize..self.start as usize + usize::from(self.name_len)
+    }
+
+    pub(crate) fn value_range(&self) -> std::ops::Range<usize> {
+        self.value as usize..self.value_end as usize
+    }
+
+    pub(crate) fn line_range(&self) -> std::ops::Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+/// Same names and unfolded values in the same order; `Content-Length` follows from the body and is left out.
+impl PartialEq for Headers {
+    fn eq(&self, other: &Headers) -> bool {
+        fn listed(headers: &Headers) -> impl Iterator<Item = (HeaderName, Vec<u8>)> {
+            headers
+                .fields
+                .iter()
+                .filter(|field| !headers.is_known(field, Known::ContentLength))
+                .map(|field| (headers.name(field), words(headers.value(field))))
+        }
+        listed(self).eq(listed(other))
+    }
+}
+
+impl Eq for Headers {}
+
+/// A value with its folds made single spaces, as octets.
+fn words(value: &[u8]) -> Vec<u8> {
+    let lines = value.split(|b| matches!(b, b'\r' | b'\n'));
+    let lines: Vec<&[u8]> =
+        lines.map(|line| &line[grammar::trim(line)]).filter(|line| !line.is_empty()).collect();
+    lines.join(&b' ')
+}
+
+/// Shows the names alone: values hold phone numbers and credentials.
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.fields.iter().map(|field| self.name(field))).finish()
+    }
+}

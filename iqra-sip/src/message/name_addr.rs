@@ -1,0 +1,149 @@
+//! A name and an address: `"Alice" <sip:alice@example.org;lr>;tag=1` (RFC 3261 §20.10, §25.1), the form of From,
+//! To, Contact, Route and their kin.
+//!
+//! Without angle brackets (`addr-spec`) everything behind the first semicolon belongs to the header, not to the URI.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+use super::grammar::{self, Cursor, SPACE, TOKEN, Why};
+use super::params::Params;
+use super::text::Text;
+use super::uri::{self, Uri};
+
+/// A display name, a URI and the header's parameters. Prints with angle brackets.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NameAddr {
+    display: Option<Text>,
+    /// The address.
+    pub uri: Uri,
+    /// The parameters behind the address.
+    pub params: Params,
+}
+
+/// Where the parts of a name-addr stand in its value.
+pub(crate) struct Parts {
+    display: Range<usize>,
+    uri: Range<usize>,
+    uri_parts: uri::Parts,
+    params: Range<usize>,
+}
+
+impl NameAddr {
+    /// An address without a display name or parameters.
+    #[must_use]
+    pub fn new(uri: Uri) -> NameAddr {
+        NameAddr { display: None, uri, params: Params::EMPTY }
+    }
+
+    /// Reads a whole value as one name-addr or addr-spec.
+    ///
+    /// # Errors
+    /// A phrase saying what is wrong with it.
+    pub fn parse(text: impl Into<Text>) -> Result<NameAddr, &'static str> {
+        let text = text.into();
+        let mut cursor = Cursor::new(text.as_bytes());
+        let parts = scan(&mut cursor)?;
+        if !cursor.done() {
+            return Err("holds more than one address; send one");
+        }
+        let bytes = text.bytes();
+        let display = (!parts.display.is_empty()).then(|| Text::from(bytes.slice(parts.display)));
+        Ok(NameAddr {
+            display,
+            uri: Uri::checked(bytes.slice(parts.uri), parts.uri_parts),
+            params: Params::checked(Text::from(bytes.slice(parts.params))),
+        })
+    }
+
+    /// The display name without its quotes and backslashes.
+    #[must_use]
+    pub fn display_name(&self) -> Option<Cow<'_, str>> {
+        self.display.as_ref().map(|text| grammar::unquote(grammar::unfold(text.to_str())))
+    }
+
+    /// The same address with another display name, quoted as needed.
+    #[must_use]
+    pub fn with_display_name(mut self, name: &str) -> NameAddr {
+        self.display = Some(Text::from(grammar::quote(name)));
+        self
+    }
+
+    /// The `tag` parameter (RFC 3261 §19.3).
+    #[must_use]
+    pub fn tag(&self) -> Option<Cow<'_, str>> {
+        self.params.value("tag")
+    }
+
+    /// The same address with its tag set.
+    #[must_use]
+    pub fn with_tag(mut self, tag: &str) -> NameAddr {
+        self.params.set("tag", Some(tag));
+        self
+    }
+}
+
+/// Reads one name-addr or addr-spec with its parameters, up to the end or a comma.
+pub(crate) fn scan(cursor: &mut Cursor<'_>) -> Result<Parts, Why> {
+    cursor.skip_space();
+    let start = cursor.at;
+    let display = if cursor.peek() == Some(b'"') {
+        cursor.quoted()?
+    } else {
+        let run = cursor.take(TOKEN | SPACE);
+        let end = run.start + grammar::trim(&cursor.bytes[run.clone()]).end;
+        start..end
+    };
+    cursor.skip_space();
+    let uri = if cursor.eat(b'<') {
+        bracketed(cursor)?
+    } else if cursor.bytes.get(start) == Some(&b'"') {
+        return Err("has no <address> after its display name");
+    } else {
+        cursor.at = start;
+        return addr_spec(cursor);
+    };
+    finish(cursor, display, uri)
+}
+
+fn bracketed(cursor: &mut Cursor<'_>) -> Result<Range<usize>, Why> {
+    let start = cursor.at;
+    let close = memchr::memchr(b'>', &cursor.bytes[start..]).ok_or("has no > after its address")?;
+    cursor.at = start + close + 1;
+    Ok(start..start + close)
+}
+
+/// RFC 3261 §20: a URI with a comma, question mark or semicolon must stand in angle brackets.
+fn addr_spec(cursor: &mut Cursor<'_>) -> Result<Parts, Why> {
+    let start = cursor.at;
+    let ends = |b: &u8| grammar::is(*b, SPACE) || matches!(b, b';' | b',' | b'?' | b'<' | b'>' | b'"');
+    let rest = &cursor.bytes[start..];
+    cursor.at += rest.iter().position(ends).unwrap_or(rest.len());
+    if cursor.peek() == Some(b'?') {
+        return Err("has a URI with headers outside of angle brackets; write <uri>");
+    }
+    finish(cursor, start..start, start..cursor.at)
+}
+
+fn finish(cursor: &mut Cursor<'_>, display: Range<usize>, uri: Range<usize>) -> Result<Parts, Why> {
+    let uri_parts = uri::scan(&cursor.bytes[uri.clone()]).map_err(uri::UriError::why)?;
+    let params = cursor.params()?;
+    Ok(Parts { display, uri, uri_parts, params })
+}
+
+impl fmt::Display for NameAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(display) = &self.display {
+            write!(f, "{display} ")?;
+        }
+        write!(f, "<{}>{}", self.uri, self.params)
+    }
+}
+
+/// Hides the display name and the user part.
+impl fmt::Debug for NameAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{:?}>{:?}", self.uri, self.params)
+    }
+}

@@ -1,0 +1,260 @@
+//! From one framed message to its index: start line, header lines, body, in one pass.
+//!
+//! The pass goes on after a fault, so that the error can say what an answer is built from; the first fault counts.
+//! What routing and matching depend on is checked here, everything else when it is asked for.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::error::{Fault, ParseError};
+use super::grammar::{self, Cursor, Why};
+use super::header::{self, via};
+use super::headers::{Field, Headers, WireField};
+use super::limits::Limits;
+use super::method::Method;
+use super::name::{HeaderName, Known};
+use super::request::Request;
+use super::response::Response;
+use super::status::StatusCode;
+use super::text::Text;
+use super::uri::{self, Uri};
+use super::{Message, name_addr};
+use crate::framing::{self, BodyLength, HeaderLine};
+
+/// The first line, its parts as bounds in the message.
+enum Start {
+    Request { method: Range<usize>, uri: Range<usize>, uri_parts: uri::Parts },
+    Response { status: StatusCode, reason: Range<usize> },
+}
+
+/// The headers that every message has (RFC 3261 §8.1.1); Max-Forwards is not asked for, as RFC 2543 had it optional.
+const REQUIRED: [Known; 5] = [Known::Via, Known::From, Known::To, Known::CallId, Known::CSeq];
+
+/// The headers that may stand once and whose second value would be another answer to "which call is this".
+const ONCE: [Known; 5] = [Known::From, Known::To, Known::CallId, Known::CSeq, Known::MaxForwards];
+
+/// What the pass over the header lines has found.
+struct Index<'a> {
+    bytes: &'a [u8],
+    limits: &'a Limits,
+    fields: Vec<Field>,
+    is_request: bool,
+    /// One bit per [`Known`].
+    seen: u128,
+    cseq_method: &'a [u8],
+    body_length: BodyLength,
+    fault: Option<Fault>,
+}
+
+pub(super) fn message(bytes: Bytes, limits: &Limits) -> Result<Message, ParseError> {
+    let begin = framing::skip_empty_lines(&bytes);
+    let start_end = framing::line_end(&bytes, begin).map_err(|fault| ParseError::new(fault, None))?;
+    let start = start_line(&bytes, begin..start_end, limits);
+    let mut index = Index::new(&bytes, limits, matches!(start, Ok(Start::Request { .. })));
+    let body = index.run(start_end + 2).and_then(|at| index.body(at));
+    if let Ok(Start::Request { method, .. }) = &start {
+        index.compare_method(&bytes[method.clone()]);
+    }
+    if body.is_ok() {
+        index.check_presence();
+    }
+    let Index { fields, fault, .. } = index;
+    match (start, fault, body) {
+        (Ok(start), None, Ok(body)) => Ok(build(&bytes, start, fields, body)),
+        (Err(fault), ..) => Err(ParseError::new(fault, reply(&bytes, begin..start_end, None, fields))),
+        (Ok(start), fault, body) => {
+            let fault = fault.or(body.err()).expect("one of the two is at fault");
+            Err(ParseError::new(fault, reply(&bytes, begin..start_end, Some(start), fields)))
+        }
+    }
+}
+
+/// Request line or status line (RFC 3261 §7.1, §7.2). Single spaces, nothing behind the version.
+fn start_line(bytes: &[u8], line: Range<usize>, limits: &Limits) -> Result<Start, Fault> {
+    let text = &bytes[line.clone()];
+    if text.len() >= 4 && text[..4].eq_ignore_ascii_case(b"SIP/") {
+        return status_line(text, line.start);
+    }
+    let first = memchr::memchr(b' ', text).ok_or(Fault::StartLine("has no space"))?;
+    let last = memchr::memrchr(b' ', text).unwrap_or(first);
+    version(&text[last + 1..])?;
+    if !grammar::is_token(&text[..first]) {
+        return Err(Fault::StartLine("does not begin with a method"));
+    }
+    if first == last {
+        return Err(Fault::StartLine("has no Request-URI"));
+    }
+    let uri = first + 1..last;
+    if uri.len() > limits.uri_bytes {
+        return Err(Fault::UriTooLong(limits.uri_bytes));
+    }
+    let uri_parts = uri::scan(&text[uri.clone()])?;
+    let at = line.start;
+    Ok(Start::Request { method: at..at + first, uri: at + uri.start..at + uri.end, uri_parts })
+}
+
+fn status_line(text: &[u8], at: usize) -> Result<Start, Fault> {
+    let first = memchr::memchr(b' ', text).ok_or(Fault::StartLine("has no space"))?;
+    version(&text[..first])?;
+    let rest = &text[first + 1..];
+    let digits = memchr::memchr(b' ', rest).unwrap_or(rest.len());
+    let code = Some(&rest[..digits]).filter(|digits| digits.len() == 3);
+    let code = code.and_then(|digits| grammar::number(digits, 699).ok());
+    let status = code.and_then(|code| StatusCode::new(code as u16)).ok_or(Fault::Status)?;
+    let reason = (first + 1 + digits + 1).min(text.len());
+    Ok(Start::Response { status, reason: at + reason..at + text.len() })
+}
+
+fn version(text: &[u8]) -> Result<(), Fault> {
+    if text.eq_ignore_ascii_case(b"SIP/2.0") {
+        return Ok(());
+    }
+    let number = text.get(4..).filter(|_| text[..4].eq_ignore_ascii_case(b"SIP/"));
+    let is_version = |b: &u8| b.is_ascii_digit() || *b == b'.';
+    match number {
+        Some(number) if !number.is_empty() && number.iter().all(is_version) => Err(Fault::Version),
+        _ => Err(Fault::StartLine("does not end with SIP/2.0")),
+    }
+}
+
+impl<'a> Index<'a> {
+    fn new(bytes: &'a [u8], limits: &'a Limits, is_request: bool) -> Index<'a> {
+        let oversize = bytes.len() > limits.message_bytes;
+        let head = &bytes[..bytes.len().min(limits.head_bytes)];
+        let lines = memchr::memchr_iter(b'\n', head).count().min(limits.headers);
+        Index {
+            bytes,
+            limits,
+            fields: Vec::with_capacity(lines),
+            is_request,
+            seen: 0,
+            cseq_method: b"",
+            body_length: BodyLength::default(),
+            fault: oversize.then_some(Fault::TooLarge(limits.message_bytes)),
+        }
+    }
+
+    /// Reads header lines from `at` on and says where the body begins. A fault in one header is noted and the pass
+    /// goes on; an error is a fault that leaves nothing to go on with.
+    fn run(&mut self, mut at: usize) -> Result<usize, Fault> {
+        let mut number = 2;
+        loop {
+            match framing::header_line(self.bytes, at)? {
+                HeaderLine::End { body } if body > self.limits.head_bytes => {
+                    return Err(Fault::TooLarge(self.limits.head_bytes));
+                }
+                HeaderLine::End { body } => return Ok(body),
+                HeaderLine::Field(field) => {
+                    at = field.end as usize + 2;
+                    self.field(field)?;
+                }
+                HeaderLine::Unreadable { next } => {
+                    at = next;
+                    self.fault.get_or_insert(Fault::HeaderLine(number));
+                }
+            }
+            number += 1;
+        }
+    }
+
+    fn field(&mut self, field: WireField) -> Result<(), Fault> {
+        if self.fields.len() == self.limits.headers {
+            return Err(Fault::TooManyHeaders(self.limits.headers));
+        }
+        self.fields.push(Field::Wire(field));
+        if let Some(known) = field.known
+            && let Err(fault) = self.check(known, &self.bytes[field.value_range()])
+        {
+            self.fault.get_or_insert(fault);
+        }
+        Ok(())
+    }
+
+    fn check(&mut self, known: Known, value: &'a [u8]) -> Result<(), Fault> {
+        let bit = 1 << known as u32;
+        if self.seen & bit != 0 && ONCE.contains(&known) {
+            return Err(Fault::Duplicate(HeaderName::from_known(known)));
+        }
+        self.seen |= bit;
+        let checked = match known {
+            Known::Via => via::check(value),
+            Known::From | Known::To => address(value),
+            Known::CallId => header::check_call_id(value),
+            Known::CSeq => header::scan_cseq(value).map(|(_, method)| self.cseq_method = &value[method]),
+            Known::MaxForwards => grammar::number(value, u8::MAX.into()).map(drop),
+            Known::Contact if self.is_request => header::check_contact(value),
+            Known::ContentLength => return self.body_length.add(value),
+            _ => Ok(()),
+        };
+        checked.map_err(|why| Fault::invalid(HeaderName::from_known(known), why))
+    }
+
+    fn compare_method(&mut self, method: &[u8]) {
+        if !self.cseq_method.is_empty() && self.cseq_method != method {
+            self.fault.get_or_insert(Fault::MethodMismatch);
+        }
+    }
+
+    fn check_presence(&mut self) {
+        let missing = REQUIRED.into_iter().find(|known| self.seen & (1 << *known as u32) == 0);
+        if let Some(known) = missing {
+            self.fault.get_or_insert(Fault::Missing(HeaderName::from_known(known)));
+        }
+    }
+
+    /// The body: as long as Content-Length says, else all that is left (RFC 3261 §18.3).
+    fn body(&self, at: usize) -> Result<Range<usize>, Fault> {
+        let left = self.bytes.len() - at;
+        let len = self.body_length.stated().unwrap_or(left);
+        if len > left { Err(Fault::BodyTooShort) } else { Ok(at..at + len) }
+    }
+}
+
+fn address(value: &[u8]) -> Result<(), Why> {
+    let mut cursor = Cursor::new(value);
+    name_addr::scan(&mut cursor)?;
+    if cursor.done() { Ok(()) } else { Err("holds more than one address; send one") }
+}
+
+fn build(bytes: &Bytes, start: Start, fields: Vec<Field>, body: Range<usize>) -> Message {
+    let headers = Headers::from_wire(bytes.clone(), fields);
+    let body = if body.is_empty() { Bytes::new() } else { bytes.slice(body) };
+    match start {
+        Start::Request { method, uri, uri_parts } => Message::Request(Request {
+            method: Method::from_token(&bytes.slice(method)).expect("the start line was checked"),
+            uri: Uri::checked(bytes.slice(uri), uri_parts),
+            headers,
+            body,
+        }),
+        Start::Response { status, reason } => {
+            Message::Response(Response { status, reason: Text::from(bytes.slice(reason)), headers, body })
+        }
+    }
+}
+
+/// What a refusal of this request is built from; nothing for a response, an ACK (RFC 3261 §8.2.7 has no answer to
+/// it), or a request whose way back cannot be read.
+fn reply(
+    bytes: &Bytes,
+    line: Range<usize>,
+    start: Option<Start>,
+    fields: Vec<Field>,
+) -> Option<Box<Request>> {
+    let (method, uri) = match start {
+        Some(Start::Request { method, uri, uri_parts }) => {
+            (bytes.slice(method), Uri::checked(bytes.slice(uri), uri_parts))
+        }
+        Some(Start::Response { .. }) => return None,
+        None => {
+            let word = memchr::memchr(b' ', &bytes[line.clone()])?;
+            (bytes.slice(line.start..line.start + word), Uri::sip(None, "invalid", None))
+        }
+    };
+    let method = Method::from_token(&method).filter(|method| *method != Method::Ack)?;
+    let mut request = Request::new(method, uri);
+    let all = Headers::from_wire(bytes.clone(), fields);
+    request.headers.copy_from(&all, &REQUIRED.map(HeaderName::from_known));
+    let complete = REQUIRED.iter().all(|known| all.contains(HeaderName::from_known(*known)));
+    (complete && all.typed::<via::Via>().is_ok()).then(|| Box::new(request))
+}
