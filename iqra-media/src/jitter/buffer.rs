@@ -279,10 +279,10 @@ impl Buffer {
     }
 
     fn store(&mut self, now: Instant, position: Position, duration: u32, payload: &[u8]) -> Pushed {
-        if position.sequence < self.next.sequence {
-            if let Err(refused) = self.go_back_to(position) {
-                return refused;
-            }
+        if position.sequence < self.next.sequence
+            && let Err(refused) = self.go_back_to(position)
+        {
+            return refused;
         }
         self.make_room(position.sequence);
         if !self.ring.put(now, position, duration, payload) {

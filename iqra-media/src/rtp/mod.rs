@@ -3,6 +3,9 @@
 //! A datagram goes through [`packet`] (checked view), [`source`] (is it from our peer?), [`reception`] (sequence,
 //! timestamps, loss, jitter); then [`telephone_event`] takes the keys and the jitter buffer the audio.
 
+// Bit layouts are written in the groups that the RFCs draw.
+#![allow(clippy::unusual_byte_groupings)]
+
 pub mod packet;
 pub mod reception;
 pub mod source;

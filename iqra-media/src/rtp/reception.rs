@@ -146,7 +146,7 @@ impl Stream {
     /// The packet's place, or `None` when its sequence number jumped too far.
     fn position(&self, packet: &Packet<'_>) -> Option<Position> {
         let ahead = packet.sequence().wrapping_sub(self.highest.sequence as u16);
-        if ahead >= MAX_DROPOUT && ahead <= u16::MAX - MAX_MISORDER {
+        if (MAX_DROPOUT..=u16::MAX - MAX_MISORDER).contains(&ahead) {
             return None;
         }
         let later = packet.timestamp().wrapping_sub(self.highest.timestamp as u32) as i32;

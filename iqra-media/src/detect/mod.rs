@@ -1,0 +1,3 @@
+//! What is in the audio: tones.
+
+pub mod goertzel;
