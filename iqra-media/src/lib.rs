@@ -1,6 +1,8 @@
 //! Telephone audio.
 
 pub mod codec;
+#[cfg(feature = "tokio")]
+pub mod conversation;
 pub mod detect;
 pub mod jitter;
 pub mod pcm;

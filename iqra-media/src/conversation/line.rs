@@ -1,0 +1,197 @@
+//! The line of one call: both directions joined, and its limits.
+//!
+//! [`line()`] makes the conversation's [`Line`], the media thread's [`LineEnd`] and the leg owner's [`Commands`].
+
+use std::time::Duration;
+
+use super::command::{self, Asking, Command, Commands, HangUpReason};
+use super::hearing::{EndReason, Event, Heard, Hearing, HearingCounts, HearingEnd, hearing};
+use super::playout::{Pulled, SpeakingEnd};
+use super::speaking::{Speaking, speaking};
+use super::{AudioFormat, Formats};
+use crate::rtp::telephone_event::Digit;
+
+/// What one line may hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Heard frames that wait for the conversation; the oldest gives way. Default 50, a second of 20 ms frames.
+    pub hearing_frames: usize,
+    /// Heard frames that the conversation may hold in its hands besides. Default 10.
+    pub held_frames: usize,
+    /// Unread events after which the conversation counts as stalled and the call is hung up. Default 256.
+    pub events: usize,
+    /// Spoken audio that waits to be played. Default 30 s.
+    pub speaking: Duration,
+    /// Pieces in which it waits: one per call of `play` or per 100 ms, whichever is more, and one per digit and mark.
+    /// Default 1024, so that even 30 ms pieces fill 30 s.
+    pub pieces: usize,
+    /// How long playing fades out when it is cleared. Default 8 ms.
+    pub fade: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            hearing_frames: 50,
+            held_frames: 10,
+            events: 256,
+            speaking: Duration::from_secs(30),
+            pieces: 1024,
+            fade: Duration::from_millis(8),
+        }
+    }
+}
+
+/// The conversation's end of a call. Split it to speak in one task while another listens.
+#[derive(Debug)]
+pub struct Line {
+    hearing: Hearing,
+    speaking: Speaking,
+}
+
+impl Line {
+    /// The next frame or event; `None` after [`Event::End`]. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Heard> {
+        self.hearing.next().await
+    }
+
+    /// The voice of this line; clone it to keep it.
+    pub fn speaking(&self) -> &Speaking {
+        &self.speaking
+    }
+
+    /// What it hears and speaks.
+    pub fn formats(&self) -> Formats {
+        Formats { hears: self.hearing.format(), speaks: self.speaking.format() }
+    }
+
+    /// Both directions, each on its own.
+    pub fn split(self) -> (Hearing, Speaking) {
+        (self.hearing, self.speaking)
+    }
+}
+
+/// The media side's end of a call: it is driven by one thread, which it never makes wait. Dropping it ends the line
+/// with [`EndReason::Shutdown`], so that a conversation always hears an end.
+#[derive(Debug)]
+pub struct LineEnd {
+    hearing: HearingEnd,
+    speaking: SpeakingEnd,
+    asking: Asking,
+}
+
+impl LineEnd {
+    /// The format of frames to give.
+    pub fn hears(&self) -> AudioFormat {
+        self.hearing.format()
+    }
+
+    /// The format of samples to take.
+    pub fn speaks(&self) -> AudioFormat {
+        self.speaking.format()
+    }
+
+    /// Lets the conversation hear a frame; `concealed` when some of it was made up.
+    pub fn give_audio(&mut self, samples: &[i16], concealed: bool) {
+        self.hearing.push_audio(samples, concealed);
+    }
+
+    /// Lets the conversation hear an event. When too many are unread the leg's owner is asked to hang up.
+    pub fn give_event(&mut self, event: Event) {
+        if !self.hearing.push_event(event) {
+            self.hang_up(HangUpReason::Stalled);
+        }
+    }
+
+    /// Fills `out` from what was spoken, up to a digit that has to be sent first; see [`Pulled`].
+    pub fn take_audio(&mut self, out: &mut [i16]) -> Pulled {
+        let Self { hearing, speaking, .. } = self;
+        let mut stalled = false;
+        let pulled = speaking.pull(out, |mark| stalled |= !hearing.push_event(Event::Mark(mark)));
+        if stalled {
+            self.hang_up(HangUpReason::Stalled);
+        }
+        pulled
+    }
+
+    /// The digit that has to be sent before any more audio.
+    pub fn digit(&self) -> Option<Digit> {
+        self.speaking.digit()
+    }
+
+    /// The digit was sent.
+    pub fn digit_sent(&mut self) {
+        self.speaking.digit_sent();
+    }
+
+    /// Carries out a `clear` while nothing is played (on hold); playing does it by itself.
+    pub fn clear_silently(&mut self) {
+        self.speaking.clear_silently();
+    }
+
+    /// From here on `clear` reports what was played as an estimate with this error, in samples: for legs that hand
+    /// audio to someone else's play queue.
+    pub fn playing_is_estimated(&mut self, error: u64) {
+        self.speaking.set_error(error);
+    }
+
+    /// Asks the leg's owner to hang up; only the first time counts.
+    pub fn hang_up(&mut self, reason: HangUpReason) {
+        if self.speaking.first_hang_up() {
+            self.asking.ask(Command::HangUp(reason));
+        }
+    }
+
+    /// Ends the line; the first reason stays.
+    pub fn end(&mut self, reason: EndReason) {
+        self.hearing.end(reason);
+        self.speaking.end();
+    }
+
+    /// What a slow conversation lost so far.
+    pub fn hearing_counts(&self) -> HearingCounts {
+        self.hearing.counts()
+    }
+}
+
+impl Drop for LineEnd {
+    fn drop(&mut self) {
+        self.end(EndReason::Shutdown);
+    }
+}
+
+/// Makes the line of one call.
+pub fn line(formats: Formats, limits: &Limits) -> (Line, LineEnd, Commands) {
+    let (asking, commands) = command::channel();
+    let (ear, hearing_end) = hearing(formats.hears, limits);
+    let (voice, speaking_end) = speaking(formats.speaks, limits, asking.clone());
+    let line = Line { hearing: ear, speaking: voice };
+    let end = LineEnd { hearing: hearing_end, speaking: speaking_end, asking };
+    (line, end, commands)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stalled_conversation_is_hung_up_once() {
+        let limits = Limits { events: 2, ..Limits::default() };
+        let (_line, mut end, mut commands) = line(Formats::both(AudioFormat::HZ_8000), &limits);
+        for _ in 0..10 {
+            end.give_event(Event::Hold);
+        }
+        drop(end);
+        assert!(matches!(commands.next().await, Some(Command::HangUp(HangUpReason::Stalled))));
+        drop(_line);
+        assert!(commands.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_lost_media_side_ends_the_line() {
+        let (mut line, end, _commands) = line(Formats::both(AudioFormat::HZ_8000), &Limits::default());
+        drop(end);
+        assert!(matches!(line.next().await, Some(Heard::Event(Event::End(EndReason::Shutdown)))));
+        assert_eq!(line.speaking().play(&[0; 8]), 0);
+    }
+}

@@ -1,0 +1,39 @@
+//! The border between a call's audio and whoever talks on it.
+//!
+//! ```text
+//!  media thread                                      the conversation's task
+//!  session ── LineEnd ── frames, events ───────────▶ Hearing ──▶ ┌──────────────────┐
+//!     ▲          └────── samples, marks, digits ◀─── Speaking ◀── │ ConversationSink │
+//!  the leg's owner ◀──── commands ◀───────────────── Speaking ◀── └──────────────────┘
+//! ```
+//!
+//! [`line()`] makes the three ends of one call: the [`Line`] for the conversation, the [`LineEnd`] for the media
+//! thread, [`Commands`] for the leg's owner. No call on the [`LineEnd`] blocks, takes a lock or, once warm,
+//! allocates; a slow conversation is the conversation's problem alone.
+
+mod command;
+mod echo;
+mod hearing;
+mod line;
+mod play;
+mod playout;
+mod record;
+mod run;
+mod sink;
+mod speaking;
+mod tone;
+
+pub use command::{Command, Commands, HangUpReason, TransferOutcome, TransferReply, TransferTarget};
+pub use echo::Echo;
+pub use hearing::{AudioFrame, EndReason, Event, Heard, Hearing, HearingCounts, HearingEnd};
+pub use line::{Limits, Line, LineEnd, line};
+pub use play::{Play, UnplayableFile};
+pub use playout::{Pulled, SpeakingEnd};
+pub use record::Record;
+pub use run::{END_GRACE, run};
+pub use sink::{
+    AudioFormat, CallContext, ConversationFactory, ConversationSink, Direction, Formats, SinkError,
+    SinkRefusal, UnsupportedRate,
+};
+pub use speaking::{Cleared, Digits, Extent, Mark, NotADigit, Played, Speaking, Utterance};
+pub use tone::Tone;
