@@ -1,0 +1,109 @@
+//! Dialogs: the state two user agents share about one call (RFC 3261 §12).
+//!
+//! On a call's path it stands above the transactions: a 2xx to INVITE makes a [`Dialog`], which then words every
+//! request inside the call and judges those of the peer. Pure values; the engine sends and receives.
+
+mod build;
+mod id;
+mod route_set;
+
+pub use id::DialogId;
+
+use crate::message::{HeaderName, Headers, Method, Request, Text, Uri};
+use crate::transaction::timer::Clocks;
+use route_set::RouteSet;
+
+use crate::engine::flow::Flow;
+
+/// One side of a confirmed dialog, or of one that waits for its ACK.
+#[derive(Debug)]
+pub(crate) struct Dialog {
+    pub(crate) id: DialogId,
+    /// Our From value in requests, tag included.
+    local: Text,
+    /// Our To value in requests, tag included.
+    remote: Text,
+    /// Where requests are addressed: the peer's Contact.
+    target: Uri,
+    routes: RouteSet,
+    local_sequence: u32,
+    remote_sequence: Option<u32>,
+    /// Between which ends the INVITE travelled; requests go there where the peer's Contact names no IP address.
+    pub(crate) flow: Flow,
+    /// Our user part and parameters in Contact.
+    pub(crate) contact: Text,
+    /// The 2xx that waits for its ACK, by transaction and CSeq number.
+    pub(crate) unacknowledged: Option<Unacknowledged>,
+    /// The initial 2xx was acknowledged.
+    pub(crate) confirmed: bool,
+    /// The server transaction of a re-INVITE that the program has not answered.
+    pub(crate) invite_in: Option<u64>,
+    /// Our own re-INVITE under way.
+    pub(crate) invite_out: Option<u64>,
+    pub(crate) phase: Phase,
+    pub(crate) clocks: Clocks,
+}
+
+/// A 2xx of ours without its ACK.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unacknowledged {
+    pub(crate) server: u64,
+    pub(crate) sequence: u32,
+}
+
+/// How far a dialog is from its end.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// It lives.
+    Live,
+    /// The program wants a BYE, which may not leave before the ACK (RFC 3261 §15): its headers.
+    HangUpAfterAck(Headers),
+    /// Our BYE is out; only the peer's own BYE is still welcome.
+    ByeSent,
+}
+
+impl Dialog {
+    /// Where the next request goes: the first route, else the target (RFC 3261 §12.2.1.1).
+    pub(crate) fn next_hop(&self) -> &Uri {
+        self.routes.first().unwrap_or(&self.target)
+    }
+
+    /// Takes the CSeq number of a new request inside the dialog.
+    pub(crate) fn next_sequence(&mut self) -> u32 {
+        self.local_sequence = self.local_sequence.wrapping_add(1);
+        self.local_sequence
+    }
+
+    /// A request inside the dialog, without Via (RFC 3261 §12.2.1.1). An ACK takes the number of its INVITE.
+    pub(crate) fn request(&self, method: Method, sequence: u32) -> Request {
+        let (uri, routes) = self.routes.addressed(&self.target);
+        let mut headers = Headers::new();
+        for route in routes {
+            headers.push(HeaderName::ROUTE, route);
+        }
+        headers.push(HeaderName::MAX_FORWARDS, "70");
+        headers.push(HeaderName::FROM, self.local.clone());
+        headers.push(HeaderName::TO, self.remote.clone());
+        headers.push(HeaderName::CALL_ID, self.id.call_id());
+        headers.push(HeaderName::CSEQ, format!("{sequence} {method}"));
+        Request { method, uri, headers, body: bytes::Bytes::new() }
+    }
+
+    /// Notes the CSeq number of a request by the peer; `false` where it does not rise and is to be answered 500.
+    /// Gaps are accepted (RFC 3261 §12.2.2).
+    #[must_use]
+    pub(crate) fn takes_sequence(&mut self, number: u32) -> bool {
+        let rises = self.remote_sequence.is_none_or(|last| number > last);
+        if rises {
+            self.remote_sequence = Some(number);
+        }
+        rises
+    }
+
+    /// Takes the Contact of a target refresh, INVITE or UPDATE (RFC 3261 §12.2.2, RFC 3311 §5.1).
+    pub(crate) fn refresh_target(&mut self, headers: &Headers) {
+        if let Some(uri) = build::contact_uri(headers) {
+            self.target = uri;
+        }
+    }
+}

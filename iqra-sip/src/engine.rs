@@ -1,0 +1,158 @@
+//! The engine: SIP as a state machine without sockets or clocks.
+//!
+//! Messages come in by [`Engine::handle_message`], time by [`Engine::handle_timeout`], the program's will by commands;
+//! out come messages to send, the next deadline and events. Below it are the transactions (RFC 3261 §17, RFC 6026),
+//! beside it the dialogs (§12); here they are matched to messages and joined.
+
+mod client;
+pub(crate) mod config;
+mod dialogs;
+pub mod event;
+pub(crate) mod flow;
+mod inbound;
+mod outbound;
+pub(crate) mod random;
+mod server;
+mod stateless;
+mod target;
+mod via;
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::message::Message;
+use crate::transaction::timer::TimerQueue;
+use client::Clients;
+use config::EngineConfig;
+use dialogs::Dialogs;
+use event::{Dropped, EngineCounts, Event};
+use flow::Owner;
+use flow::{Flow, Listener, Transmit};
+use random::Random;
+use random::Seed;
+use server::Servers;
+
+/// Transactions and dialogs of one process, or of one shard of it.
+///
+/// # Driving it
+/// After every call that takes `now`: send everything that [`poll_transmit`](Self::poll_transmit) yields, handle
+/// everything that [`poll_event`](Self::poll_event) yields, and call [`handle_timeout`](Self::handle_timeout) when
+/// [`poll_timeout`](Self::poll_timeout) is reached. `now` never goes back. No call blocks, and none panics on what the
+/// network sent. With the same seed, the same calls give the same results.
+pub struct Engine {
+    config: EngineConfig,
+    random: Random,
+    listeners: Vec<Listener>,
+    timers: TimerQueue<Owner>,
+    servers: Servers,
+    clients: Clients,
+    dialogs: Dialogs,
+    serial: u64,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<Event>,
+    dropped: Dropped,
+}
+
+impl Engine {
+    /// An engine without listeners. The seed of a program that faces a network is 32 random bytes; see [`Seed`].
+    #[must_use]
+    pub fn new(config: EngineConfig, seed: impl Into<Seed>) -> Self {
+        Self {
+            timers: TimerQueue::new(config.timings.clone()),
+            config,
+            random: Random::new(seed.into()),
+            listeners: Vec::new(),
+            servers: Servers::default(),
+            clients: Clients::default(),
+            dialogs: Dialogs::default(),
+            serial: 0,
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+            dropped: Dropped::default(),
+        }
+    }
+
+    /// Adds a socket from which requests may leave; the first that fits is taken.
+    pub fn add_listener(&mut self, listener: Listener) {
+        self.listeners.push(listener);
+    }
+
+    /// Takes one framed message.
+    pub fn handle_message(&mut self, now: Instant, flow: &Flow, bytes: Bytes) {
+        match Message::parse(bytes) {
+            Ok(Message::Request(request)) => self.handle_request(now, flow, request),
+            Ok(Message::Response(response)) => self.handle_response(now, response),
+            Err(error) => self.refuse_malformed(flow, error),
+        }
+    }
+
+    /// Fires every timer that is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((owner, timer)) = self.timers.pop(now) {
+            match owner {
+                Owner::Server(id) => self.server_fired(now, id, timer),
+                Owner::Client(id) => self.client_fired(now, id, timer),
+                Owner::Dialog(serial) => self.dialog_fired(now, serial, timer),
+            }
+        }
+    }
+
+    /// Learns that a message could be sent neither by its flow nor by its fallback.
+    pub fn handle_transport_error(&mut self, now: Instant, failed: &Transmit) {
+        match failed.owner {
+            Some(Owner::Server(id)) => self.server_unsent(now, id),
+            Some(Owner::Client(id)) => self.client_unsent(now, id),
+            Some(Owner::Dialog(_)) | None => {}
+        }
+    }
+
+    /// The next message to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// How much state there is.
+    #[must_use]
+    pub fn counts(&self) -> EngineCounts {
+        EngineCounts {
+            server_transactions: self.servers.len(),
+            client_transactions: self.clients.len(),
+            dialogs: self.dialogs.len(),
+            timers: self.timers.len(),
+        }
+    }
+
+    /// What was left unanswered so far.
+    #[must_use]
+    pub fn dropped(&self) -> Dropped {
+        self.dropped
+    }
+
+    /// True when nothing waits for the program or the peer any more: what is left only absorbs repeats.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.dialogs.len() == 0 && self.servers.are_quiet() && self.clients.are_quiet()
+    }
+
+    fn is_full(&self) -> bool {
+        self.servers.len() + self.clients.len() >= self.config.max_transactions
+    }
+
+    fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+}

@@ -1,0 +1,299 @@
+//! Client transactions: the table of them, carrying out what their machines ask, and matching responses
+//! (RFC 3261 §17.1; RFC 6026 §7.2).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::Engine;
+use super::flow::{Flow, Owner, Transmit};
+use super::outbound::Purpose;
+use super::target::Way;
+use crate::message::header::{CSeq, Via};
+use crate::message::{Method, Request, Response, StatusCode};
+use crate::transaction::key::ClientKey;
+use crate::transaction::timer::{Clocks, Timer};
+use crate::transaction::{Action, Step, client, invite_client};
+
+/// One client transaction.
+pub(crate) struct Client {
+    machine: Machine,
+    key: ClientKey,
+    pub(super) flow: Flow,
+    fallback: Option<Flow>,
+    wire: Bytes,
+    clocks: Clocks,
+    /// The INVITE, from which ACK and CANCEL are made.
+    pub(super) invite: Option<Arc<Request>>,
+    /// The dialog that the request is in.
+    pub(super) dialog: Option<u64>,
+    pub(super) purpose: Purpose,
+    pub(super) cancel: Cancel,
+    /// One for each branch that answered 2xx: its To tag and the ACK to repeat.
+    pub(super) forks: Vec<(Box<str>, Transmit)>,
+}
+
+/// How far a wish to cancel has come. A CANCEL may not leave before a provisional response (RFC 3261 §9.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cancel {
+    No,
+    Wanted,
+    Sent,
+}
+
+/// Which of the two machines it runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Machine {
+    Invite(invite_client::State),
+    Other(client::State),
+}
+
+/// What happens to a transaction, whichever its machine.
+#[derive(Clone, Copy)]
+pub(super) enum Cause<'a> {
+    Response(&'a Arc<Response>),
+    CancelSent,
+    Fired(Timer),
+    TransportError,
+}
+
+impl Machine {
+    fn step(self, cause: Cause<'_>) -> Step<Machine> {
+        match self {
+            Machine::Invite(state) => {
+                let (state, actions) = invite_client::step(state, invite_input(cause))?;
+                Some((Machine::Invite(state), actions))
+            }
+            Machine::Other(state) => {
+                let (state, actions) = client::step(state, other_input(cause)?)?;
+                Some((Machine::Other(state), actions))
+            }
+        }
+    }
+
+    fn is_terminated(self) -> bool {
+        matches!(
+            self,
+            Machine::Invite(invite_client::State::Terminated) | Machine::Other(client::State::Terminated)
+        )
+    }
+
+    fn is_quiet(self) -> bool {
+        use invite_client::State as Invite;
+        matches!(
+            self,
+            Machine::Invite(Invite::Completed | Invite::Accepted) | Machine::Other(client::State::Completed)
+        )
+    }
+}
+
+fn invite_input(cause: Cause<'_>) -> invite_client::Input {
+    use invite_client::Input;
+    match cause {
+        Cause::Response(response) if response.status.is_provisional() => Input::Provisional,
+        Cause::Response(response) if response.status.is_success() => Input::Success,
+        Cause::Response(_) => Input::Failure,
+        Cause::CancelSent => Input::CancelSent,
+        Cause::Fired(timer) => Input::Fired(timer),
+        Cause::TransportError => Input::TransportError,
+    }
+}
+
+fn other_input(cause: Cause<'_>) -> Option<client::Input> {
+    use client::Input;
+    Some(match cause {
+        Cause::Response(response) if response.status.is_provisional() => Input::Provisional,
+        Cause::Response(_) => Input::Final,
+        Cause::CancelSent => return None,
+        Cause::Fired(timer) => Input::Fired(timer),
+        Cause::TransportError => Input::TransportError,
+    })
+}
+
+/// All client transactions, by number and by key.
+#[derive(Default)]
+pub(super) struct Clients {
+    by_id: HashMap<u64, Client>,
+    by_key: HashMap<ClientKey, u64>,
+}
+
+impl Clients {
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(super) fn are_quiet(&self) -> bool {
+        self.by_id.values().all(|client| client.machine.is_quiet())
+    }
+
+    pub(super) fn get(&self, id: u64) -> Option<&Client> {
+        self.by_id.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: u64) -> Option<&mut Client> {
+        self.by_id.get_mut(&id)
+    }
+}
+
+impl Client {
+    /// True while an INVITE has no response at all: a CANCEL has to wait.
+    pub(super) fn is_calling(&self) -> bool {
+        self.machine == Machine::Invite(invite_client::State::Calling)
+    }
+
+    /// True while an INVITE has provisional responses only.
+    pub(super) fn is_ringing(&self) -> bool {
+        self.machine == Machine::Invite(invite_client::State::Proceeding)
+    }
+
+    pub(super) fn branch(&self) -> &str {
+        &self.key.branch
+    }
+
+    pub(super) fn method(&self) -> &Method {
+        &self.key.method
+    }
+}
+
+impl Engine {
+    /// Signs a request with a branch of its own, sends it and starts its transaction.
+    pub(super) fn open_client(
+        &mut self,
+        now: Instant,
+        request: Request,
+        way: Way,
+        dialog: Option<u64>,
+        purpose: Purpose,
+    ) -> u64 {
+        let branch = self.random.branch();
+        let (mut signed, mut way) = (request.clone(), way);
+        self.complete(&mut signed.headers);
+        self.sign(&mut signed, &way.flow, &branch);
+        let first = way.flow;
+        way = self.widen(way, signed.to_bytes().len());
+        if way.flow != first {
+            signed = request;
+            self.complete(&mut signed.headers);
+            self.sign(&mut signed, &way.flow, &branch);
+        }
+        self.start_client(now, signed, branch, way, dialog, purpose)
+    }
+
+    /// Sends a request that carries its Via and starts its transaction; a CANCEL takes the branch of its INVITE.
+    pub(super) fn start_client(
+        &mut self,
+        now: Instant,
+        request: Request,
+        branch: String,
+        way: Way,
+        dialog: Option<u64>,
+        purpose: Purpose,
+    ) -> u64 {
+        let id = self.next_serial();
+        let invite = request.method == Method::Invite;
+        let machine = match invite {
+            true => Machine::Invite(invite_client::State::Calling),
+            false => Machine::Other(client::State::Trying),
+        };
+        let key = ClientKey { branch: branch.into(), method: request.method.clone() };
+        let mut client = Client {
+            machine,
+            key: key.clone(),
+            flow: way.flow,
+            fallback: way.fallback,
+            wire: request.to_bytes(),
+            clocks: Clocks::default(),
+            invite: invite.then(|| Arc::new(request)),
+            dialog,
+            purpose,
+            cancel: Cancel::No,
+            forks: Vec::new(),
+        };
+        let reliable = way.flow.transport.is_reliable();
+        for timer in if invite { [Timer::A, Timer::B] } else { [Timer::E, Timer::F] } {
+            self.timers.start(now, Owner::Client(id), &mut client.clocks, timer, reliable);
+        }
+        self.clients.by_key.insert(key, id);
+        self.clients.by_id.insert(id, client);
+        self.send_request(id);
+        id
+    }
+
+    fn send_request(&mut self, id: u64) {
+        let Some(client) = self.clients.get(id) else { return };
+        let (flow, fallback, bytes) = (client.flow, client.fallback, client.wire.clone());
+        self.transmits.push_back(Transmit { flow, fallback, bytes, owner: Some(Owner::Client(id)) });
+    }
+
+    /// Matches a response by the branch of its topmost Via, which we drew, and its method (RFC 3261 §17.1.3).
+    pub(super) fn handle_response(&mut self, now: Instant, response: Response) {
+        let branch = response.headers.typed::<Via>().ok().and_then(|via| via.branch().map(|b| b.into()));
+        let method = response.headers.typed::<CSeq>().ok().map(|cseq| cseq.method);
+        let key = branch.zip(method).map(|(branch, method)| ClientKey { branch, method });
+        match key.and_then(|key| self.clients.by_key.get(&key).copied()) {
+            Some(id) => self.step_client(now, id, Cause::Response(&Arc::new(response))),
+            None => self.dropped.stray_responses += 1,
+        }
+    }
+
+    /// Steps a transaction and does what its machine asks.
+    pub(super) fn step_client(&mut self, now: Instant, id: u64, cause: Cause<'_>) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        let Some((next, actions)) = client.machine.step(cause) else { return };
+        client.machine = next;
+        for &action in actions {
+            self.act_client(now, id, action, cause);
+        }
+        if next.is_terminated() {
+            self.close_client(id);
+        }
+    }
+
+    fn act_client(&mut self, now: Instant, id: u64, action: Action, cause: Cause<'_>) {
+        let Some(client) = self.clients.by_id.get_mut(&id) else { return };
+        let (owner, reliable) = (Owner::Client(id), client.flow.transport.is_reliable());
+        match (action, cause) {
+            (Action::Send, _) => self.send_request(id),
+            (Action::SendAck, Cause::Response(response)) => self.acknowledge_refusal(id, response),
+            (Action::Deliver, Cause::Response(response)) => self.deliver_response(now, id, response),
+            (Action::Start(timer), _) => self.timers.start(now, owner, &mut client.clocks, timer, reliable),
+            (Action::Again(timer), _) => self.timers.again(now, owner, &mut client.clocks, timer, reliable),
+            (Action::AgainAtT2(timer), _) => {
+                self.timers.again_at_t2(now, owner, &mut client.clocks, timer, reliable);
+            }
+            (Action::Stop(timer), _) => self.timers.stop(owner, &mut client.clocks, timer),
+            (Action::TimedOut, _) => self.unanswered(now, id, super::event::Failure::Timeout),
+            (Action::TransportFailed, _) => self.unanswered(now, id, super::event::Failure::Transport),
+            // Only responses are acknowledged and delivered; a 100 belongs to servers.
+            (Action::SendAck | Action::Deliver | Action::SendTrying, _) => {}
+        }
+    }
+
+    fn close_client(&mut self, id: u64) {
+        if let Some(mut client) = self.clients.by_id.remove(&id) {
+            self.clients.by_key.remove(&client.key);
+            self.timers.forget(Owner::Client(id), &mut client.clocks);
+        }
+    }
+
+    pub(super) fn client_fired(&mut self, now: Instant, id: u64, timer: Timer) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        client.clocks.fire(timer);
+        if timer == Timer::Ring {
+            self.send_cancel(now, id);
+        } else {
+            self.step_client(now, id, Cause::Fired(timer));
+        }
+    }
+
+    pub(super) fn client_unsent(&mut self, now: Instant, id: u64) {
+        self.step_client(now, id, Cause::TransportError);
+    }
+
+    /// A response that we word ourselves, as if the peer had sent it.
+    pub(super) fn stand_in(invite: &Request, status: StatusCode) -> Arc<Response> {
+        Arc::new(Response::to_request(invite, status))
+    }
+}

@@ -1,0 +1,46 @@
+//! What an engine is told at its start: its timers, its limits and its manners. Every bound is here, with its default.
+
+use crate::message::Method;
+use crate::transaction::timer::Timings;
+
+/// The settings of an [`Engine`](crate::Engine). All fields have defaults: `EngineConfig { .., ..Default::default() }`.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// The timers' base intervals.
+    pub timings: Timings,
+    /// Most server and client transactions together, finished ones included until their last timer fires. A new
+    /// request above it is answered 503 without state; our own fails with [`EngineError::Full`](crate::EngineError).
+    /// Default 400,000 (32 s at 12,000 calls per second).
+    pub max_transactions: usize,
+    /// Most dialogs. A new INVITE above it is answered 503, an answer fails. Default 100,000.
+    pub max_dialogs: usize,
+    /// Most answering branches of one forked INVITE that are acknowledged and hung up; more are ignored.
+    /// Default 16.
+    pub max_forks: usize,
+    /// Methods that the program takes outside dialogs, besides INVITE; others are answered 405 with Allow. `None`
+    /// delivers them all. Default `None`.
+    pub accepted_methods: Option<Vec<Method>>,
+    /// Option tags (`timer`, `100rel`) that the program honours: a request that requires another is answered 420.
+    /// Default none.
+    pub supported: Vec<String>,
+    /// The value of the Server and User-Agent headers; `None` sends neither. Default `None`, which tells a scanner
+    /// nothing.
+    pub product: Option<String>,
+    /// Requests longer than this go by TCP where a TCP listener exists, in bytes (RFC 3261 §18.1.1). Default 1,300.
+    pub max_datagram_request: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            timings: Timings::default(),
+            max_transactions: 400_000,
+            max_dialogs: 100_000,
+            max_forks: 16,
+            accepted_methods: None,
+            supported: Vec::new(),
+            product: None,
+            max_datagram_request: 1_300,
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! Dialogs in the engine: made by 2xx, confirmed by ACK, used by requests either way, ended by BYE
+//! (RFC 3261 §12, §13, §14, §15).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Engine;
+use super::event::{Body, ClientTx, EndReason, EngineError, Event, Reply, ServerTx};
+use super::flow::Owner;
+use super::outbound::{Purpose, add_body, add_headers};
+use super::server::Cause;
+use crate::dialog::{Dialog, DialogId, Phase, Unacknowledged};
+use crate::message::header::{CSeq, CallId, From, To};
+use crate::message::{HeaderName, Headers, Method, Request, StatusCode};
+use crate::transaction::timer::Timer;
+
+/// Seconds within which a second INVITE may be tried again (RFC 3261 §14.2: a random value from 0 to 10).
+const RETRY_SECONDS: u32 = 10;
+
+/// All dialogs, by number and by name.
+#[derive(Default)]
+pub(super) struct Dialogs {
+    by_serial: HashMap<u64, Dialog>,
+    by_id: HashMap<DialogId, u64>,
+}
+
+impl Dialogs {
+    pub(super) fn len(&self) -> usize {
+        self.by_serial.len()
+    }
+
+    /// The dialog that a request of the peer belongs to: its To tag is ours (RFC 3261 §12.2.2).
+    pub(super) fn find(&self, request: &Request) -> Option<u64> {
+        let call_id: CallId = request.headers.typed().ok()?;
+        let (from, to) = (request.headers.typed::<From>().ok()?, request.headers.typed::<To>().ok()?);
+        let [remote, local] = [from.tag(), to.tag()].map(Option::unwrap_or_default);
+        self.by_id.get(&DialogId::new(&call_id.to_str(), &local, &remote)).copied()
+    }
+
+    pub(super) fn get(&self, serial: u64) -> Option<&Dialog> {
+        self.by_serial.get(&serial)
+    }
+
+    pub(super) fn get_mut(&mut self, serial: u64) -> Option<&mut Dialog> {
+        self.by_serial.get_mut(&serial)
+    }
+
+    pub(super) fn insert(&mut self, serial: u64, dialog: Dialog) {
+        self.by_id.insert(dialog.id.clone(), serial);
+        self.by_serial.insert(serial, dialog);
+    }
+
+    fn live(&mut self, id: &DialogId) -> Result<(u64, &mut Dialog), EngineError> {
+        let serial = *self.by_id.get(id).ok_or(EngineError::DialogOver)?;
+        let dialog = self.by_serial.get_mut(&serial).ok_or(EngineError::DialogOver)?;
+        match dialog.phase {
+            Phase::Live => Ok((serial, dialog)),
+            _ => Err(EngineError::DialogOver),
+        }
+    }
+}
+
+impl Engine {
+    /// Accepts an INVITE: makes the dialog, sends the 2xx and repeats it until the ACK (RFC 3261 §13.3.1.4).
+    /// [`Event::Confirmed`] tells of the ACK; without one the dialog ends with [`EndReason::AckTimeout`].
+    ///
+    /// # Errors
+    /// [`EngineError::TransactionOver`] when it was answered or cancelled, [`EngineError::Header`] when the INVITE has
+    /// no usable Contact (it is then still to be answered), [`EngineError::Misuse`] for any other request or status.
+    pub fn accept(&mut self, now: Instant, tx: ServerTx, mut reply: Reply) -> Result<DialogId, EngineError> {
+        let server = self.servers.get(tx.0).ok_or(EngineError::TransactionOver)?;
+        let invite = server.request.clone().ok_or(EngineError::TransactionOver)?;
+        if invite.method != Method::Invite || !reply.status.is_success() || server.dialog.is_some() {
+            return Err(EngineError::Misuse("accept takes an INVITE outside a dialog and a 2xx"));
+        }
+        let flow = server.path().flow;
+        let contact = self.contact(&flow, invite.uri.user());
+        let (tag, sequence) = (server.tag().to_owned(), self.random.sequence());
+        let dialog = Dialog::called(&invite, &tag, sequence, flow, contact)
+            .map_err(|_| EngineError::Header("Contact, From or CSeq of the INVITE"))?;
+        let (id, serial) = (dialog.id.clone(), self.next_serial());
+        self.add_reply_headers(&mut reply, &dialog);
+        self.dialogs.insert(serial, dialog);
+        self.servers.set_dialog(tx.0, serial);
+        self.await_ack(now, tx.0, serial, &invite);
+        self.answer(now, tx.0, reply);
+        Ok(id)
+    }
+
+    fn add_reply_headers(&self, reply: &mut Reply, dialog: &Dialog) {
+        if !reply.headers.contains(HeaderName::CONTACT) {
+            reply.headers.push(HeaderName::CONTACT, dialog.contact.clone());
+        }
+        if !reply.headers.contains(HeaderName::ALLOW) {
+            reply.headers.push(HeaderName::ALLOW, self.allow());
+        }
+        if !self.config.supported.is_empty() && !reply.headers.contains(HeaderName::SUPPORTED) {
+            reply.headers.push(HeaderName::SUPPORTED, self.config.supported.join(", "));
+        }
+    }
+
+    /// Starts repeating the 2xx that is about to be sent.
+    fn await_ack(&mut self, now: Instant, server: u64, serial: u64, invite: &Request) {
+        let Some(dialog) = self.dialogs.by_serial.get_mut(&serial) else { return };
+        let sequence = invite.headers.typed::<CSeq>().map_or(0, |cseq| cseq.number);
+        dialog.unacknowledged = Some(Unacknowledged { server, sequence });
+        for timer in [Timer::Success, Timer::AckWait] {
+            self.timers.start(now, Owner::Dialog(serial), &mut dialog.clocks, timer, false);
+        }
+    }
+
+    /// Before a reply inside a dialog: a 2xx to INVITE or UPDATE carries Contact (RFC 3261 §12.1.1, RFC 3311 §5.2),
+    /// and a re-INVITE is repeated like the first.
+    pub(super) fn prepare_reply_within(
+        &mut self,
+        now: Instant,
+        server: u64,
+        serial: u64,
+        reply: &mut Reply,
+        invite: bool,
+        update: bool,
+    ) {
+        if invite && reply.status.is_final() {
+            self.forget_invite_within(server);
+        }
+        if !reply.status.is_success() || !(invite || update) {
+            return;
+        }
+        if let Some(dialog) = self.dialogs.get(serial) {
+            self.add_reply_headers(reply, dialog);
+        }
+        let request = self.servers.get(server).and_then(|server| server.request.clone());
+        if let Some(request) = request.filter(|_| invite) {
+            self.await_ack(now, server, serial, &request);
+        }
+    }
+
+    /// The program need not answer this re-INVITE any more.
+    pub(super) fn forget_invite_within(&mut self, server: u64) {
+        let serial = self.servers.get(server).and_then(|server| server.dialog);
+        if let Some(dialog) = serial.and_then(|serial| self.dialogs.get_mut(serial)) {
+            dialog.invite_in = dialog.invite_in.filter(|&id| id != server);
+        }
+    }
+
+    /// A request of the peer inside a dialog; `Err` is the answer that refuses it.
+    pub(super) fn handle_within(
+        &mut self,
+        now: Instant,
+        id: u64,
+        serial: u64,
+        request: Arc<Request>,
+    ) -> Result<(), Box<Reply>> {
+        self.servers.set_dialog(id, serial);
+        let retry = self.random.sequence() % (RETRY_SECONDS + 1);
+        let Some(dialog) = self.dialogs.get_mut(serial) else { return Ok(()) };
+        let number = request.headers.typed::<CSeq>().map_or(0, |cseq| cseq.number);
+        if !dialog.takes_sequence(number) {
+            let out_of_order = Reply::new(StatusCode::SERVER_INTERNAL_ERROR).reason("CSeq out of order");
+            return Err(Box::new(out_of_order));
+        }
+        if request.method == Method::Bye {
+            self.answer(now, id, Reply::new(StatusCode::OK));
+            self.ended_by_peer(now, serial, &request);
+            return Ok(());
+        }
+        if matches!(dialog.phase, Phase::ByeSent) {
+            return Err(Box::new(Reply::new(StatusCode::CALL_DOES_NOT_EXIST)));
+        }
+        match request.method {
+            Method::Invite => admit_reinvite(dialog, id, retry)?,
+            Method::Update => {}
+            _ => return Ok(self.deliver_within(serial, id, request)),
+        }
+        dialog.refresh_target(&request.headers);
+        self.deliver_within(serial, id, request);
+        Ok(())
+    }
+
+    fn deliver_within(&mut self, serial: u64, id: u64, request: Arc<Request>) {
+        if let Some(dialog) = self.dialogs.get(serial).map(|dialog| dialog.id.clone()) {
+            self.events.push_back(Event::DialogRequest { dialog, tx: ServerTx(id), request });
+        }
+    }
+
+    fn ended_by_peer(&mut self, now: Instant, serial: u64, bye: &Request) {
+        let asked_for = self.dialogs.get(serial).is_some_and(|dialog| !matches!(dialog.phase, Phase::Live));
+        let Some(dialog) = self.close_dialog(now, serial) else { return };
+        if !asked_for {
+            let reason = EndReason::Remote { headers: bye.headers.clone() };
+            self.events.push_back(Event::Ended { dialog, reason });
+        }
+    }
+
+    /// The ACK of a 2xx.
+    pub(super) fn acknowledged(&mut self, now: Instant, serial: u64, sequence: u32, ack: Request) {
+        let Some(dialog) = self.dialogs.by_serial.get_mut(&serial) else { return };
+        let waiting = dialog.unacknowledged.filter(|waiting| waiting.sequence == sequence);
+        let Some(Unacknowledged { server, .. }) = waiting else { return };
+        dialog.unacknowledged = None;
+        self.timers.forget(Owner::Dialog(serial), &mut dialog.clocks);
+        let first = !std::mem::replace(&mut dialog.confirmed, true);
+        match std::mem::replace(&mut dialog.phase, Phase::Live) {
+            Phase::HangUpAfterAck(headers) => self.send_bye(now, serial, &headers),
+            Phase::ByeSent => dialog.phase = Phase::ByeSent,
+            Phase::Live if first => {
+                let dialog = dialog.id.clone();
+                self.events.push_back(Event::Confirmed { dialog, ack: Arc::new(ack) });
+            }
+            Phase::Live => {}
+        }
+        self.release_response(server);
+    }
+
+    /// The 2xx goes out again, or the ACK never came (RFC 3261 §13.3.1.4).
+    pub(super) fn dialog_fired(&mut self, now: Instant, serial: u64, timer: Timer) {
+        let Some(dialog) = self.dialogs.by_serial.get_mut(&serial) else { return };
+        dialog.clocks.fire(timer);
+        let Some(Unacknowledged { server, .. }) = dialog.unacknowledged else { return };
+        if timer == Timer::AckWait {
+            return self.give_up_on_ack(now, serial);
+        }
+        self.timers.again(now, Owner::Dialog(serial), &mut dialog.clocks, timer, false);
+        self.step_server(now, server, Cause::Answer(StatusCode::OK));
+    }
+
+    fn give_up_on_ack(&mut self, now: Instant, serial: u64) {
+        let Some(dialog) = self.dialogs.by_serial.get_mut(&serial) else { return };
+        dialog.unacknowledged = None;
+        self.timers.forget(Owner::Dialog(serial), &mut dialog.clocks);
+        match std::mem::replace(&mut dialog.phase, Phase::Live) {
+            Phase::HangUpAfterAck(headers) => self.send_bye(now, serial, &headers),
+            _ => self.end_dialog(now, serial, EndReason::AckTimeout),
+        }
+    }
+
+    /// Ends a dialog that the program did not ask to end: BYE to the peer, the reason to the program.
+    pub(super) fn end_dialog(&mut self, now: Instant, serial: u64, reason: EndReason) {
+        let Some(dialog) = self.dialogs.get(serial) else { return };
+        if !matches!(dialog.phase, Phase::Live) {
+            return;
+        }
+        let dialog = dialog.id.clone();
+        self.send_bye(now, serial, &Headers::new());
+        self.events.push_back(Event::Ended { dialog, reason });
+    }
+
+    /// Hangs up. Before the ACK of our 2xx the BYE waits for it (RFC 3261 §15). No [`Event::Ended`] follows.
+    ///
+    /// # Errors
+    /// [`EngineError::DialogOver`] when the call has ended already.
+    pub fn bye(&mut self, now: Instant, dialog: &DialogId, headers: Headers) -> Result<(), EngineError> {
+        let (serial, dialog) = self.dialogs.live(dialog)?;
+        if dialog.unacknowledged.is_some() {
+            dialog.phase = Phase::HangUpAfterAck(headers);
+        } else {
+            self.send_bye(now, serial, &headers);
+        }
+        Ok(())
+    }
+
+    fn send_bye(&mut self, now: Instant, serial: u64, headers: &Headers) {
+        self.refuse_pending_invite(now, serial);
+        let Some(dialog) = self.dialogs.get_mut(serial) else { return };
+        dialog.phase = Phase::ByeSent;
+        let sequence = dialog.next_sequence();
+        let mut request = dialog.request(Method::Bye, sequence);
+        add_headers(&mut request.headers, headers);
+        let way = self.dialogs.get(serial).map(|dialog| self.way_within(dialog));
+        if let Some(way) = way {
+            self.open_client(now, request, way, Some(serial), Purpose::Engine);
+        }
+    }
+
+    /// Sends a request inside a dialog: INFO, UPDATE, re-INVITE and the like. The answer comes as
+    /// [`Event::Response`]; a 2xx to a re-INVITE is acknowledged by the engine.
+    ///
+    /// # Errors
+    /// [`EngineError::DialogOver`]; [`EngineError::Misuse`] for ACK, CANCEL and BYE, and for a re-INVITE while another
+    /// INVITE of either side is under way (RFC 3261 §14.1); [`EngineError::Full`].
+    pub fn dialog_request(
+        &mut self,
+        now: Instant,
+        dialog: &DialogId,
+        method: Method,
+        headers: &Headers,
+        body: Option<Body>,
+    ) -> Result<ClientTx, EngineError> {
+        if matches!(method, Method::Ack | Method::Cancel | Method::Bye) {
+            return Err(EngineError::Misuse("ACK and CANCEL are the engine's to send, BYE goes by bye"));
+        }
+        if self.is_full() {
+            return Err(EngineError::Full("max_transactions"));
+        }
+        let (serial, dialog) = self.dialogs.live(dialog)?;
+        if method == Method::Invite && has_invite(dialog) {
+            return Err(EngineError::Misuse("another INVITE is under way in this dialog"));
+        }
+        let sequence = dialog.next_sequence();
+        let mut request = dialog.request(method.clone(), sequence);
+        add_headers(&mut request.headers, headers);
+        let refresh = matches!(method, Method::Invite | Method::Update);
+        if refresh && !request.headers.contains(HeaderName::CONTACT) {
+            request.headers.push(HeaderName::CONTACT, dialog.contact.clone());
+        }
+        add_body(&mut request, body);
+        let way =
+            self.dialogs.get(serial).map(|dialog| self.way_within(dialog)).ok_or(EngineError::DialogOver)?;
+        let id = self.open_client(now, request, way, Some(serial), Purpose::Program);
+        if let Some(dialog) = self.dialogs.get_mut(serial).filter(|_| method == Method::Invite) {
+            dialog.invite_out = Some(id);
+        }
+        Ok(ClientTx(id))
+    }
+
+    fn refuse_pending_invite(&mut self, now: Instant, serial: u64) {
+        let pending = self.dialogs.get_mut(serial).and_then(|dialog| dialog.invite_in.take());
+        if let Some(server) = pending {
+            self.answer(now, server, Reply::new(StatusCode::REQUEST_TERMINATED));
+        }
+    }
+
+    /// Forgets a dialog; a re-INVITE that waits in it is answered 487 (RFC 3261 §15.1.2).
+    pub(super) fn close_dialog(&mut self, now: Instant, serial: u64) -> Option<DialogId> {
+        self.refuse_pending_invite(now, serial);
+        let mut dialog = self.dialogs.by_serial.remove(&serial)?;
+        self.dialogs.by_id.remove(&dialog.id);
+        self.timers.forget(Owner::Dialog(serial), &mut dialog.clocks);
+        Some(dialog.id)
+    }
+}
+
+fn has_invite(dialog: &Dialog) -> bool {
+    dialog.invite_in.is_some() || dialog.invite_out.is_some() || dialog.unacknowledged.is_some()
+}
+
+/// One INVITE at a time: a second one of theirs is answered 500, one that crosses ours 491 (RFC 3261 §14.2).
+fn admit_reinvite(dialog: &mut Dialog, id: u64, retry: u32) -> Result<(), Box<Reply>> {
+    if dialog.invite_in.is_some() {
+        let mut reply = Reply::new(StatusCode::SERVER_INTERNAL_ERROR);
+        reply.headers.push(HeaderName::RETRY_AFTER, retry.to_string());
+        return Err(Box::new(reply));
+    }
+    if has_invite(dialog) {
+        return Err(Box::new(Reply::new(StatusCode::REQUEST_PENDING)));
+    }
+    dialog.invite_in = Some(id);
+    Ok(())
+}

@@ -1,0 +1,245 @@
+//! What the engine tells the program, and what the program hands to the engine.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::flow::{Flow, Transport};
+use crate::dialog::DialogId;
+use crate::message::{Headers, NameAddr, Request, Response, StatusCode, Uri};
+
+/// A server transaction: a request that we answer. Valid until it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerTx(pub(crate) u64);
+
+/// A client transaction: a request of ours. Valid until its final event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientTx(pub(crate) u64);
+
+/// What happened, in order. Every variant that carries a [`ServerTx`] and a request waits for
+/// [`Engine::respond`](crate::Engine::respond) or, for an INVITE, [`Engine::accept`](crate::Engine::accept).
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// An INVITE outside a dialog.
+    Invite {
+        /// Answers it.
+        tx: ServerTx,
+        /// The INVITE, `received` and `rport` filled into its topmost Via.
+        request: Arc<Request>,
+        /// Where it came from.
+        flow: Flow,
+    },
+    /// Any other request outside a dialog.
+    Request {
+        /// Answers it.
+        tx: ServerTx,
+        /// The request.
+        request: Arc<Request>,
+        /// Where it came from.
+        flow: Flow,
+    },
+    /// The caller cancelled an INVITE (which has been answered 487), or its transport failed. Nothing to answer.
+    Cancelled {
+        /// The INVITE.
+        tx: ServerTx,
+    },
+    /// The ACK of an accepted INVITE came. Once for a dialog.
+    Confirmed {
+        /// The dialog.
+        dialog: DialogId,
+        /// The ACK, with the answer to an offer that went out in the 2xx.
+        ack: Arc<Request>,
+    },
+    /// A request inside a dialog: re-INVITE, INFO, UPDATE and the like. BYE is answered by the engine.
+    DialogRequest {
+        /// The dialog.
+        dialog: DialogId,
+        /// Answers it.
+        tx: ServerTx,
+        /// The request.
+        request: Arc<Request>,
+    },
+    /// The dialog is gone. Once for a dialog whose end the program did not ask for.
+    Ended {
+        /// The dialog.
+        dialog: DialogId,
+        /// Why.
+        reason: EndReason,
+    },
+    /// A provisional or final response to a request of ours; for INVITE outside a dialog never a 2xx.
+    Response {
+        /// The request.
+        tx: ClientTx,
+        /// The response.
+        response: Arc<Response>,
+    },
+    /// Our INVITE was answered and acknowledged.
+    Answered {
+        /// The INVITE.
+        tx: ClientTx,
+        /// The new dialog.
+        dialog: DialogId,
+        /// The 2xx.
+        response: Arc<Response>,
+    },
+    /// A request of ours got no final response.
+    Failed {
+        /// The request.
+        tx: ClientTx,
+        /// Why.
+        failure: Failure,
+    },
+}
+
+/// Why a request got no final response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// Nobody answered within 64*T1 (Timers B and F).
+    Timeout,
+    /// The transport could not send it.
+    Transport,
+}
+
+/// Why a dialog ended without the program asking.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum EndReason {
+    /// The peer sent BYE.
+    Remote {
+        /// The headers of the BYE, Reason among them.
+        headers: Headers,
+    },
+    /// No ACK came for our 2xx within 64*T1 (RFC 3261 §13.3.1.4). A BYE has been sent.
+    AckTimeout,
+    /// A request of ours inside the dialog was answered 408 or 481, or not at all (RFC 3261 §12.2.1.2). A BYE has
+    /// been sent.
+    Unreachable,
+}
+
+/// The body of a message with its type.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Body {
+    /// The Content-Type, `application/sdp`.
+    pub content_type: String,
+    /// The octets.
+    pub bytes: Bytes,
+}
+
+impl Body {
+    /// A session description.
+    #[must_use]
+    pub fn sdp(bytes: impl Into<Bytes>) -> Self {
+        Self { content_type: String::from("application/sdp"), bytes: bytes.into() }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Body({}, {} bytes)", self.content_type, self.bytes.len())
+    }
+}
+
+/// A response as the program words it; the engine adds what RFC 3261 §8.2.6 asks for.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// The status.
+    pub status: StatusCode,
+    /// The reason phrase; `None` takes the status's own.
+    pub reason: Option<String>,
+    /// Further headers, Contact among them for a redirect. A Contact given for a 2xx replaces the engine's.
+    pub headers: Headers,
+    /// The body.
+    pub body: Option<Body>,
+}
+
+impl Reply {
+    /// A response of this status with nothing further.
+    #[must_use]
+    pub fn new(status: StatusCode) -> Self {
+        Self { status, reason: None, headers: Headers::new(), body: None }
+    }
+
+    /// With a reason phrase.
+    #[must_use]
+    pub fn reason(self, reason: impl Into<String>) -> Self {
+        Self { reason: Some(reason.into()), ..self }
+    }
+}
+
+/// A call to place.
+#[derive(Debug, Clone)]
+pub struct OutgoingInvite {
+    /// The Request-URI.
+    pub uri: Uri,
+    /// Where the INVITE goes; `None` takes the first Route header, else the URI, which must then name an IP address.
+    pub next_hop: Option<(Transport, std::net::SocketAddr)>,
+    /// The caller; a tag is drawn where it has none.
+    pub from: NameAddr,
+    /// The callee.
+    pub to: NameAddr,
+    /// The Call-ID; `None` draws one.
+    pub call_id: Option<String>,
+    /// The CSeq number, 1 or more; a repeat with credentials or after a 3xx takes the next one.
+    pub cseq: u32,
+    /// Further headers. A Contact given here replaces the engine's.
+    pub headers: Headers,
+    /// The offer.
+    pub body: Option<Body>,
+}
+
+/// Why a command was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The transaction is answered, cancelled or timed out already.
+    #[error("the transaction is over: it was answered, cancelled or timed out before")]
+    TransactionOver,
+    /// The dialog has ended.
+    #[error("the dialog has ended")]
+    DialogOver,
+    /// The command does not fit the request, such as a 2xx by `respond` to an INVITE outside a dialog.
+    #[error("{0}")]
+    Misuse(&'static str),
+    /// A header that the message needs is missing or malformed.
+    #[error("header {0} is missing or malformed: give it in the form of RFC 3261 §25")]
+    Header(&'static str),
+    /// The URI names a host, and the engine resolves no names.
+    #[error("cannot tell the address of host {0}: give next_hop or a URI with an IP address")]
+    Unresolved(String),
+    /// No listener to send from.
+    #[error("no listener can send to {0}: bind one of the same address family")]
+    NoListener(std::net::SocketAddr),
+    /// A limit of [`EngineConfig`](crate::EngineConfig) is reached.
+    #[error("{0} is reached: finish some or raise the limit")]
+    Full(&'static str),
+}
+
+/// How much state an engine holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EngineCounts {
+    /// Server transactions, finished ones included until their last timer.
+    pub server_transactions: usize,
+    /// Client transactions, likewise.
+    pub client_transactions: usize,
+    /// Dialogs.
+    pub dialogs: usize,
+    /// Timers that run.
+    pub timers: usize,
+}
+
+/// What was left unanswered, by reason; each only grows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Dropped {
+    /// Messages that could not be parsed nor answered.
+    pub malformed: u64,
+    /// Responses that match no transaction of ours.
+    pub stray_responses: u64,
+    /// ACKs that match neither a transaction nor a dialog.
+    pub stray_acks: u64,
+    /// Requests answered 503 without state because a limit was reached.
+    pub overload: u64,
+    /// Answers of further branches above [`EngineConfig::max_forks`](crate::EngineConfig::max_forks).
+    pub forks: u64,
+}

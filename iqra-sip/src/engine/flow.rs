@@ -1,0 +1,112 @@
+//! Where a message came from and where one goes: the engine's picture of sockets, without sockets.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+
+/// A transport protocol under SIP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Transport {
+    /// One message per datagram; lost messages are repeated by the transaction layer.
+    Udp,
+    /// A stream, framed by Content-Length (RFC 3261 §18.3).
+    Tcp,
+}
+
+impl Transport {
+    /// True where the transport repeats lost octets itself, so that transactions do not.
+    #[must_use]
+    pub const fn is_reliable(self) -> bool {
+        !matches!(self, Transport::Udp)
+    }
+
+    /// The name in a Via header, `UDP`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Transport::Udp => "UDP",
+            Transport::Tcp => "TCP",
+        }
+    }
+
+    /// The transport of that name, whatever its case; `None` for those that are not built in.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Transport> {
+        [Transport::Udp, Transport::Tcp].into_iter().find(|t| t.as_str().eq_ignore_ascii_case(name))
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Names a stream connection for as long as the process lives; never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// The two ends between which a message travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Flow {
+    /// The transport.
+    pub transport: Transport,
+    /// Our socket, as bound.
+    pub local: SocketAddr,
+    /// The peer's socket, as its packets show it.
+    pub remote: SocketAddr,
+    /// The connection on a stream transport; `None` asks for any connection to `remote`, or a new one.
+    pub connection: Option<ConnectionId>,
+}
+
+/// A socket that takes messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listener {
+    /// The transport.
+    pub transport: Transport,
+    /// Where it is bound; the port is the real one even if 0 was asked for.
+    pub addr: SocketAddr,
+    /// What Via and Contact say: the advertised address with the bound port.
+    pub advertised: SocketAddr,
+}
+
+impl Listener {
+    /// A listener that advertises `ip` in place of the address it is bound to.
+    #[must_use]
+    pub fn new(transport: Transport, addr: SocketAddr, ip: Option<IpAddr>) -> Self {
+        Self { transport, addr, advertised: SocketAddr::new(ip.unwrap_or(addr.ip()), addr.port()) }
+    }
+}
+
+/// What asked for a [`Transmit`], so that a failure to send finds its way back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Owner {
+    Server(u64),
+    Client(u64),
+    Dialog(u64),
+}
+
+/// A message to put on the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// Between which ends.
+    pub flow: Flow,
+    /// Where to try next when `flow` cannot carry it (RFC 3261 §18.2.2, §18.1.1).
+    pub fallback: Option<Flow>,
+    /// The message.
+    pub bytes: Bytes,
+    pub(crate) owner: Option<Owner>,
+}
+
+impl Transmit {
+    /// The same message by the second way, if there is one.
+    #[must_use]
+    pub fn by_fallback(mut self) -> Result<Transmit, Transmit> {
+        match self.fallback.take() {
+            Some(flow) => Ok(Transmit { flow, ..self }),
+            None => Err(self),
+        }
+    }
+}

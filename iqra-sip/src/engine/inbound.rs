@@ -1,0 +1,161 @@
+//! Requests that come in: matched to a transaction or a dialog, checked, and handed on or refused
+//! (RFC 3261 §8.2, §9.2, §12.2.2, §17.2.3).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Engine;
+use super::event::{Event, Reply, ServerTx};
+use super::flow::Flow;
+use super::server::Cause;
+use super::via;
+use crate::message::header::{CSeq, Require};
+use crate::message::{HeaderName, Method, Request, StatusCode};
+use crate::transaction::key::{MergeKey, ServerKey};
+
+/// What Allow says besides the methods of the configuration.
+const ALWAYS_ALLOWED: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE";
+
+impl Engine {
+    pub(super) fn handle_request(&mut self, now: Instant, flow: &Flow, mut request: Request) {
+        let received = via::receive(&mut request, flow);
+        let keyed = received.and_then(|(via, path)| Ok((ServerKey::of(&request, &via)?, via, path)));
+        let Ok((key, via, path)) = keyed else {
+            self.dropped.malformed += 1;
+            return;
+        };
+        if request.method == Method::Ack {
+            return self.handle_ack(now, &key, request);
+        }
+        if let Some(id) = self.servers.find(&key) {
+            self.step_server(now, id, Cause::Request);
+            return;
+        }
+        if self.is_full() || self.has_no_room_for(&request) {
+            return self.refuse_overload(&request, &via, path);
+        }
+        let request = Arc::new(request);
+        let id = self.open_server(now, key.clone(), path, request.clone());
+        if request.method == Method::Cancel {
+            return self.handle_cancel(now, id, &key);
+        }
+        if let Err(refusal) = self.place(now, id, request, flow) {
+            self.answer(now, id, *refusal);
+        }
+    }
+
+    fn has_no_room_for(&self, request: &Request) -> bool {
+        let new_call = request.method == Method::Invite && self.to_tag(request).is_none();
+        new_call && self.dialogs.len() >= self.config.max_dialogs
+    }
+
+    /// Hands a new request to the dialog it belongs to, or to the program; `Err` is the answer that refuses it.
+    fn place(&mut self, now: Instant, id: u64, request: Arc<Request>, flow: &Flow) -> Result<(), Box<Reply>> {
+        if self.to_tag(&request).is_some() {
+            let gone = || Box::new(Reply::new(StatusCode::CALL_DOES_NOT_EXIST));
+            let serial = self.dialogs.find(&request).ok_or_else(gone)?;
+            self.check_extensions(&request)?;
+            return self.handle_within(now, id, serial, request);
+        }
+        self.check_method(&request)?;
+        self.check_merged(id, &request)?;
+        self.check_extensions(&request)?;
+        let (tx, flow) = (ServerTx(id), *flow);
+        self.events.push_back(match request.method {
+            Method::Invite => Event::Invite { tx, request, flow },
+            _ => Event::Request { tx, request, flow },
+        });
+        Ok(())
+    }
+
+    /// Methods that only make sense in a dialog are answered as such; others as the configuration says
+    /// (RFC 3261 §8.2.1, §15.1.2; RFC 3262 §3; RFC 3311 §5.2; RFC 6086 §4.2.2).
+    fn check_method(&self, request: &Request) -> Result<(), Box<Reply>> {
+        if matches!(request.method, Method::Bye | Method::Prack | Method::Update | Method::Info) {
+            return Err(Box::new(Reply::new(StatusCode::CALL_DOES_NOT_EXIST)));
+        }
+        match &self.config.accepted_methods {
+            Some(accepted) if request.method != Method::Invite && !accepted.contains(&request.method) => {
+                Err(Box::new(self.method_not_allowed()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// RFC 3261 §8.2.2.2: the same request by another path is answered once, by the first.
+    fn check_merged(&mut self, id: u64, request: &Request) -> Result<(), Box<Reply>> {
+        let merge = MergeKey::of(request).map_err(|_| Reply::new(StatusCode::BAD_REQUEST))?;
+        if self.servers.is_merged(&merge) {
+            return Err(Box::new(Reply::new(StatusCode::LOOP_DETECTED)));
+        }
+        self.servers.remember_merge(id, merge);
+        Ok(())
+    }
+
+    /// RFC 3261 §8.2.2.3: every extension that is required must be one that we have.
+    fn check_extensions(&self, request: &Request) -> Result<(), Box<Reply>> {
+        let required = request.headers.typed_all::<Require>().flatten().flat_map(|require| require.0);
+        let known = |tag: &str| self.config.supported.iter().any(|s| s.eq_ignore_ascii_case(tag));
+        let unknown: Vec<_> = required.map(|tag| tag.to_string()).filter(|tag| !known(tag)).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let mut reply = Reply::new(StatusCode::BAD_EXTENSION);
+        reply.headers.push(HeaderName::UNSUPPORTED, unknown.join(", "));
+        Err(Box::new(reply))
+    }
+
+    /// A 405 with what is allowed (RFC 3261 §8.2.1).
+    #[must_use]
+    pub fn method_not_allowed(&self) -> Reply {
+        let mut reply = Reply::new(StatusCode::METHOD_NOT_ALLOWED);
+        reply.headers.push(HeaderName::ALLOW, self.allow());
+        reply
+    }
+
+    /// The value of Allow.
+    #[must_use]
+    pub fn allow(&self) -> String {
+        let mut allow = String::from(ALWAYS_ALLOWED);
+        for method in self.config.accepted_methods.iter().flatten() {
+            if !allow.split(", ").any(|known| known == method.as_str()) {
+                allow.extend([", ", method.as_str()]);
+            }
+        }
+        allow
+    }
+
+    /// RFC 3261 §9.2: the CANCEL is answered 200 where its INVITE is known, and the INVITE 487 if it still can be.
+    fn handle_cancel(&mut self, now: Instant, id: u64, key: &ServerKey) {
+        let Some(invite) = self.servers.find(&key.of_invite()) else {
+            return self.answer(now, id, Reply::new(StatusCode::CALL_DOES_NOT_EXIST));
+        };
+        self.answer(now, id, Reply::new(StatusCode::OK));
+        if self.servers.get(invite).is_some_and(|server| server.is_pending_invite()) {
+            self.forget_invite_within(invite);
+            self.answer(now, invite, Reply::new(StatusCode::REQUEST_TERMINATED));
+            self.events.push_back(Event::Cancelled { tx: ServerTx(invite) });
+        }
+    }
+
+    /// An ACK ends an INVITE transaction (non-2xx) or confirms a dialog (2xx, whose ACK has a branch of its own).
+    fn handle_ack(&mut self, now: Instant, key: &ServerKey, ack: Request) {
+        let serial = match self.servers.find(&key.of_invite()) {
+            Some(invite) if self.step_server(now, invite, Cause::Ack) => {
+                self.servers.get(invite).and_then(|server| server.dialog)
+            }
+            Some(_) => return,
+            None => self.dialogs.find(&ack),
+        };
+        let sequence = ack.headers.typed::<CSeq>().map(|cseq| cseq.number);
+        match (serial, sequence) {
+            (Some(serial), Ok(sequence)) => self.acknowledged(now, serial, sequence, ack),
+            _ => self.dropped.stray_acks += 1,
+        }
+    }
+
+    fn to_tag(&self, request: &Request) -> Option<String> {
+        let to: crate::message::header::To = request.headers.typed().ok()?;
+        to.tag().map(std::borrow::Cow::into_owned)
+    }
+}

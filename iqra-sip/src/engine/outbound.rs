@@ -1,0 +1,319 @@
+//! Requests of ours and what becomes of their answers: calls placed, cancelled, acknowledged
+//! (RFC 3261 §8.1, §9.1, §13.2, §17.1.1.3).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Engine;
+use super::client::{Cancel, Cause};
+use super::event::{Body, ClientTx, EndReason, EngineError, Event, Failure, OutgoingInvite};
+use super::flow::{Transmit, Transport};
+use super::target::Way;
+use crate::dialog::Dialog;
+use crate::message::header::{CSeq, From, To};
+use crate::message::{HeaderName, Headers, Method, NameAddr, Request, Response, StatusCode, Text};
+
+/// Who wants to know how a request went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The program: it gets events.
+    Program,
+    /// The engine alone: a CANCEL, a BYE.
+    Engine,
+}
+
+/// Appends headers.
+pub(super) fn add_headers(to: &mut Headers, from: &Headers) {
+    for (name, value) in from.iter() {
+        to.push(name, value);
+    }
+}
+
+/// Sets the body with its type.
+pub(super) fn add_body(request: &mut Request, body: Option<Body>) {
+    if let Some(body) = body {
+        request.headers.set(HeaderName::CONTENT_TYPE, body.content_type);
+        request.body = body.bytes;
+    }
+}
+
+impl Engine {
+    /// Places a call. Answers come as [`Event::Response`], [`Event::Answered`] or [`Event::Failed`].
+    ///
+    /// # Errors
+    /// [`EngineError::Unresolved`] and [`EngineError::NoListener`] when there is no way to the peer;
+    /// [`EngineError::Full`].
+    pub fn invite(&mut self, now: Instant, call: OutgoingInvite) -> Result<ClientTx, EngineError> {
+        if self.is_full() {
+            return Err(EngineError::Full("max_transactions"));
+        }
+        if self.dialogs.len() >= self.config.max_dialogs {
+            return Err(EngineError::Full("max_dialogs"));
+        }
+        let way = self.way_to(call.next_hop, &call.headers, &call.uri)?;
+        let request = self.word_invite(call, &way);
+        Ok(ClientTx(self.open_client(now, request, way, None, Purpose::Program)))
+    }
+
+    fn word_invite(&mut self, call: OutgoingInvite, way: &Way) -> Request {
+        let tagged =
+            |from: NameAddr, tag: String| if from.tag().is_some() { from } else { from.with_tag(&tag) };
+        let contact = self.contact(&way.flow, call.from.uri.user());
+        let mut request = Request::new(Method::Invite, call.uri);
+        let headers = &mut request.headers;
+        headers.push(HeaderName::FROM, tagged(call.from, self.random.tag()).to_string());
+        headers.push(HeaderName::TO, call.to.to_string());
+        headers.push(HeaderName::CALL_ID, call.call_id.unwrap_or_else(|| self.random.call_id()));
+        headers.push(HeaderName::CSEQ, format!("{} INVITE", call.cseq));
+        add_headers(headers, &call.headers);
+        if !headers.contains(HeaderName::CONTACT) {
+            headers.push(HeaderName::CONTACT, contact);
+        }
+        if !headers.contains(HeaderName::ALLOW) {
+            headers.push(HeaderName::ALLOW, self.allow());
+        }
+        add_body(&mut request, call.body);
+        request
+    }
+
+    /// Sends a request outside a dialog: OPTIONS, MESSAGE, REGISTER and the like. What is missing of From tag, To,
+    /// Call-ID, CSeq and Max-Forwards is filled in.
+    ///
+    /// # Errors
+    /// [`EngineError::Header`] when From is missing; [`EngineError::Misuse`] for INVITE, ACK and CANCEL; else as
+    /// [`invite`](Self::invite).
+    pub fn request(
+        &mut self,
+        now: Instant,
+        mut request: Request,
+        next_hop: Option<(Transport, std::net::SocketAddr)>,
+    ) -> Result<ClientTx, EngineError> {
+        if matches!(request.method, Method::Invite | Method::Ack | Method::Cancel) {
+            return Err(EngineError::Misuse(
+                "INVITE goes by invite; ACK and CANCEL are the engine's to send",
+            ));
+        }
+        if self.is_full() {
+            return Err(EngineError::Full("max_transactions"));
+        }
+        let way = self.way_to(next_hop, &request.headers, &request.uri)?;
+        let from: From = request.headers.typed().map_err(|_| EngineError::Header("From"))?;
+        let headers = &mut request.headers;
+        if from.tag().is_none() {
+            headers.set(HeaderName::FROM, from.0.with_tag(&self.random.tag()).to_string());
+        }
+        if !headers.contains(HeaderName::TO) {
+            headers.push(HeaderName::TO, format!("<{}>", request.uri));
+        }
+        if !headers.contains(HeaderName::CALL_ID) {
+            headers.push(HeaderName::CALL_ID, self.random.call_id());
+        }
+        if !headers.contains(HeaderName::CSEQ) {
+            headers.push(HeaderName::CSEQ, format!("{} {}", self.random.sequence(), request.method));
+        }
+        Ok(ClientTx(self.open_client(now, request, way, None, Purpose::Program)))
+    }
+
+    /// Cancels an INVITE; its end then comes as a response, 487 as a rule. A CANCEL waits for the first provisional
+    /// response, and a 2xx that crosses it is acknowledged and hung up (RFC 3261 §9.1).
+    ///
+    /// # Errors
+    /// [`EngineError::TransactionOver`] after the final response.
+    pub fn cancel(&mut self, now: Instant, tx: ClientTx) -> Result<(), EngineError> {
+        let client = self.clients.get_mut(tx.0).ok_or(EngineError::TransactionOver)?;
+        match client.cancel {
+            Cancel::No if client.is_calling() => client.cancel = Cancel::Wanted,
+            Cancel::No if client.is_ringing() => self.send_cancel(now, tx.0),
+            Cancel::Wanted | Cancel::Sent => {}
+            Cancel::No => return Err(EngineError::TransactionOver),
+        }
+        Ok(())
+    }
+
+    pub(super) fn send_cancel(&mut self, now: Instant, id: u64) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        let Some(invite) = client.invite.clone().filter(|_| client.cancel != Cancel::Sent) else { return };
+        client.cancel = Cancel::Sent;
+        let (branch, way) = (client.branch().to_owned(), Way { flow: client.flow, fallback: None });
+        let cancel =
+            about_invite(&invite, Method::Cancel, invite.headers.get(HeaderName::TO).unwrap_or_default());
+        self.start_client(now, cancel, branch, way, None, Purpose::Engine);
+        self.step_client(now, id, Cause::CancelSent);
+    }
+
+    /// The ACK of a response other than 2xx: same branch, same Request-URI, its To tag (RFC 3261 §17.1.1.3).
+    pub(super) fn acknowledge_refusal(&mut self, id: u64, response: &Response) {
+        let Some(client) = self.clients.get(id) else { return };
+        let Some(invite) = &client.invite else { return };
+        let ack = about_invite(invite, Method::Ack, response.headers.get(HeaderName::TO).unwrap_or_default());
+        let (flow, bytes) = (client.flow, ack.to_bytes());
+        self.transmits.push_back(Transmit { flow, fallback: None, bytes, owner: None });
+    }
+
+    /// A response for the layer above.
+    pub(super) fn deliver_response(&mut self, now: Instant, id: u64, response: &Arc<Response>) {
+        let Some(client) = self.clients.get(id) else { return };
+        let (status, purpose, wants_cancel) =
+            (response.status, client.purpose, client.cancel == Cancel::Wanted);
+        let (invite, dialog) = (client.invite.is_some(), client.dialog);
+        if invite && status.is_success() {
+            return self.answered(now, id, response);
+        }
+        if status.is_final() {
+            self.finished_within(now, id, dialog, Some(status));
+        } else if wants_cancel {
+            self.send_cancel(now, id);
+        }
+        if purpose == Purpose::Program && status != StatusCode::TRYING {
+            self.events.push_back(Event::Response { tx: ClientTx(id), response: response.clone() });
+        }
+    }
+
+    /// No response came, or the request never left.
+    pub(super) fn unanswered(&mut self, now: Instant, id: u64, failure: Failure) {
+        let Some(client) = self.clients.get(id) else { return };
+        let (purpose, dialog, tx) = (client.purpose, client.dialog, ClientTx(id));
+        let cancelled = client.invite.clone().filter(|_| client.cancel == Cancel::Sent);
+        self.finished_within(now, id, dialog, None);
+        if purpose == Purpose::Program {
+            self.events.push_back(match cancelled {
+                Some(invite) => {
+                    Event::Response { tx, response: Self::stand_in(&invite, StatusCode::REQUEST_TERMINATED) }
+                }
+                None => Event::Failed { tx, failure },
+            });
+        }
+    }
+
+    /// What the end of a request means for its dialog: an answered BYE closes it, 408, 481 or silence end it
+    /// (RFC 3261 §12.2.1.2, §15.1.1).
+    fn finished_within(&mut self, now: Instant, id: u64, dialog: Option<u64>, status: Option<StatusCode>) {
+        let (Some(serial), Some(client)) = (dialog, self.clients.get(id)) else { return };
+        if *client.method() == Method::Bye {
+            self.close_dialog(now, serial);
+            return;
+        }
+        if let Some(dialog) = self.dialogs.get_mut(serial) {
+            dialog.invite_out = dialog.invite_out.filter(|&invite| invite != id);
+        }
+        let gone = [StatusCode::REQUEST_TIMEOUT, StatusCode::CALL_DOES_NOT_EXIST];
+        if status.is_none_or(|status| gone.contains(&status)) {
+            self.end_dialog(now, serial, EndReason::Unreachable);
+        }
+    }
+
+    /// A 2xx to INVITE: acknowledged each time it comes, and each branch once looked at (RFC 3261 §13.2.2.4).
+    fn answered(&mut self, now: Instant, id: u64, response: &Arc<Response>) {
+        let Some(client) = self.clients.get(id) else { return };
+        let Some(invite) = client.invite.clone() else { return };
+        let tag = response.headers.typed::<To>().ok().and_then(|to| to.tag().map(|tag| tag.into_owned()));
+        let tag = tag.unwrap_or_default();
+        if let Some((_, ack)) = client.forks.iter().find(|(known, _)| **known == *tag) {
+            self.transmits.push_back(ack.clone());
+            return;
+        }
+        if client.forks.len() >= self.config.max_forks {
+            self.dropped.forks += 1;
+            return;
+        }
+        match client.dialog {
+            Some(serial) => self.answered_within(now, id, serial, &invite, &tag, response),
+            None => self.answered_outside(now, id, &invite, &tag, response),
+        }
+    }
+
+    /// A re-INVITE of ours was accepted.
+    fn answered_within(
+        &mut self,
+        now: Instant,
+        id: u64,
+        serial: u64,
+        invite: &Request,
+        tag: &str,
+        response: &Arc<Response>,
+    ) {
+        self.finished_within(now, id, Some(serial), Some(response.status));
+        if let Some(dialog) = self.dialogs.get_mut(serial) {
+            dialog.refresh_target(&response.headers);
+        }
+        let branch = self.random.branch();
+        if let Some(ack) = self.dialogs.get(serial).map(|dialog| self.word_ack(dialog, invite, &branch)) {
+            self.send_ack(id, tag, ack);
+        }
+        self.events.push_back(Event::Response { tx: ClientTx(id), response: response.clone() });
+    }
+
+    /// A call of ours was answered: the first answer makes the call, unless it was cancelled; every other branch is
+    /// acknowledged and hung up.
+    fn answered_outside(
+        &mut self,
+        now: Instant,
+        id: u64,
+        invite: &Request,
+        tag: &str,
+        response: &Arc<Response>,
+    ) {
+        let Some(client) = self.clients.get(id) else { return };
+        let (first, cancelled) = (client.forks.is_empty(), client.cancel != Cancel::No);
+        let contact = Text::from(invite.headers.get(HeaderName::CONTACT).unwrap_or_default().into_owned());
+        let Ok(dialog) = Dialog::calling(invite, response, client.flow, contact) else {
+            self.dropped.malformed += 1;
+            return;
+        };
+        let branch = self.random.branch();
+        let ack = self.word_ack(&dialog, invite, &branch);
+        self.send_ack(id, tag, ack);
+        let tx = ClientTx(id);
+        if first && !cancelled {
+            let dialog_id = dialog.id.clone();
+            let serial = self.next_serial();
+            self.dialogs.insert(serial, dialog);
+            self.events.push_back(Event::Answered { tx, dialog: dialog_id, response: response.clone() });
+            return;
+        }
+        self.hang_up_unwanted(now, dialog);
+        if first {
+            let response = Self::stand_in(invite, StatusCode::REQUEST_TERMINATED);
+            self.events.push_back(Event::Response { tx, response });
+        }
+    }
+
+    /// BYE to a branch that nobody wants; no dialog is kept for it.
+    fn hang_up_unwanted(&mut self, now: Instant, mut dialog: Dialog) {
+        let sequence = dialog.next_sequence();
+        let (bye, way) = (dialog.request(Method::Bye, sequence), self.way_within(&dialog));
+        self.open_client(now, bye, way, None, Purpose::Engine);
+    }
+
+    /// The ACK of a 2xx: inside the dialog, a branch of its own, the INVITE's number and credentials
+    /// (RFC 3261 §13.2.2.4).
+    fn word_ack(&self, dialog: &Dialog, invite: &Request, branch: &str) -> Transmit {
+        let sequence = invite.headers.typed::<CSeq>().map_or(0, |cseq| cseq.number);
+        let mut ack = dialog.request(Method::Ack, sequence);
+        ack.headers.copy_from(&invite.headers, &[HeaderName::AUTHORIZATION, HeaderName::PROXY_AUTHORIZATION]);
+        let Way { flow, fallback } = self.way_within(dialog);
+        self.sign(&mut ack, &flow, branch);
+        Transmit { flow, fallback, bytes: ack.to_bytes(), owner: None }
+    }
+
+    fn send_ack(&mut self, id: u64, tag: &str, ack: Transmit) {
+        self.transmits.push_back(ack.clone());
+        if let Some(client) = self.clients.get_mut(id) {
+            client.forks.push((tag.into(), ack));
+        }
+    }
+}
+
+/// An ACK or CANCEL of an INVITE: its Request-URI, topmost Via, From, Call-ID, Routes and CSeq number
+/// (RFC 3261 §9.1, §17.1.1.3).
+fn about_invite(invite: &Request, method: Method, to: std::borrow::Cow<'_, str>) -> Request {
+    let number = invite.headers.typed::<CSeq>().map_or(0, |cseq| cseq.number);
+    let mut request = Request::new(method, invite.uri.clone());
+    let headers = &mut request.headers;
+    headers.push(HeaderName::VIA, invite.headers.get(HeaderName::VIA).unwrap_or_default());
+    headers.push(HeaderName::MAX_FORWARDS, "70");
+    headers.copy_from(&invite.headers, &[HeaderName::FROM, HeaderName::CALL_ID, HeaderName::ROUTE]);
+    headers.push(HeaderName::TO, to);
+    headers.push(HeaderName::CSEQ, format!("{number} {}", request.method));
+    request
+}

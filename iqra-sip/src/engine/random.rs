@@ -1,0 +1,82 @@
+//! Randomness: branches, tags and Call-IDs.
+//!
+//! Whoever guesses the tags and the Call-ID of a dialog can end it with a BYE, so they must not be predictable from
+//! those seen before (RFC 3261 §19.3). They come from ChaCha8 under a seed that the caller hands in: a number in
+//! tests, which then repeat exactly, and 256 bits of the operating system's randomness in `net`.
+
+use chacha20::ChaCha8Rng;
+use chacha20::rand_core::{Rng, SeedableRng};
+
+/// What an engine's randomness starts from.
+#[derive(Clone)]
+pub struct Seed([u8; 32]);
+
+impl From<u64> for Seed {
+    /// A seed for tests and replays: a `u64` is too small to keep tags secret.
+    fn from(number: u64) -> Self {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        Self(bytes)
+    }
+}
+
+impl From<[u8; 32]> for Seed {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+
+/// Draws tokens.
+pub(crate) struct Random(ChaCha8Rng);
+
+impl Random {
+    pub(crate) fn new(seed: Seed) -> Self {
+        Self(ChaCha8Rng::from_seed(seed.0))
+    }
+
+    /// Twelve characters, 60 bits, appended to `prefix`.
+    fn append(&mut self, mut prefix: String) -> String {
+        let bits = self.0.next_u64();
+        prefix.extend((0..12).map(|i| char::from(ALPHABET[(bits >> (5 * i) & 31) as usize])));
+        prefix
+    }
+
+    /// A From or To tag of 60 bits; at least 32 are asked for (RFC 3261 §19.3).
+    pub(crate) fn tag(&mut self) -> String {
+        self.append(String::new())
+    }
+
+    /// A Via branch with the magic cookie (RFC 3261 §8.1.1.7).
+    pub(crate) fn branch(&mut self) -> String {
+        self.append(String::from("z9hG4bK"))
+    }
+
+    /// A Call-ID of 120 bits (RFC 3261 §8.1.1.4).
+    pub(crate) fn call_id(&mut self) -> String {
+        let half = self.append(String::new());
+        self.append(half)
+    }
+
+    /// The first CSeq number of a dialog side, below 2^31 with room to grow (RFC 3261 §8.1.1.5).
+    pub(crate) fn sequence(&mut self) -> u32 {
+        self.0.next_u32() >> 12 | 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_draws_the_same_and_another_seed_something_else() {
+        let draw = |seed: u64| {
+            let mut random = Random::new(seed.into());
+            [random.tag(), random.branch(), random.call_id(), random.sequence().to_string()]
+        };
+        assert_eq!(draw(1), draw(1));
+        assert_ne!(draw(1), draw(2));
+        assert!(draw(1)[1].starts_with("z9hG4bK") && draw(1)[1].len() == 19);
+    }
+}

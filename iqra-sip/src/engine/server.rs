@@ -1,0 +1,355 @@
+//! Server transactions: the table of them, carrying out what their machines ask, and wording responses
+//! (RFC 3261 §17.2, §8.2.6; RFC 6026 §7.1).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::Engine;
+use super::event::{EngineError, Event, Reply, ServerTx};
+use super::flow::{Owner, Transmit};
+use super::stateless::set_to_tag;
+use super::via::ReplyPath;
+use crate::message::{HeaderName, Method, Request, Response, StatusCode, Text};
+use crate::transaction::key::{MergeKey, ServerKey};
+use crate::transaction::timer::{Clocks, Timer};
+use crate::transaction::{Action, Step, invite_server, server};
+
+/// One server transaction. After the final response only its octets are kept, for repeating it.
+pub(crate) struct Server {
+    machine: Machine,
+    key: ServerKey,
+    merge: Option<MergeKey>,
+    path: ReplyPath,
+    tag: Box<str>,
+    /// The request, until its final response.
+    pub(super) request: Option<Arc<Request>>,
+    /// The newest response.
+    wire: Option<Bytes>,
+    /// The dialog that the request is in, or that its 2xx made.
+    pub(super) dialog: Option<u64>,
+    clocks: Clocks,
+}
+
+/// Which of the two machines it runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Machine {
+    Invite(invite_server::State),
+    Other(server::State),
+}
+
+/// What happens to a transaction, whichever its machine.
+#[derive(Clone, Copy)]
+pub(super) enum Cause {
+    Request,
+    Ack,
+    Answer(StatusCode),
+    Fired(Timer),
+    TransportError,
+}
+
+impl Machine {
+    fn step(self, cause: Cause) -> Step<Machine> {
+        match self {
+            Machine::Invite(state) => {
+                let (state, actions) = invite_server::step(state, invite_input(cause))?;
+                Some((Machine::Invite(state), actions))
+            }
+            Machine::Other(state) => {
+                let (state, actions) = server::step(state, other_input(cause)?)?;
+                Some((Machine::Other(state), actions))
+            }
+        }
+    }
+
+    fn is_terminated(self) -> bool {
+        matches!(
+            self,
+            Machine::Invite(invite_server::State::Terminated) | Machine::Other(server::State::Terminated)
+        )
+    }
+
+    /// True once it only absorbs repeats.
+    fn is_quiet(self) -> bool {
+        use invite_server::State as Invite;
+        matches!(
+            self,
+            Machine::Invite(Invite::Confirmed | Invite::Accepted) | Machine::Other(server::State::Completed)
+        )
+    }
+}
+
+fn invite_input(cause: Cause) -> invite_server::Input {
+    use invite_server::Input;
+    match cause {
+        Cause::Request => Input::Invite,
+        Cause::Ack => Input::Ack,
+        Cause::Answer(status) if status.is_provisional() => Input::Provisional,
+        Cause::Answer(status) if status.is_success() => Input::Success,
+        Cause::Answer(_) => Input::Failure,
+        Cause::Fired(timer) => Input::Fired(timer),
+        Cause::TransportError => Input::TransportError,
+    }
+}
+
+fn other_input(cause: Cause) -> Option<server::Input> {
+    use server::Input;
+    Some(match cause {
+        Cause::Request => Input::Request,
+        Cause::Ack => return None,
+        Cause::Answer(status) if status.is_provisional() => Input::Provisional,
+        Cause::Answer(_) => Input::Final,
+        Cause::Fired(timer) => Input::Fired(timer),
+        Cause::TransportError => Input::TransportError,
+    })
+}
+
+/// All server transactions, by number, by key and by what makes a request a merged one.
+#[derive(Default)]
+pub(super) struct Servers {
+    by_id: HashMap<u64, Server>,
+    by_key: HashMap<ServerKey, u64>,
+    by_merge: HashMap<MergeKey, u64>,
+}
+
+impl Servers {
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(super) fn are_quiet(&self) -> bool {
+        self.by_id.values().all(|server| server.machine.is_quiet())
+    }
+
+    pub(super) fn find(&self, key: &ServerKey) -> Option<u64> {
+        self.by_key.get(key).copied()
+    }
+
+    pub(super) fn get(&self, id: u64) -> Option<&Server> {
+        self.by_id.get(&id)
+    }
+
+    /// True where the same request is being served along another path (RFC 3261 §8.2.2.2).
+    pub(super) fn is_merged(&self, merge: &MergeKey) -> bool {
+        self.by_merge.contains_key(merge)
+    }
+
+    /// Remembers a request outside dialogs by what a merged one would share with it.
+    pub(super) fn remember_merge(&mut self, id: u64, merge: MergeKey) {
+        if let Some(server) = self.by_id.get_mut(&id) {
+            server.merge = Some(merge.clone());
+            self.by_merge.insert(merge, id);
+        }
+    }
+
+    pub(super) fn set_dialog(&mut self, id: u64, serial: u64) {
+        if let Some(server) = self.by_id.get_mut(&id) {
+            server.dialog = Some(serial);
+        }
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Server> {
+        let server = self.by_id.remove(&id)?;
+        self.by_key.remove(&server.key);
+        if let Some(merge) = &server.merge {
+            self.by_merge.remove(merge);
+        }
+        Some(server)
+    }
+}
+
+impl Server {
+    /// True for an INVITE that waits for its final response.
+    pub(super) fn is_pending_invite(&self) -> bool {
+        self.machine == Machine::Invite(invite_server::State::Proceeding)
+    }
+
+    pub(super) fn tag(&self) -> &str {
+        &self.tag
+    }
+
+    pub(super) fn path(&self) -> ReplyPath {
+        self.path
+    }
+
+    /// The response that a reply makes of the request (RFC 3261 §8.2.6).
+    fn word(&self, request: &Request, reply: Reply) -> Response {
+        let mut response = Response::to_request(request, reply.status);
+        if reply.status != StatusCode::TRYING {
+            set_to_tag(&mut response.headers, &self.tag);
+        }
+        if let Some(reason) = reply.reason {
+            response.reason = Text::from(reason);
+        }
+        for (name, value) in reply.headers.iter() {
+            response.headers.push(name, value);
+        }
+        if let Some(body) = reply.body {
+            response.headers.push(HeaderName::CONTENT_TYPE, body.content_type);
+            response.body = body.bytes;
+        }
+        response
+    }
+}
+
+impl Engine {
+    /// Starts the transaction of a new request.
+    pub(super) fn open_server(
+        &mut self,
+        now: Instant,
+        key: ServerKey,
+        path: ReplyPath,
+        request: Arc<Request>,
+    ) -> u64 {
+        let id = self.next_serial();
+        let mut clocks = Clocks::default();
+        let invite = request.method == Method::Invite;
+        let machine = match invite {
+            true => Machine::Invite(invite_server::State::Proceeding),
+            false => Machine::Other(server::State::Trying),
+        };
+        if invite {
+            let reliable = path.flow.transport.is_reliable();
+            self.timers.start(now, Owner::Server(id), &mut clocks, Timer::AutoTrying, reliable);
+        }
+        let server = Server {
+            machine,
+            key: key.clone(),
+            merge: None,
+            path,
+            tag: self.random.tag().into(),
+            request: Some(request),
+            wire: None,
+            dialog: None,
+            clocks,
+        };
+        self.servers.by_key.insert(key, id);
+        self.servers.by_id.insert(id, server);
+        id
+    }
+
+    /// Steps a transaction and does what its machine asks. True where the layer above has to look at the cause.
+    pub(super) fn step_server(&mut self, now: Instant, id: u64, cause: Cause) -> bool {
+        let Some(server) = self.servers.by_id.get_mut(&id) else { return false };
+        let Some((next, actions)) = server.machine.step(cause) else { return false };
+        server.machine = next;
+        let mut delivered = false;
+        for &action in actions {
+            delivered |= self.act_server(now, id, action);
+        }
+        if next.is_terminated() {
+            self.close_server(id);
+        } else if next.is_quiet() && matches!(cause, Cause::Ack) {
+            self.release_response(id);
+        }
+        delivered
+    }
+
+    fn act_server(&mut self, now: Instant, id: u64, action: Action) -> bool {
+        let Some(server) = self.servers.by_id.get_mut(&id) else { return false };
+        let (owner, reliable) = (Owner::Server(id), server.path.flow.transport.is_reliable());
+        match action {
+            Action::Send => self.send_response(id),
+            Action::SendTrying => self.send_trying(id),
+            Action::Start(timer) => self.timers.start(now, owner, &mut server.clocks, timer, reliable),
+            Action::Again(timer) => self.timers.again(now, owner, &mut server.clocks, timer, reliable),
+            Action::AgainAtT2(timer) => {
+                self.timers.again_at_t2(now, owner, &mut server.clocks, timer, reliable)
+            }
+            Action::Stop(timer) => self.timers.stop(owner, &mut server.clocks, timer),
+            Action::TransportFailed => self.abandon_invite(id),
+            Action::Deliver => return true,
+            // A caller that never acknowledges a refusal leaves nothing to do; SendAck belongs to clients.
+            Action::TimedOut | Action::SendAck => {}
+        }
+        false
+    }
+
+    fn send_response(&mut self, id: u64) {
+        let Some(server) = self.servers.by_id.get(&id) else { return };
+        let Some(bytes) = server.wire.clone() else { return };
+        let ReplyPath { flow, fallback } = server.path;
+        self.transmits.push_back(Transmit { flow, fallback, bytes, owner: Some(Owner::Server(id)) });
+    }
+
+    fn send_trying(&mut self, id: u64) {
+        let Some(server) = self.servers.by_id.get_mut(&id) else { return };
+        let Some(request) = server.request.clone() else { return };
+        server.wire = Some(server.word(&request, Reply::new(StatusCode::TRYING)).to_bytes());
+        self.send_response(id);
+    }
+
+    /// The transport failed before the answer: the program learns that there is nobody to answer.
+    fn abandon_invite(&mut self, id: u64) {
+        let pending = self.servers.get(id).is_some_and(|server| server.request.is_some());
+        if pending {
+            self.events.push_back(Event::Cancelled { tx: ServerTx(id) });
+        }
+    }
+
+    /// An acknowledged response is not repeated any more; its octets need not wait for the last timer.
+    pub(super) fn release_response(&mut self, id: u64) {
+        if let Some(server) = self.servers.by_id.get_mut(&id) {
+            server.wire = None;
+        }
+    }
+
+    fn close_server(&mut self, id: u64) {
+        if let Some(mut server) = self.servers.remove(id) {
+            self.timers.forget(Owner::Server(id), &mut server.clocks);
+        }
+    }
+
+    pub(super) fn server_fired(&mut self, now: Instant, id: u64, timer: Timer) {
+        if let Some(server) = self.servers.by_id.get_mut(&id) {
+            server.clocks.fire(timer);
+            self.step_server(now, id, Cause::Fired(timer));
+        }
+    }
+
+    pub(super) fn server_unsent(&mut self, now: Instant, id: u64) {
+        self.step_server(now, id, Cause::TransportError);
+    }
+
+    /// Words a reply, sends it and steps the transaction; the request is dropped with the final response.
+    pub(super) fn answer(&mut self, now: Instant, id: u64, mut reply: Reply) {
+        let Some(server) = self.servers.by_id.get_mut(&id) else { return };
+        let status = reply.status;
+        let Some(request) = server.request.clone() else { return };
+        if let Some(product) =
+            self.config.product.as_ref().filter(|_| !reply.headers.contains(HeaderName::SERVER))
+        {
+            reply.headers.push(HeaderName::SERVER, product);
+        }
+        server.wire = Some(server.word(&request, reply).to_bytes());
+        if status.is_final() {
+            server.request = None;
+        }
+        self.step_server(now, id, Cause::Answer(status));
+    }
+
+    /// Answers a request. Provisional responses may be sent any number of times before the one final response.
+    ///
+    /// # Errors
+    /// [`EngineError::TransactionOver`] after the final response or a CANCEL; [`EngineError::Misuse`] for a 2xx to an
+    /// INVITE outside a dialog, which [`accept`](Self::accept) answers.
+    pub fn respond(&mut self, now: Instant, tx: ServerTx, mut reply: Reply) -> Result<(), EngineError> {
+        let server = self.servers.get(tx.0).ok_or(EngineError::TransactionOver)?;
+        let request = server.request.as_ref().ok_or(EngineError::TransactionOver)?;
+        let (invite, success) = (request.method == Method::Invite, reply.status.is_success());
+        match server.dialog {
+            None if invite && success => {
+                return Err(EngineError::Misuse("a 2xx to an INVITE goes by accept"));
+            }
+            Some(serial) => {
+                let update = request.method == Method::Update;
+                self.prepare_reply_within(now, tx.0, serial, &mut reply, invite, update);
+            }
+            None => {}
+        }
+        self.answer(now, tx.0, reply);
+        Ok(())
+    }
+}

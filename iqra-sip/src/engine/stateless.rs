@@ -1,0 +1,60 @@
+//! Answers without a transaction: to what could not be parsed, and to what there is no room for (RFC 3261 §8.2.7).
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::Engine;
+use super::flow::{Flow, Transmit};
+use super::via::{self, ReplyPath};
+use crate::message::header::{To, Via};
+use crate::message::{HeaderName, Headers, Method, ParseError, Request, Response, StatusCode, Text};
+
+/// Seconds after which a client may come back when we are full (RFC 3261 §21.5.4).
+const RETRY_AFTER: &str = "5";
+
+/// Sets our tag in To where there is none yet (RFC 3261 §8.2.6.2).
+pub(super) fn set_to_tag(headers: &mut Headers, tag: &str) {
+    let tagless = headers.typed::<To>().is_ok_and(|to| to.tag().is_none());
+    if let Some(to) = headers.get(HeaderName::TO).filter(|_| tagless) {
+        let tagged = format!("{to};tag={tag}");
+        headers.set(HeaderName::TO, tagged);
+    }
+}
+
+impl Engine {
+    /// Answers a malformed request where enough of it could be read, saying what is wrong with it.
+    pub(super) fn refuse_malformed(&mut self, flow: &Flow, error: ParseError) {
+        tracing::debug!(remote = %flow.remote, %error, "malformed message");
+        let Some(mut request) = error.reply else {
+            self.dropped.malformed += 1;
+            return;
+        };
+        match via::receive(&mut request, flow) {
+            Ok((via, path)) => {
+                let mut response = Response::to_request(&request, error.status);
+                response.reason = Text::from(error.fault.to_string());
+                self.send_stateless(response, &via, path);
+            }
+            Err(_) => self.dropped.malformed += 1,
+        }
+    }
+
+    /// Answers 503 without keeping anything; an ACK is never answered.
+    pub(super) fn refuse_overload(&mut self, request: &Request, via: &Via, path: ReplyPath) {
+        self.dropped.overload += 1;
+        if request.method == Method::Ack {
+            return;
+        }
+        let mut response = Response::to_request(request, StatusCode::SERVICE_UNAVAILABLE);
+        response.headers.push(HeaderName::RETRY_AFTER, RETRY_AFTER);
+        self.send_stateless(response, via, path);
+    }
+
+    /// A stateless answer must carry the same tag each time (RFC 3261 §8.2.7), so it follows from the Via.
+    fn send_stateless(&mut self, mut response: Response, via: &Via, path: ReplyPath) {
+        let mut hasher = DefaultHasher::new();
+        via.to_string().hash(&mut hasher);
+        set_to_tag(&mut response.headers, &format!("{:x}", hasher.finish()));
+        let ReplyPath { flow, fallback } = path;
+        self.transmits.push_back(Transmit { flow, fallback, bytes: response.to_bytes(), owner: None });
+    }
+}
