@@ -36,9 +36,10 @@ as_root() {
 
 install_peers() {
     local packages
+    echo "The peer tests need programs of the packages ${peer_programs[*]#*:}."
     mapfile -t packages < <(missing_packages)
     [ "${#packages[@]}" -eq 0 ] && return
-    echo "The peer tests need programs of these packages: ${packages[*]}"
+    echo "Not installed: ${packages[*]}"
     if ! command -v apt-get >/dev/null; then
         echo "There is no apt-get here: install sipp and baresip by this system's own means, so that they are on PATH."
     elif may_install "${packages[@]}"; then
