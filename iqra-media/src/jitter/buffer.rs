@@ -310,8 +310,7 @@ impl Buffer {
             self.counts.late += 1;
             return Err(Pushed::Late);
         }
-        self.history = self.history.checked_shr(behind as u32).unwrap_or(0);
-        self.next = position;
+        self.aim_at(position);
         self.counts.stretched += 1;
         Ok(())
     }
@@ -336,8 +335,7 @@ impl Buffer {
     }
 
     fn start_at(&mut self, position: Position) {
-        self.skip_to(position.sequence);
-        self.next = position;
+        self.aim_at(position);
         self.highest = self.highest.max(position.sequence);
         self.state = State::Playing;
         self.concealed = 0;
@@ -362,8 +360,7 @@ impl Buffer {
         let ahead = position.timestamp.wrapping_sub(self.next.timestamp) as i64;
         if ahead != 0 && !(1..=i64::from(units(MAX_GAP, self.config.clock_rate))).contains(&ahead) {
             self.counts.jumps += 1;
-            self.skip_to(position.sequence);
-            self.next = position;
+            self.aim_at(position);
             return None;
         }
         match (position.sequence > self.next.sequence, ahead) {
@@ -432,6 +429,14 @@ impl Buffer {
         let skipped = sequence.saturating_sub(self.next.sequence);
         self.history = self.history.checked_shl(u32::try_from(skipped).unwrap_or(64)).unwrap_or(0);
         self.next.sequence = self.next.sequence.max(sequence);
+    }
+
+    /// Moves `next` to a packet, forward or back.
+    fn aim_at(&mut self, position: Position) {
+        let back = self.next.sequence.saturating_sub(position.sequence);
+        self.history = self.history.checked_shr(u32::try_from(back).unwrap_or(64)).unwrap_or(0);
+        self.skip_to(position.sequence);
+        self.next = position;
     }
 
     fn advance(&mut self, samples: u32) {

@@ -10,8 +10,6 @@
 mod compose;
 mod read;
 mod refusal;
-#[cfg(test)]
-mod tests;
 
 pub use compose::revise;
 pub use refusal::Refusal;
