@@ -41,6 +41,15 @@ pub fn is_taken(port: u16) -> bool {
     })
 }
 
+/// How many datagrams the kernel has dropped at a UDP port because its program did not read them.
+pub fn dropped(port: u16) -> u64 {
+    let table = std::fs::read_to_string("/proc/net/udp").unwrap_or_default();
+    let local = format!(":{port:04X}");
+    let row =
+        table.lines().find(|line| line.split_whitespace().nth(1).is_some_and(|word| word.ends_with(&local)));
+    row.and_then(|row| row.split_whitespace().last()?.parse().ok()).unwrap_or(0)
+}
+
 fn is_free(port: u16) -> bool {
     UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
         && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
@@ -59,5 +68,16 @@ mod tests {
         assert!(is_taken(first + 4) && !is_taken(first));
         assert!(second > first + 4 || second < first, "{second} collides with {first}");
         drop(held);
+    }
+
+    #[test]
+    fn unread_datagrams_are_counted_once_the_queue_is_full() {
+        let unread = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = unread.local_addr().unwrap().port();
+        assert_eq!(dropped(port), 0);
+        for _ in 0..2_000 {
+            unread.send_to(&[0; 1_000], (Ipv4Addr::LOCALHOST, port)).unwrap();
+        }
+        assert!((1_000..2_000).contains(&dropped(port)), "{}", dropped(port));
     }
 }

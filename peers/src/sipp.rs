@@ -32,7 +32,7 @@ const SCENARIO: &str = "scenario.xml";
 pub struct Sipp {
     scenario: &'static str,
     server: Option<SocketAddr>,
-    transport: &'static str,
+    tcp: bool,
     calls: u32,
     rate: u32,
     hold: Duration,
@@ -56,7 +56,7 @@ impl Sipp {
         Self {
             scenario,
             server: None,
-            transport: "u1",
+            tcp: false,
             calls: 1,
             rate: 10,
             hold: Duration::from_millis(500),
@@ -81,9 +81,9 @@ impl Sipp {
         Self { within, ..self }
     }
 
-    /// One TCP connection per call, instead of one UDP socket for all.
+    /// Over TCP, a caller with one connection per call, instead of one UDP socket for all.
     pub fn tcp(self) -> Self {
-        Self { transport: "tn", ..self }
+        Self { tcp: true, ..self }
     }
 
     /// Puts a value in place of the scenario's `%name%`.
@@ -118,14 +118,14 @@ impl Sipp {
             scratch.write(name, samples.iter().map(|&sample| law.encode(sample)).collect::<Vec<u8>>());
         }
         scratch.write(SCENARIO, self.scenario_text());
-        let port = ports::free(2);
-        let launch = Launch::new("sipp", PACKAGE).args(self.arguments(port)).dir(scratch.path());
+        let (port, media) = (ports::free(2), ports::free(4));
+        let launch = Launch::new("sipp", PACKAGE).args(self.arguments(port, media)).dir(scratch.path());
         let program = launch.start();
         if self.server.is_none() {
             wait::until("sipp to open its port", OPENING, || ports::is_taken(port).then_some(()));
         }
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        Running { program, address, scenario: self.scenario, calls: self.calls, scratch }
+        Running { program, address, media, scenario: self.scenario, calls: self.calls, scratch }
     }
 
     /// The scenario with its values filled in.
@@ -137,8 +137,16 @@ impl Sipp {
         self.keys.iter().fold(text, fill)
     }
 
-    fn arguments(&self, port: u16) -> Vec<String> {
-        let media = ports::free(if self.server.is_some() { 4 * self.calls.min(200) as u16 + 4 } else { 4 });
+    /// sipp can change the destination of a call over TCP only with a socket per call, and listen only with one.
+    fn transport(&self) -> &'static str {
+        match (self.tcp, self.server) {
+            (false, _) => "u1",
+            (true, None) => "t1",
+            (true, Some(_)) => "tn",
+        }
+    }
+
+    fn arguments(&self, port: u16, media: u16) -> Vec<String> {
         let mut words: Vec<String> = self.server.iter().map(ToString::to_string).collect();
         let mut add = |name: &str, value: String| words.extend([name.to_owned(), value]);
         add("-sf", SCENARIO.to_owned());
@@ -146,7 +154,8 @@ impl Sipp {
         add("-mi", "127.0.0.1".to_owned());
         add("-p", port.to_string());
         add("-mp", media.to_string());
-        add("-t", self.transport.to_owned());
+        add("-t", self.transport().to_owned());
+        add("-max_socket", "1000".to_owned());
         add("-d", self.hold.as_millis().to_string());
         add("-timeout", format!("{}s", self.within.as_secs()));
         add("-stf", "figures.csv".to_owned());
@@ -170,6 +179,7 @@ impl Sipp {
 pub struct Running {
     program: Program,
     address: SocketAddr,
+    media: u16,
     scenario: &'static str,
     calls: u32,
     scratch: Scratch,
@@ -179,6 +189,13 @@ impl Running {
     /// Where it sends from and listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How many RTP packets have come back so far to the media port, which all calls of a run share. This version
+    /// of sipp streams from that port and never reads it, so the kernel counts all but the first few hundred as
+    /// dropped.
+    pub fn audio_returned(&self) -> u64 {
+        ports::dropped(self.media)
     }
 
     /// Waits for its end.

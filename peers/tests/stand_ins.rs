@@ -11,6 +11,7 @@ use iqra_peers::relay::{Faults, Relay};
 use iqra_peers::rtp::RtpPort;
 use iqra_peers::sip_text::address_of;
 use iqra_peers::sipp::{Running, Sipp};
+use iqra_peers::wait;
 
 fn filled(sipp: Sipp, law: Law) -> Sipp {
     let file = if law == Law::Mu { "tone.mu" } else { "tone.a" };
@@ -32,6 +33,32 @@ fn sipp_follows_a_redirect_and_talks() {
     let redirecting = redirect(&answering);
     let run = filled(Sipp::calling(redirecting.address(), "redirected_call"), Law::Mu).calls(5, 10).run();
     run.assert_all_succeeded();
+}
+
+#[test]
+fn sipp_over_tcp_does_the_same() {
+    let answering = filled(Sipp::answering("answering"), Law::A).tcp().option(&["-rtp_echo"]).start();
+    let redirecting = Sipp::answering("redirecting").key("contact", answering.address()).tcp().start();
+    let run =
+        filled(Sipp::calling(redirecting.address(), "redirected_call"), Law::A).tcp().calls(3, 10).run();
+    run.assert_all_succeeded();
+}
+
+#[test]
+fn sipp_cancels_a_call_that_rings() {
+    let ringing = Sipp::answering("ringing").start();
+    let redirecting = redirect(&ringing);
+    let run = filled(Sipp::calling(redirecting.address(), "cancelled_call"), Law::Mu).run();
+    run.assert_all_succeeded();
+}
+
+#[test]
+fn the_audio_that_comes_back_to_sipp_is_counted() {
+    let answering = echo(Law::Mu);
+    let calls = filled(Sipp::calling(answering.address(), "direct_call"), Law::Mu).calls(20, 100);
+    let run = calls.hold(Duration::from_secs(3)).start();
+    wait::until("returned audio", Duration::from_secs(10), || (run.audio_returned() > 1_000).then_some(()));
+    run.finish(Duration::from_secs(10)).assert_all_succeeded();
 }
 
 #[test]
