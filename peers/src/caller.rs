@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::g711::Law;
-use crate::sip_text::{Text, take_framed};
+use crate::sip_text::{Text, address_of, take_framed};
 
 /// How long a response may take before a test fails. Generous: the machine may be busy with another test.
 pub const ANSWER: Duration = Duration::from_secs(10);
@@ -83,6 +83,29 @@ impl Caller {
             (self.call_id.clone(), self.tag.clone(), self.uri.clone(), self.extra.clone());
         let kept = Self::udp(server).offering(self.audio_port, &self.laws);
         Self { call_id, tag, cseq: self.cseq, uri, extra, ..kept }
+    }
+
+    /// The same caller with an INVITE on its way to the first Contact of a redirect.
+    ///
+    /// # Panics
+    /// When the response is no 302 or its Contact names no address.
+    pub fn following(&self, redirect: &Text) -> Self {
+        assert_eq!(redirect.status(), Some(302), "{redirect:?}");
+        let contact = redirect.contact();
+        let mut moved = self.moved_to(address_of(&contact));
+        moved.invite(&contact);
+        moved
+    }
+
+    /// Waits for the 200 to the INVITE, acknowledges it and returns it.
+    ///
+    /// # Panics
+    /// When the final response is another.
+    pub fn answered(&mut self) -> Text {
+        let answer = self.final_response();
+        assert_eq!(answer.status(), Some(200), "{answer:?}");
+        self.acknowledge(&answer);
+        answer
     }
 
     /// Its Call-ID.
@@ -163,7 +186,7 @@ impl Caller {
     /// # Panics
     /// When the response names no Contact.
     pub fn acknowledge(&mut self, answer: &Text) {
-        self.uri = answer.contacts().first().expect("a 2xx names a Contact (RFC 3261 §12.1.1)").clone();
+        self.uri = answer.contact();
         self.to = answer.header("To").to_owned();
         let branch = format!("z9hG4bK-{}", unique());
         let message = self.request("ACK", &branch, "", "");
@@ -351,7 +374,7 @@ mod tests {
         caller.send_invite_again();
         let (first, second) = (next(&server).0, next(&server).0);
         assert_eq!(format!("{first:?}"), format!("{second:?}"));
-        assert_eq!((first.audio_payloads(), first.audio_address().unwrap().port()), (vec![8], 4000));
+        assert_eq!((first.audio_payloads(), first.audio_address().port()), (vec![8], 4000));
         let mut moved = caller.moved_to(address);
         moved.invite("sip:x@127.0.0.1");
         let (third, _) = next(&server);

@@ -4,8 +4,7 @@
 //! What a test needs is a module each:
 //!
 //! ```text
-//!  tests/*.rs ─┬─ ours      builds and starts the programs under test, reads their ready and counts lines
-//!              ├─ sipp      runs a scenario, bounded in calls and time, and reads its statistics
+//!  tests/*.rs ─┬─ sipp      runs a scenario, bounded in calls and time, and reads its statistics
 //!              ├─ baresip   a headless phone: dial, hang up, the recording of what it heard
 //!              ├─ caller    a scripted caller over a bare socket, for what no real program would send
 //!              ├─ rtp       one side of a G.711 stream with known content

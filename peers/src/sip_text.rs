@@ -2,6 +2,8 @@
 //!
 //! It is deliberately naive, and deliberately not the message layer under test.
 
+use std::net::SocketAddr;
+
 /// A received message.
 #[derive(Clone, Debug)]
 pub struct Text {
@@ -43,6 +45,14 @@ impl Text {
         named.map(|header| header.1.as_str())
     }
 
+    /// The URI of the first Contact.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn contact(&self) -> String {
+        self.contacts().into_iter().next().unwrap_or_else(|| panic!("no Contact in {self:?}"))
+    }
+
     /// The URIs of all Contact headers, in order.
     pub fn contacts(&self) -> Vec<String> {
         let values = self.headers("Contact").flat_map(|value| value.split(", <"));
@@ -59,10 +69,13 @@ impl Text {
     }
 
     /// Where the SDP in the body wants its audio: address and port.
-    pub fn audio_address(&self) -> Option<std::net::SocketAddr> {
-        let address = self.sdp("c=IN IP4 ").next()?;
-        let port = self.sdp("m=audio ").next()?.split(' ').next()?;
-        format!("{address}:{port}").parse().ok()
+    ///
+    /// # Panics
+    /// When it does not say.
+    pub fn audio_address(&self) -> SocketAddr {
+        let address = self.sdp("c=IN IP4 ").next().unwrap_or_default();
+        let port = self.sdp("m=audio ").next().and_then(|line| line.split(' ').next()).unwrap_or_default();
+        format!("{address}:{port}").parse().unwrap_or_else(|_| panic!("no audio address in {self:?}"))
     }
 
     /// The payload types of the audio line of the SDP in the body.
@@ -77,11 +90,15 @@ impl Text {
 }
 
 /// The host and port that a SIP URI with an IPv4 address names; 5060 when it names no port.
-pub fn address_of(uri: &str) -> Option<std::net::SocketAddr> {
-    let rest = uri.split_once(':')?.1;
+///
+/// # Panics
+/// When it names none.
+pub fn address_of(uri: &str) -> SocketAddr {
+    let rest = uri.split_once(':').map_or(uri, |parts| parts.1);
     let host = rest.rsplit_once('@').map_or(rest, |parts| parts.1);
-    let host = host.split([';', '?']).next()?;
-    host.parse().ok().or_else(|| format!("{host}:5060").parse().ok())
+    let host = host.split([';', '?']).next().unwrap_or_default();
+    let address = host.parse().or_else(|_| format!("{host}:5060").parse());
+    address.unwrap_or_else(|_| panic!("no IPv4 address in {uri:?}"))
 }
 
 /// Takes the first whole message off the front of what a stream brought, skipping keep-alive line ends.
@@ -132,11 +149,11 @@ mod tests {
 
     #[test]
     fn addresses_are_found_in_uris_and_sdp() {
-        assert_eq!(address_of("sip:a@127.0.0.1:5081;x=y"), "127.0.0.1:5081".parse().ok());
-        assert_eq!(address_of("sip:127.0.0.2"), "127.0.0.2:5060".parse().ok());
+        assert_eq!(address_of("sip:a@127.0.0.1:5081;x=y"), "127.0.0.1:5081".parse().unwrap());
+        assert_eq!(address_of("sip:127.0.0.2"), "127.0.0.2:5060".parse().unwrap());
         let sdp = "SIP/2.0 200 OK\r\n\r\nv=0\r\nc=IN IP4 127.0.0.9\r\nm=audio 4000 RTP/AVP 8 101\r\n";
         let text = Text::read(sdp.as_bytes()).unwrap();
-        assert_eq!(text.audio_address(), "127.0.0.9:4000".parse().ok());
+        assert_eq!(text.audio_address(), "127.0.0.9:4000".parse().unwrap());
         assert_eq!(text.audio_payloads(), [8, 101]);
     }
 

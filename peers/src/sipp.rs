@@ -92,6 +92,11 @@ impl Sipp {
         self
     }
 
+    /// Sends what follows a 302 to `relay` instead of to the Contact, which stays the Request-URI.
+    pub fn following_through(self, relay: SocketAddr) -> Self {
+        self.key("host", relay.ip()).key("port", relay.port())
+    }
+
     /// Adds an option of sipp itself.
     pub fn option(mut self, words: &[&str]) -> Self {
         self.options.extend(words.iter().map(|&word| word.to_owned()));
@@ -128,13 +133,14 @@ impl Sipp {
         Running { program, address, media, scenario: self.scenario, calls: self.calls, scratch }
     }
 
-    /// The scenario with its values filled in.
+    /// The scenario with its values filled in; a 302 is followed to its Contact unless told otherwise.
     fn scenario_text(&self) -> String {
         let path =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios").join(self.scenario).with_extension("xml");
         let text = std::fs::read_to_string(&path).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
         let fill = |text: String, (name, value): &(String, String)| text.replace(&format!("%{name}%"), value);
-        self.keys.iter().fold(text, fill)
+        let text = self.keys.iter().fold(text, fill);
+        text.replace("%host%", "[$host]").replace("%port%", "[$port]")
     }
 
     /// sipp can change the destination of a call over TCP only with a socket per call, and listen only with one.
