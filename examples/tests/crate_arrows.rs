@@ -1,4 +1,4 @@
-//! Keeps the floors of the house: which crate of the workspace may depend on which.
+//! Keeps the floors of the house, which crate of the workspace may depend on which, and the manifests in order.
 //!
 //! Reads `cargo metadata` and the manifests of the working copy; dependencies of every kind count (normal, dev and
 //! build), because a test that needs a higher floor belongs to that floor. The figure is in ARCHITECTURE.md.
@@ -70,6 +70,12 @@ fn workspace() -> Metadata {
         .expect("cargo metadata reads the workspace")
 }
 
+fn root_manifest(metadata: &Metadata) -> toml::Table {
+    let manifest = std::fs::read_to_string(metadata.workspace_root.join("Cargo.toml"))
+        .expect("the root manifest is readable");
+    manifest.parse().expect("cargo has read this manifest already")
+}
+
 #[test]
 fn the_crate_arrows_point_down() {
     let found = violations(&edges(&workspace()), ARROWS);
@@ -92,26 +98,31 @@ fn every_member_inherits_the_workspace_lints() {
 #[test]
 fn every_crate_at_the_top_level_is_a_member_or_excluded() {
     let metadata = workspace();
-    let root = metadata.workspace_root.as_std_path();
-    let members: BTreeSet<_> = metadata
-        .workspace_packages()
-        .iter()
-        .map(|package| package.manifest_path.clone().into_std_path_buf())
-        .collect();
-    let root_manifest: toml::Table = std::fs::read_to_string(root.join("Cargo.toml"))
-        .expect("the root manifest is readable")
-        .parse()
-        .expect("it is TOML");
+    let manifests: BTreeSet<_> =
+        metadata.workspace_packages().iter().map(|package| package.manifest_path.as_std_path()).collect();
+    let root_manifest = root_manifest(&metadata);
     let excluded = root_manifest["workspace"]["exclude"].as_array().expect("`exclude` is a list");
-    for folder in std::fs::read_dir(root).expect("the root is readable").flatten() {
+    for folder in std::fs::read_dir(&metadata.workspace_root).expect("the root is readable").flatten() {
         let manifest = folder.path().join("Cargo.toml");
         let named = excluded.iter().any(|name| name.as_str() == folder.file_name().to_str());
-        assert!(
-            !manifest.is_file() || named || members.contains(&manifest),
-            "{} is neither a member nor excluded",
-            manifest.display()
-        );
+        let listed = named || manifests.contains(manifest.as_path());
+        assert!(!manifest.is_file() || listed, "{} is neither a member nor excluded", manifest.display());
     }
+}
+
+#[test]
+fn every_workspace_dependency_is_named_by_a_member() {
+    let metadata = workspace();
+    let members = metadata.workspace_packages();
+    let named: BTreeSet<&str> = members
+        .iter()
+        .flat_map(|package| &package.dependencies)
+        .map(|dependency| dependency.name.as_str())
+        .collect();
+    let root_manifest = root_manifest(&metadata);
+    let offered = root_manifest["workspace"]["dependencies"].as_table().expect("`dependencies` is a table");
+    let unused: Vec<_> = offered.keys().filter(|name| !named.contains(name.as_str())).collect();
+    assert!(unused.is_empty(), "no member names {unused:?}: remove them from the root manifest");
 }
 
 fn planted(list: &[(&str, &[&str])]) -> Edges {
