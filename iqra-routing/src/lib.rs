@@ -23,6 +23,7 @@
 
 pub mod admission;
 pub mod backends;
+pub mod config;
 pub mod decide;
 pub mod error;
 pub mod handover;

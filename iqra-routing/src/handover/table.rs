@@ -425,3 +425,6 @@ fn adopt(entry: &Entry, new: &NewEntry, now: Timestamp) -> Repeat {
         }
     })))
 }
+
+#[cfg(test)]
+mod tests;

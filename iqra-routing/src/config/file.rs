@@ -1,0 +1,200 @@
+//! What stands in the files, key by key; `check` makes a configuration of it. The sample files say what each key means.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::Selector;
+use crate::identity::{AccountId, BackendId, BusinessId, NodeId, PhoneId, RegionId, RouteId, TrunkId};
+use crate::number::Provider;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProxyFile {
+    pub(super) store: Option<Spanned<String>>,
+    pub(super) node: ProxyNode,
+    pub(super) listen: Spanned<ListenFile>,
+    #[serde(default)]
+    pub(super) tokens: TokensFile,
+    #[serde(default)]
+    pub(super) admission: AdmissionFile,
+    #[serde(default)]
+    pub(super) queue: QueueFile,
+    #[serde(default)]
+    pub(super) accounts: Vec<AccountFile>,
+    #[serde(default)]
+    pub(super) businesses: Vec<BusinessFile>,
+    #[serde(default)]
+    pub(super) trunks: Vec<TrunkFile>,
+    #[serde(default)]
+    pub(super) numbers: Vec<NumberFile>,
+    #[serde(default)]
+    pub(super) regions: Vec<RegionFile>,
+    #[serde(default)]
+    pub(super) backends: Vec<BackendFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BackendNodeFile {
+    pub(super) store: Option<Spanned<String>>,
+    pub(super) backend: BackendSection,
+    pub(super) listen: Spanned<ListenFile>,
+    #[serde(default)]
+    pub(super) tokens: TokensFile,
+    #[serde(default)]
+    pub(super) media: MediaFile,
+    #[serde(default)]
+    pub(super) queue: QueueFile,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProxyNode {
+    pub(super) id: NodeId,
+    pub(super) drain_limit_s: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BackendSection {
+    pub(super) id: BackendId,
+    pub(super) region: RegionId,
+    pub(super) capacity: Spanned<u32>,
+    #[serde(default)]
+    pub(super) sip_uris: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) development: bool,
+    pub(super) drain_limit_s: Option<Spanned<u64>>,
+    pub(super) lease_life_s: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListenFile {
+    #[serde(default)]
+    pub(super) udp: Vec<SocketAddr>,
+    #[serde(default)]
+    pub(super) tcp: Vec<SocketAddr>,
+    pub(super) advertise: Option<IpAddr>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TokensFile {
+    pub(super) env: Option<Spanned<String>>,
+    pub(super) keys: Option<Spanned<Vec<String>>>,
+    pub(super) life_s: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AdmissionFile {
+    #[serde(default)]
+    pub(super) trusted_proxies: Vec<Spanned<String>>,
+    pub(super) most_choices: Option<Spanned<u64>>,
+    #[serde(default)]
+    pub(super) selector: Selector,
+    pub(super) plan_limit_status: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct QueueFile {
+    pub(super) live: Option<Spanned<u64>>,
+    pub(super) finished: Option<Spanned<u64>>,
+    pub(super) retention_s: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MediaFile {
+    pub(super) ports: Option<Spanned<String>>,
+    pub(super) tick_ms: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AccountFile {
+    pub(super) id: Spanned<AccountId>,
+    #[serde(default = "yes")]
+    pub(super) active: bool,
+    pub(super) concurrent_calls: u32,
+    pub(super) minutes_left: Option<u64>,
+    #[serde(default)]
+    pub(super) admin: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BusinessFile {
+    pub(super) id: Spanned<BusinessId>,
+    pub(super) account: Spanned<AccountId>,
+    #[serde(default = "yes")]
+    pub(super) active: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TrunkFile {
+    pub(super) id: Spanned<TrunkId>,
+    pub(super) allowed_sources: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) uri_headers: bool,
+    #[serde(default)]
+    pub(super) token_in_user: bool,
+    pub(super) mode: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NumberFile {
+    pub(super) business: Spanned<BusinessId>,
+    pub(super) id: Spanned<PhoneId>,
+    pub(super) dialled: Spanned<String>,
+    #[serde(default = "sip")]
+    pub(super) provider: Provider,
+    pub(super) region: Spanned<RegionId>,
+    pub(super) route: Option<RouteId>,
+    #[serde(default = "yes")]
+    pub(super) voice: bool,
+    pub(super) trunk: Option<Spanned<TrunkId>>,
+    pub(super) allowed_sources: Option<Vec<Spanned<String>>>,
+    #[serde(default)]
+    pub(super) allow_any_source: bool,
+    #[serde(default)]
+    pub(super) codecs: Vec<Spanned<String>>,
+    pub(super) answer_delay_ms: Option<Spanned<u64>>,
+    pub(super) max_duration_s: Option<Spanned<u64>>,
+    pub(super) mode: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RegionFile {
+    pub(super) id: Spanned<RegionId>,
+    #[serde(default = "yes")]
+    pub(super) enabled: bool,
+    #[serde(default)]
+    pub(super) fallback: Vec<Spanned<RegionId>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BackendFile {
+    pub(super) id: Spanned<BackendId>,
+    pub(super) region: Spanned<RegionId>,
+    pub(super) sip_uris: Vec<Spanned<String>>,
+    pub(super) capacity: Spanned<u32>,
+    #[serde(default)]
+    pub(super) development: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn sip() -> Provider {
+    Provider::Sip
+}

@@ -1,0 +1,235 @@
+//! The configuration of a proxy and of a backend, from TOML files.
+//!
+//! In: a file. Out: a [`ProxyConfig`] or [`BackendConfig`] whose references all hold, or a [`ConfigError`] that names
+//! file, line and key, and what would do. The samples `docs/config/proxy.toml` and `docs/config/backend.toml` explain
+//! every key; a test reads both.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::backends::BackendStatus;
+use crate::handover::token::{KeyError, TokenKeys};
+use crate::identity::{BackendId, NodeId, RegionId};
+use crate::number::MemoryNumbers;
+use crate::queue::QueueLimits;
+use crate::reason::PlanLimitStatus;
+use crate::select::Regions;
+use crate::source::SourceList;
+
+mod check;
+mod file;
+
+/// What is wrong with a configuration, where, and what would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The file, as it was named.
+    pub file: String,
+    /// The line, from 1; `None` where the whole file is meant.
+    pub line: Option<usize>,
+    /// The key, for instance `numbers.region`; empty where the text itself is no TOML.
+    pub key: String,
+    /// What is wrong and the remedy.
+    pub why: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}", self.file)?;
+        if let Some(line) = self.line {
+            write!(out, ":{line}")?;
+        }
+        if !self.key.is_empty() {
+            write!(out, ": {}", self.key)?;
+        }
+        write!(out, ": {}", self.why)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Where SIP is listened for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// UDP addresses.
+    pub udp: Vec<SocketAddr>,
+    /// TCP addresses.
+    pub tcp: Vec<SocketAddr>,
+    /// The address that others reach this node at, put into Via, Contact and SDP; `None` for the listener's own.
+    pub advertise: Option<IpAddr>,
+}
+
+/// Where token keys come from. Debug shows no key.
+#[derive(Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// An environment variable.
+    Env(String),
+    /// The file itself.
+    Listed(Vec<String>),
+}
+
+impl fmt::Debug for KeySource {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Env(name) => write!(out, "Env({name})"),
+            Self::Listed(keys) => write!(out, "Listed(<{} keys>)", keys.len()),
+        }
+    }
+}
+
+impl KeySource {
+    /// The keys.
+    ///
+    /// # Errors
+    /// [`KeyError`] when the variable is not set or the keys are not usable.
+    pub fn keys(&self) -> Result<TokenKeys, KeyError> {
+        match self {
+            Self::Env(name) => TokenKeys::from_env(name),
+            Self::Listed(keys) => TokenKeys::new(keys),
+        }
+    }
+}
+
+/// Where calls, slots and backends' reports are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Store {
+    /// In this process: proxy and backend run in it together.
+    Memory,
+    /// In a file that all processes of one machine share.
+    Sqlite(PathBuf),
+}
+
+/// How a backend is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Selector {
+    /// Least load of two random choices, weighted by capacity (default).
+    #[default]
+    LeastLoad,
+    /// In turn.
+    RoundRobin,
+    /// By a hash of the Call-ID.
+    Rendezvous,
+}
+
+/// A proxy's configuration.
+#[derive(Debug)]
+pub struct ProxyConfig {
+    /// This node.
+    pub node: NodeId,
+    /// Its SIP addresses.
+    pub listen: Listen,
+    /// Where calls are kept.
+    pub store: Store,
+    /// Where the token keys come from.
+    pub token_keys: KeySource,
+    /// How long a token is valid, 5 to 600 s.
+    pub token_life: Duration,
+    /// Proxies in front whose Via is believed.
+    pub trusted_proxies: SourceList,
+    /// How many backends one redirect names at most, 1 to 8.
+    pub most_choices: usize,
+    /// How a backend is chosen.
+    pub selector: Selector,
+    /// What a call beyond the plan's limit hears.
+    pub plan_limit: PlanLimitStatus,
+    /// How long transactions may finish after a drain began.
+    pub drain_limit: Duration,
+    /// How much the queue keeps.
+    pub queue: QueueLimits,
+    /// The regions.
+    pub regions: Regions,
+    /// Accounts, businesses, trunks and numbers, ready to use.
+    pub numbers: MemoryNumbers,
+    /// Backends that are listed here instead of reporting themselves; empty where they report.
+    pub backends: Vec<BackendStatus>,
+}
+
+/// A backend's configuration.
+#[derive(Debug, Clone)]
+pub struct BackendConfig {
+    /// This backend.
+    pub id: BackendId,
+    /// Its region.
+    pub region: RegionId,
+    /// Its SIP addresses.
+    pub listen: Listen,
+    /// Where calls are kept.
+    pub store: Store,
+    /// Where the token keys come from.
+    pub token_keys: KeySource,
+    /// How many calls it takes.
+    pub capacity: u32,
+    /// Where callers reach it; empty for its listeners at the advertised address.
+    pub sip_uris: Vec<String>,
+    /// Whether only administrators' calls may come here.
+    pub development: bool,
+    /// How long present calls may last after a drain began.
+    pub drain_limit: Duration,
+    /// How long a slot lasts without being renewed.
+    pub lease_life: Duration,
+    /// How much the queue keeps, where it is in this process.
+    pub queue: QueueLimits,
+    /// The media ports.
+    pub media: Media,
+}
+
+/// Where and how media is sent and received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Media {
+    /// The UDP ports, two per call.
+    pub ports: RangeInclusive<u16>,
+    /// How often the sockets are read, 1 to 20 ms.
+    pub tick: Duration,
+}
+
+impl ProxyConfig {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the file, the line and the key, and says what would do.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let (name, text) = read(path.as_ref())?;
+        Self::parse(&name, &text)
+    }
+
+    /// Reads a text; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn parse(name: &str, text: &str) -> Result<Self, ConfigError> {
+        check::proxy(&check::Source { name, text })
+    }
+}
+
+impl BackendConfig {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the file, the line and the key, and says what would do.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let (name, text) = read(path.as_ref())?;
+        Self::parse(&name, &text)
+    }
+
+    /// Reads a text; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn parse(name: &str, text: &str) -> Result<Self, ConfigError> {
+        check::backend(&check::Source { name, text })
+    }
+}
+
+fn read(path: &Path) -> Result<(String, String), ConfigError> {
+    let file = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok((file, text)),
+        Err(error) => {
+            let why = format!("cannot be read: {error}; check the path and its permissions");
+            Err(ConfigError { file, line: None, key: String::new(), why })
+        }
+    }
+}
