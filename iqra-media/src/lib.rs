@@ -1,4 +1,34 @@
-//! Telephone audio.
+//! Telephone audio for AI voice agents: from SDP and RTP packets to samples a conversation hears and speaks, and back.
+//!
+//! It does **not** speak SIP (`iqra-sip` carries the SDP as bytes), choose who takes a call (`iqra-routing`), or know
+//! any provider or AI service (`iqra-providers`). Not supported yet: SRTP, RTCP, Opus, G.722, comfort noise, video.
+//!
+//! The way in is [`sdp::answer`]: it says what was negotiated, and everything else is made from that.
+//!
+//! # The data path
+//! ```text
+//!  SDP offer ──▶ sdp::answer ──▶ Negotiated {codec, payload types, packet time, remote, direction}
+//!
+//!            net (sockets, ticks)                                          session, conversation
+//!  datagram ──▶ rtp::packet ──▶ rtp::source ──▶ rtp::reception ─┬─▶ jitter ──▶ codec ──▶ pcm::Resampler ──▶ heard
+//!               well-formed?    our peer?       which place?    │   even      decode    the AI's rate
+//!                                                               └─▶ rtp::telephone_event ──▶ key presses
+//!
+//!  datagram ◀── rtp::packet ◀─┬─ codec ◀── pcm::Resampler ◀── spoken
+//!                             └─ rtp::telephone_event ◀── keys to send
+//! ```
+//!
+//! # Contract
+//! - No module but `net` knows a socket, a clock or a thread: time comes in as an argument and never goes back, so a
+//!   call runs the same on a virtual clock.
+//! - Nothing that comes from the network panics. What is malformed is an error or dropped and counted.
+//! - No allocation per packet or frame in steady state: buffers are the caller's or keep their memory.
+//! - Everything that grows has a limit, a constant with its reason beside it.
+//! - Durations of audio are RTP clock units in [`rtp`] and [`jitter`], samples in [`codec`] and [`pcm`].
+//!
+//! # Features
+//! - `tokio` (default): `conversation`, the line between a call and its AI, and `net`, ports and media threads. Without
+//!   it the protocol and audio modules build alone, without a runtime.
 
 pub mod codec;
 #[cfg(feature = "tokio")]

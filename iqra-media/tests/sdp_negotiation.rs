@@ -1,5 +1,7 @@
 //! Offer and answer: what callers and carriers send, what we say to it, and what both then use.
 
+#![allow(clippy::unwrap_used)] // helpers of tests may unwrap like tests
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use iqra_media::codec::CodecSpec;
