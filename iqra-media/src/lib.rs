@@ -35,6 +35,12 @@ pub mod codec;
 pub mod conversation;
 pub mod detect;
 pub mod jitter;
+#[cfg(feature = "tokio")]
+pub mod net;
 pub mod pcm;
+#[cfg(feature = "tokio")]
+pub mod report;
 pub mod rtp;
 pub mod sdp;
+#[cfg(feature = "tokio")]
+pub mod session;

@@ -1,0 +1,158 @@
+//! One media thread: sweeps the sockets of its calls on a beat, and sleeps without one while it has no call.
+//!
+//! A packet's arrival is the time of the sweep that read it, so jitter figures carry up to one beat of error (kernel
+//! receive timestamps would take that out). Orders come by a channel that only moves a handful per call.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::ports::MediaPort;
+use crate::conversation::EndReason;
+use crate::report::MediaReport;
+use crate::session::{MediaSession, Plan};
+
+/// Datagrams that one call may deliver per sweep; a flood waits in the kernel's buffer and is lost there.
+const MOST_PER_SWEEP: usize = 32;
+/// The largest datagram that is read whole; longer ones are no telephone audio.
+const DATAGRAM: usize = 2_048;
+/// How often a call's report is made visible to its leg.
+const REPORTING: Duration = Duration::from_millis(100);
+
+/// What a thread is told.
+pub(super) enum Order {
+    Open(Box<Call>),
+    Update(CallId, Box<Plan>),
+    End(CallId, EndReason),
+    Close(CallId, Option<oneshot::Sender<MediaReport>>),
+    Stop,
+}
+
+/// Names a call within its driver.
+pub(super) type CallId = u64;
+
+/// A call's latest report. The media thread only ever tries the lock.
+pub(super) type SharedReport = Arc<Mutex<MediaReport>>;
+
+/// A call on its thread.
+pub(super) struct Call {
+    pub(super) id: CallId,
+    pub(super) port: MediaPort,
+    pub(super) session: MediaSession,
+    pub(super) report: SharedReport,
+    pub(super) report_at: Instant,
+}
+
+impl Call {
+    fn sweep(&mut self, now: Instant, buffer: &mut [u8]) {
+        for _ in 0..MOST_PER_SWEEP {
+            let Some((length, from)) = receive(&self.port, buffer) else { break };
+            self.session.handle_packet(now, from, &buffer[..length]);
+        }
+        if self.session.poll_timeout() <= now {
+            self.session.tick(now);
+        }
+        while let Some((length, to)) = self.session.poll_transmit(buffer) {
+            // A full buffer or an unreachable peer costs this packet, as the network might.
+            let _ = self.port.socket().send_to(&buffer[..length], to);
+        }
+        self.publish(now);
+    }
+
+    fn publish(&mut self, now: Instant) {
+        if now < self.report_at {
+            return;
+        }
+        self.report_at = now + REPORTING;
+        if let Ok(mut report) = self.report.try_lock() {
+            *report = self.session.report();
+        }
+    }
+
+    /// The last report; the line, the socket and the port go.
+    fn close(self) -> MediaReport {
+        let report = self.session.report();
+        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
+        report
+    }
+}
+
+/// The next datagram. An ICMP error reported on the socket is not the end of what waits there.
+fn receive(port: &MediaPort, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
+    match port.socket().recv_from(buffer) {
+        Ok(received) => Some(received),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+        Err(_) => port.socket().recv_from(buffer).ok(),
+    }
+}
+
+/// The calls of one thread.
+pub(super) struct Sweeper {
+    pub(super) orders: Receiver<Order>,
+    pub(super) beat: Duration,
+    pub(super) load: Arc<AtomicUsize>,
+    pub(super) calls: Vec<Call>,
+}
+
+impl Sweeper {
+    /// Runs until it is told to stop, or nobody can tell it anything any more.
+    pub(super) fn run(mut self) {
+        let mut buffer = vec![0; DATAGRAM];
+        let mut next = Instant::now();
+        while self.obey() {
+            let now = Instant::now();
+            for call in &mut self.calls {
+                call.sweep(now, &mut buffer);
+            }
+            next = (next + self.beat).max(now);
+            std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        }
+        self.load.fetch_sub(self.calls.len(), Ordering::Relaxed);
+    }
+
+    /// Carries out all orders; blocks while there is no call. `false` to stop.
+    fn obey(&mut self) -> bool {
+        loop {
+            let order = if self.calls.is_empty() {
+                self.orders.recv().map_err(|_| TryRecvError::Disconnected)
+            } else {
+                self.orders.try_recv()
+            };
+            match order {
+                Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return false,
+                Ok(order) => self.carry_out(order),
+                Err(TryRecvError::Empty) => return true,
+            }
+        }
+    }
+
+    fn carry_out(&mut self, order: Order) {
+        match order {
+            Order::Open(call) => self.calls.push(*call),
+            Order::Update(id, plan) => self.with(id, |call| call.session.update(Instant::now(), *plan)),
+            Order::End(id, reason) => self.with(id, |call| call.session.end(reason)),
+            Order::Close(id, reply) => self.close(id, reply),
+            Order::Stop => {}
+        }
+    }
+
+    fn with(&mut self, id: CallId, act: impl FnOnce(&mut Call)) {
+        if let Some(call) = self.calls.iter_mut().find(|call| call.id == id) {
+            act(call);
+        }
+    }
+
+    fn close(&mut self, id: CallId, reply: Option<oneshot::Sender<MediaReport>>) {
+        let Some(at) = self.calls.iter().position(|call| call.id == id) else { return };
+        let report = self.calls.swap_remove(at).close();
+        self.load.fetch_sub(1, Ordering::Relaxed);
+        if let Some(reply) = reply {
+            let _ = reply.send(report);
+        }
+    }
+}

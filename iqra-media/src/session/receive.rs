@@ -1,0 +1,248 @@
+//! The receiving half: datagram → source lock → reception → jitter buffer → decode or conceal → resample → hearing.
+//!
+//! Telephone-events leave the path after the reception and become key presses (RFC 4733 §2.5.2).
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::Config;
+use super::plan::{Parts, ToReceive};
+use super::recording::Tap;
+use crate::codec::{CodecSpec, Decoder};
+use crate::conversation::{Event, LineEnd};
+use crate::jitter::conceal::Concealer;
+use crate::jitter::{Buffer, Frame};
+use crate::pcm::Resampler;
+use crate::report::MediaReport;
+use crate::rtp::packet::{Packet, PacketError};
+use crate::rtp::reception::{Position, Reception, Verdict};
+use crate::rtp::source::{Source, SourceLock};
+use crate::rtp::telephone_event::Receiver;
+
+/// The longest frame that is decoded: 120 ms of stereo at 48 kHz.
+const MAX_FRAME: usize = 11_520;
+
+/// What is counted here and nowhere below.
+#[derive(Debug, Default)]
+struct Counts {
+    bytes: u64,
+    malformed: u64,
+    rtcp: u64,
+    keys: u64,
+    concealed: u64,
+}
+
+pub(super) struct Receiving {
+    codec: CodecSpec,
+    payload_type: u8,
+    events: Option<(u8, Receiver)>,
+    decoder: Box<dyn Decoder>,
+    to_hearing: Resampler,
+    source: SourceLock,
+    reception: Reception,
+    jitter: Buffer,
+    concealer: Concealer,
+    pcm: Vec<i16>,
+    heard: Vec<i16>,
+    wanted: bool,
+    last_packet: Instant,
+    first_played: Option<Instant>,
+    counts: Counts,
+}
+
+impl Receiving {
+    pub(super) fn new(parts: ToReceive, config: &Config, now: Instant) -> Self {
+        let Parts { negotiated, codec: decoder, resampler: to_hearing } = parts;
+        let codec = negotiated.codec;
+        Self {
+            codec,
+            payload_type: negotiated.receive_payload,
+            events: negotiated.telephone_event.map(|te| (te.receive_payload, Receiver::new(te.clock_rate))),
+            decoder,
+            to_hearing,
+            source: SourceLock::new(config.symmetric_rtp, negotiated.remote),
+            reception: Reception::new(codec.clock_rate),
+            jitter: Buffer::new(config.jitter_for(codec), now),
+            concealer: Concealer::new(codec.sample_rate),
+            pcm: Vec::new(),
+            heard: Vec::new(),
+            wanted: negotiated.direction.receives(),
+            last_packet: now,
+            first_played: None,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Takes over a re-INVITE. The stream's books go on unless the codec changes.
+    pub(super) fn update(&mut self, parts: ToReceive, config: &Config, now: Instant) {
+        let negotiated = parts.negotiated;
+        self.payload_type = negotiated.receive_payload;
+        self.events = match (self.events.take(), negotiated.telephone_event) {
+            (Some((_, receiver)), Some(te)) => Some((te.receive_payload, receiver)),
+            (None, Some(te)) => Some((te.receive_payload, Receiver::new(te.clock_rate))),
+            (_, None) => None,
+        };
+        self.source.renegotiated(negotiated.remote);
+        self.wanted = negotiated.direction.receives();
+        self.last_packet = now;
+        if negotiated.codec != self.codec {
+            self.codec = negotiated.codec;
+            self.decoder = parts.codec;
+            self.to_hearing = parts.resampler;
+            self.jitter = Buffer::new(config.jitter_for(self.codec), now);
+            self.concealer = Concealer::new(self.codec.sample_rate);
+        }
+    }
+
+    /// Where packets go: to whom we listen, else to the signalled address.
+    pub(super) fn target(&self) -> SocketAddr {
+        self.source.target()
+    }
+
+    pub(super) fn silent_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.last_packet)
+    }
+
+    pub(super) fn packet(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        let packet = match Packet::parse(datagram) {
+            Ok(packet) => packet,
+            Err(PacketError::Rtcp) => return self.counts.rtcp += 1,
+            Err(_) => return self.counts.malformed += 1,
+        };
+        if self.source.check(now, from) == Source::Refuse {
+            return;
+        }
+        self.last_packet = now;
+        self.counts.bytes += datagram.len() as u64;
+        match self.reception.receive(now, &packet) {
+            Verdict::Accepted(position) => self.accept(now, position, &packet),
+            Verdict::Restarted(position) => {
+                self.restart();
+                self.accept(now, position, &packet);
+            }
+            Verdict::Probation => {}
+        }
+    }
+
+    fn accept(&mut self, now: Instant, position: Position, packet: &Packet<'_>) {
+        let payload_type = packet.payload_type();
+        if payload_type == self.payload_type && self.wanted {
+            let duration = self.decoder.duration(packet.payload());
+            self.jitter.push(now, position, duration, packet.payload());
+            return;
+        }
+        if let Some((events, receiver)) = &mut self.events
+            && payload_type == *events
+        {
+            receiver.receive(now, packet.timestamp(), packet.payload());
+        }
+        self.jitter.push_other(now, position);
+    }
+
+    fn restart(&mut self) {
+        self.jitter.reset();
+        self.concealer.reset();
+        if let Some((_, receiver)) = &mut self.events {
+            receiver.restart();
+        }
+    }
+
+    /// Gives the conversation all that is due: keys, then audio.
+    pub(super) fn play(&mut self, now: Instant, line: &mut LineEnd, tap: Option<&mut Tap>) {
+        self.give_keys(now, line);
+        let mut tap = tap;
+        while let Some(concealed) = self.next_frame(now) {
+            if !self.wanted {
+                continue;
+            }
+            if let Some(tap) = tap.as_deref_mut() {
+                tap.heard(now, &self.pcm);
+            }
+            self.heard.clear();
+            self.to_hearing.process(&self.pcm, &mut self.heard);
+            line.give_audio(&self.heard, concealed);
+        }
+    }
+
+    fn give_keys(&mut self, now: Instant, line: &mut LineEnd) {
+        let Some((_, receiver)) = &mut self.events else { return };
+        receiver.handle_timeout(now);
+        while let Some(press) = receiver.poll() {
+            self.counts.keys += 1;
+            line.give_event(Event::Dtmf(press.digit));
+        }
+    }
+
+    /// Puts the next due frame into `pcm`, mono; tells whether it was made up.
+    fn next_frame(&mut self, now: Instant) -> Option<bool> {
+        let concealed = match self.jitter.pop(now)? {
+            Frame::Audio { payload, .. } => {
+                let units = self.decoder.duration(payload);
+                let samples = samples_of(self.codec, units) * usize::from(self.codec.channels);
+                self.pcm.resize(samples.min(MAX_FRAME), 0);
+                let written = self.decoder.decode(payload, &mut self.pcm).unwrap_or(0);
+                self.pcm.truncate(written);
+                mix_down(&mut self.pcm, self.codec.channels);
+                self.concealer.heard(&mut self.pcm);
+                self.first_played.get_or_insert(now);
+                false
+            }
+            Frame::Lost { samples } => {
+                self.pcm.resize(samples_of(self.codec, samples).min(MAX_FRAME), 0);
+                self.concealer.conceal(&mut self.pcm);
+                self.counts.concealed += self.pcm.len() as u64;
+                true
+            }
+            Frame::Silence { samples } => {
+                self.pcm.clear();
+                self.pcm.resize(samples_of(self.codec, samples).min(MAX_FRAME), 0);
+                self.concealer.reset();
+                false
+            }
+        };
+        Some(concealed)
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let keys = self.events.as_ref().and_then(|(_, receiver)| receiver.poll_timeout());
+        [self.jitter.poll_timeout(), keys].into_iter().flatten().min()
+    }
+
+    pub(super) fn report(&self, opened: Instant, report: &mut MediaReport) {
+        let jitter = self.jitter.counts();
+        report.codec = self.codec.name;
+        report.packets_received = self.reception.received();
+        report.bytes_received = self.counts.bytes;
+        report.lost = self.reception.lost();
+        report.late = jitter.late;
+        report.duplicate = jitter.duplicate;
+        report.reordered = jitter.reordered;
+        report.malformed = self.counts.malformed;
+        report.rtcp_ignored = self.counts.rtcp;
+        report.refused = self.source.refused();
+        report.jitter = self.reception.jitter();
+        report.delay = self.jitter.delay();
+        report.concealed = span(self.counts.concealed, self.codec.sample_rate);
+        report.dtmf_received = self.counts.keys;
+        report.first_audio_in = self.first_played.map(|first| first.saturating_duration_since(opened));
+    }
+}
+
+/// Samples per channel that last as long as this many RTP clock units.
+fn samples_of(codec: CodecSpec, units: u32) -> usize {
+    (u64::from(units) * u64::from(codec.sample_rate) / u64::from(codec.clock_rate.max(1))) as usize
+}
+
+fn mix_down(pcm: &mut Vec<i16>, channels: u8) {
+    if channels == 2 {
+        let frames = pcm.len() / 2;
+        for at in 0..frames {
+            pcm[at] = i16::midpoint(pcm[2 * at], pcm[2 * at + 1]);
+        }
+        pcm.truncate(frames);
+    }
+}
+
+pub(super) fn span(samples: u64, rate: u32) -> Duration {
+    Duration::from_nanos(samples.saturating_mul(1_000_000_000) / u64::from(rate.max(1)))
+}

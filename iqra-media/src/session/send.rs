@@ -1,0 +1,259 @@
+//! The sending half: what was spoken → resample → encode → RTP, one packet per packet time on a steady clock.
+//!
+//! With nothing to say it sends silence, which keeps NAT bindings and clients content. A key is sent as
+//! telephone-events in place of audio (RFC 4733 §2.5.1). After a stall at most [`MAX_BURST`] packets go out at once;
+//! the time beyond that is left out of the stream, timestamps moving on with it, and no speech is lost.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::plan::{Parts, ToSend};
+use super::recording::Tap;
+use crate::codec::{CodecSpec, Encoder};
+use crate::conversation::LineEnd;
+use crate::pcm::Resampler;
+use crate::report::MediaReport;
+use crate::rtp::packet::Header;
+use crate::rtp::telephone_event::Sender;
+use crate::sdp::Negotiated;
+
+/// Packets that may go out at once to make up for lateness.
+pub const MAX_BURST: u32 = 3;
+/// The largest payload that is sent, in bytes.
+const MAX_PAYLOAD: usize = 1_400;
+
+/// Telephone-events going out; `pressed` while the line's digit is with the sender.
+struct Keys {
+    payload_type: u8,
+    sender: Sender,
+    pressed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    packets: u64,
+    bytes: u64,
+    skipped: u64,
+    keys: u64,
+    keys_refused: u64,
+}
+
+pub(super) struct Sending {
+    codec: CodecSpec,
+    payload_type: u8,
+    ptime: Duration,
+    ptime_ms: u8,
+    encoder: Box<dyn Encoder>,
+    to_codec: Resampler,
+    keys: Option<Keys>,
+    wanted: bool,
+    ssrc: u32,
+    sequence: u16,
+    timestamp: u32,
+    marker: bool,
+    next: Instant,
+    due: u32,
+    spoken: Vec<i16>,
+    pcm: Vec<i16>,
+    payload: Vec<u8>,
+    first_said: Option<Instant>,
+    counts: Counts,
+}
+
+impl Sending {
+    pub(super) fn new(parts: ToSend, speaks: u32, seed: u64, now: Instant) -> Self {
+        let Parts { negotiated, codec: encoder, resampler: to_codec } = parts;
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut sending = Self {
+            codec: negotiated.codec,
+            payload_type: negotiated.send_payload,
+            ptime: Duration::ZERO,
+            ptime_ms: 0,
+            encoder,
+            to_codec,
+            keys: None,
+            wanted: false,
+            ssrc: random.u32(..),
+            // RFC 3550 §5.1: random starts; the upper half of sequence numbers is left out, so that no receiver meets
+            // a wrap within the first packets.
+            sequence: random.u16(..0x8000),
+            timestamp: random.u32(..),
+            marker: true,
+            next: now,
+            due: 0,
+            spoken: Vec::new(),
+            pcm: Vec::new(),
+            payload: vec![0; MAX_PAYLOAD],
+            first_said: None,
+            counts: Counts::default(),
+        };
+        sending.take_over(&negotiated, speaks);
+        sending
+    }
+
+    /// Takes over a re-INVITE; SSRC, sequence numbers and clock go on.
+    pub(super) fn update(&mut self, parts: ToSend, speaks: u32) {
+        let Parts { negotiated, codec: encoder, resampler } = parts;
+        if negotiated.codec != self.codec {
+            self.encoder = encoder;
+            self.to_codec = resampler;
+            self.marker = true;
+        }
+        self.take_over(&negotiated, speaks);
+    }
+
+    fn take_over(&mut self, negotiated: &Negotiated, speaks: u32) {
+        let ptime_ms = negotiated.ptime_ms.max(1);
+        let same_pace = ptime_ms == self.ptime_ms;
+        self.codec = negotiated.codec;
+        self.payload_type = negotiated.send_payload;
+        self.keys = match (self.keys.take(), negotiated.telephone_event) {
+            (Some(keys), Some(te)) if same_pace => Some(Keys { payload_type: te.send_payload, ..keys }),
+            (_, Some(te)) => Some(Keys {
+                payload_type: te.send_payload,
+                sender: Sender::new(te.clock_rate, ptime_ms),
+                pressed: false,
+            }),
+            (_, None) => None,
+        };
+        self.ptime_ms = ptime_ms;
+        self.ptime = Duration::from_millis(ptime_ms.into());
+        self.wanted = negotiated.direction.sends() && !negotiated.remote.ip().is_unspecified();
+        self.spoken.resize((speaks / 1_000) as usize * usize::from(ptime_ms), 0);
+    }
+
+    /// Counts the packets that are due at `now`.
+    pub(super) fn tick(&mut self, now: Instant, line: &mut LineEnd) {
+        let Some(late) = now.checked_duration_since(self.next) else { return };
+        let periods = u32::try_from(late.as_nanos() / self.ptime.as_nanos()).unwrap_or(u32::MAX - 1) + 1;
+        self.next += self.ptime * periods;
+        if !self.wanted {
+            self.due = 0;
+            self.pass_over(periods);
+            line.clear_silently();
+            return;
+        }
+        let most = MAX_BURST.saturating_sub(self.due);
+        if periods > most {
+            self.counts.skipped += u64::from(periods - most);
+            self.pass_over(periods - most);
+        }
+        self.due += periods.min(most);
+    }
+
+    /// Lets time go by without packets.
+    fn pass_over(&mut self, periods: u32) {
+        self.timestamp = self.timestamp.wrapping_add(self.step().wrapping_mul(periods));
+        self.marker = true;
+    }
+
+    fn step(&self) -> u32 {
+        self.codec.duration(self.ptime_ms.into())
+    }
+
+    pub(super) fn poll_timeout(&self) -> Instant {
+        self.next
+    }
+
+    /// Writes the next due packet into `out`; `None` when none is due, or `out` is too short for it.
+    pub(super) fn packet(
+        &mut self,
+        now: Instant,
+        line: &mut LineEnd,
+        tap: Option<&mut Tap>,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        self.due = self.due.checked_sub(1)?;
+        let said = self.next_audio(line);
+        if said {
+            self.first_said.get_or_insert(now);
+        }
+        if let Some(tap) = tap {
+            tap.spoken(now, &self.pcm);
+        }
+        let written = match self.next_key(line) {
+            Some((header, payload)) => header.write(&payload, out).ok(),
+            None => self.audio_packet(out),
+        };
+        self.timestamp = self.timestamp.wrapping_add(self.step());
+        let bytes = written?;
+        self.sequence = self.sequence.wrapping_add(1);
+        self.counts.packets += 1;
+        self.counts.bytes += bytes as u64;
+        Some(bytes)
+    }
+
+    /// Puts one packet time of speech, or silence, into `pcm`, mono at the codec's rate.
+    fn next_audio(&mut self, line: &mut LineEnd) -> bool {
+        let pulled = line.take_audio(&mut self.spoken);
+        self.pcm.clear();
+        self.to_codec.process(&self.spoken, &mut self.pcm);
+        let frame = self.codec.sample_rate as usize / 1_000 * usize::from(self.ptime_ms);
+        self.pcm.resize(frame, 0);
+        pulled.samples > 0
+    }
+
+    fn audio_packet(&mut self, out: &mut [u8]) -> Option<usize> {
+        let marker = std::mem::take(&mut self.marker);
+        let header = self.header(self.payload_type, marker, self.timestamp);
+        spread(&mut self.pcm, self.codec.channels);
+        let encoded = self.encoder.encode(&self.pcm, &mut self.payload).ok()?;
+        header.write(&self.payload[..encoded], out).ok()
+    }
+
+    /// The event packet that goes out instead of audio while a key is down.
+    fn next_key(&mut self, line: &mut LineEnd) -> Option<(Header, [u8; 4])> {
+        let digit = line.digit();
+        let Some(keys) = &mut self.keys else {
+            if digit.is_some() {
+                self.counts.keys_refused += 1;
+                line.digit_sent();
+            }
+            return None;
+        };
+        if let Some(digit) = digit
+            && !keys.pressed
+        {
+            keys.pressed = keys.sender.press(digit);
+        }
+        let payload_type = keys.payload_type;
+        let packet = keys.sender.poll(self.timestamp);
+        if keys.pressed && !keys.sender.is_active() {
+            keys.pressed = false;
+            self.counts.keys += 1;
+            line.digit_sent();
+        }
+        let packet = packet?;
+        self.marker = true;
+        Some((self.header(payload_type, packet.marker, packet.timestamp), packet.payload()))
+    }
+
+    fn header(&self, payload_type: u8, marker: bool, timestamp: u32) -> Header {
+        Header { payload_type, marker, sequence: self.sequence, timestamp, ssrc: self.ssrc }
+    }
+
+    pub(super) fn report(&self, opened: Instant, report: &mut MediaReport) {
+        report.packets_sent = self.counts.packets;
+        report.bytes_sent = self.counts.bytes;
+        report.skipped = self.counts.skipped;
+        report.dtmf_sent = self.counts.keys;
+        report.dtmf_refused = self.counts.keys_refused;
+        report.first_audio_out = self.first_said.map(|first| first.saturating_duration_since(opened));
+    }
+}
+
+/// Whether a packet can be sent there at all.
+pub(super) fn is_reachable(target: SocketAddr) -> bool {
+    !target.ip().is_unspecified() && target.port() != 0
+}
+
+/// Mono to the codec's channels.
+fn spread(pcm: &mut Vec<i16>, channels: u8) {
+    if channels == 2 {
+        let frames = pcm.len();
+        pcm.resize(2 * frames, 0);
+        for at in (0..frames).rev() {
+            (pcm[2 * at], pcm[2 * at + 1]) = (pcm[at], pcm[at]);
+        }
+    }
+}
