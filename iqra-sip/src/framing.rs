@@ -9,7 +9,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::message::grammar::{self, TOKEN};
-use crate::message::{Fault, HeaderName, Known, Limits, Message, ParseError, WireField};
+use crate::message::{Fault, HeaderName, Known, Limits, Message, Method, ParseError, WireField};
 
 /// What a stream carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,8 +115,11 @@ impl Framer {
 
 /// The error for a head that cannot be framed, with what an answer needs if that much of the head is there.
 fn refuse(head: &[u8], fault: Fault, limits: &Limits) -> ParseError {
-    let reply =
-        Message::parse_within(Bytes::copy_from_slice(head), limits).err().and_then(|error| error.reply);
+    let reply = match Message::parse_within(Bytes::copy_from_slice(head), limits) {
+        Ok(Message::Request(request)) if request.method != Method::Ack => Some(Box::new(request)),
+        Ok(_) => None,
+        Err(error) => error.reply,
+    };
     ParseError::new(fault, reply)
 }
 

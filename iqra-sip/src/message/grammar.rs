@@ -16,7 +16,7 @@ pub(crate) const TOKEN: u8 = 1;
 pub(crate) const SPACE: u8 = 1 << 1;
 /// What a host name is made of; `_` is not in the grammar but is in the field.
 pub(crate) const HOST: u8 = 1 << 2;
-/// `user` and `password` without the escapes; `#` is not in the grammar but is dialled.
+/// `user` without the escapes; `#` is not in the grammar but is dialled.
 pub(crate) const USER: u8 = 1 << 3;
 /// URI parameters, URI headers and the body of schemes that are not read further, without the escapes.
 pub(crate) const URI: u8 = 1 << 4;
@@ -53,7 +53,7 @@ const fn class(b: u8) -> u8 {
     if visible
         && !matches!(
             b,
-            b'"' | b'<' | b'>' | b'@' | b'%' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | b'[' | b']'
+            b'"' | b'<' | b'>' | b'@' | b':' | b'%' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | b'[' | b']'
         )
     {
         class |= USER;

@@ -1,6 +1,7 @@
 //! Request methods (RFC 3261 §7.1 and the extensions in use); any other token is a method too.
 
 use std::fmt;
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -57,10 +58,15 @@ impl Method {
     }
 
     pub(crate) fn from_token(name: &Bytes) -> Option<Method> {
-        let known = KNOWN.iter().find(|(text, _)| text.as_bytes() == name.as_ref());
-        match known {
+        Method::from_slice(name, 0..name.len())
+    }
+
+    /// The method that stands at `range`; takes a slice of the buffer only for an unknown one.
+    pub(crate) fn from_slice(buffer: &Bytes, range: Range<usize>) -> Option<Method> {
+        let name = &buffer[range.clone()];
+        match KNOWN.iter().find(|(text, _)| text.as_bytes() == name) {
             Some((_, method)) => Some(method.clone()),
-            None => grammar::is_token(name).then(|| Method::Other(MethodToken(name.clone()))),
+            None => grammar::is_token(name).then(|| Method::Other(MethodToken(buffer.slice(range)))),
         }
     }
 

@@ -145,7 +145,9 @@ impl Known {
             [compact] => COMPACT.iter().find(|(c, _)| *c == compact | 0x20).map(|(_, known)| *known),
             _ => {
                 let at = usize::from(TABLE[slot(name)]);
-                CANONICAL.get(at).filter(|c| c.as_bytes().eq_ignore_ascii_case(name)).map(|_| ALL[at])
+                let canonical = CANONICAL.get(at)?.as_bytes();
+                // Nearly every sender writes the canonical form, which compares faster.
+                (canonical == name || canonical.eq_ignore_ascii_case(name)).then(|| ALL[at])
             }
         }
     }
@@ -188,11 +190,13 @@ impl HeaderName {
     }
 }
 
-/// Compact forms and any case are understood. A character that no header name can hold becomes `-`.
+/// Compact forms and any case are understood. A character that no header name can hold becomes `-`, and so does an
+/// empty name.
 impl From<&str> for HeaderName {
     fn from(name: &str) -> HeaderName {
         match Known::find(name.as_bytes()) {
             Some(known) => HeaderName(Repr::Known(known)),
+            None if name.is_empty() => HeaderName::from_static("-"),
             None => HeaderName(Repr::Other(
                 name.bytes().map(|b| if grammar::is(b, grammar::TOKEN) { b } else { b'-' }).collect(),
             )),

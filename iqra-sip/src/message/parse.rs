@@ -61,7 +61,7 @@ pub(super) fn message(bytes: Bytes, limits: &Limits) -> Result<Message, ParseErr
     }
     let Index { fields, fault, .. } = index;
     match (start, fault, body) {
-        (Ok(start), None, Ok(body)) => Ok(build(&bytes, start, fields, body)),
+        (Ok(start), None, Ok(body)) => Ok(build(bytes, start, fields, body)),
         (Err(fault), ..) => Err(ParseError::new(fault, reply(&bytes, begin..start_end, None, fields))),
         (Ok(start), fault, body) => {
             let fault = fault.or(body.err()).expect("one of the two is at fault");
@@ -217,19 +217,21 @@ fn address(value: &[u8]) -> Result<(), Why> {
     if cursor.done() { Ok(()) } else { Err("holds more than one address; send one") }
 }
 
-fn build(bytes: &Bytes, start: Start, fields: Vec<Field>, body: Range<usize>) -> Message {
-    let headers = Headers::from_wire(bytes.clone(), fields);
+fn build(bytes: Bytes, start: Start, fields: Vec<Field>, body: Range<usize>) -> Message {
     let body = if body.is_empty() { Bytes::new() } else { bytes.slice(body) };
     match start {
         Start::Request { method, uri, uri_parts } => Message::Request(Request {
-            method: Method::from_token(&bytes.slice(method)).expect("the start line was checked"),
+            method: Method::from_slice(&bytes, method).expect("the start line was checked"),
             uri: Uri::checked(bytes.slice(uri), uri_parts),
-            headers,
+            headers: Headers::from_wire(bytes, fields),
             body,
         }),
-        Start::Response { status, reason } => {
-            Message::Response(Response { status, reason: Text::from(bytes.slice(reason)), headers, body })
-        }
+        Start::Response { status, reason } => Message::Response(Response {
+            status,
+            reason: Text::from(bytes.slice(reason)),
+            headers: Headers::from_wire(bytes, fields),
+            body,
+        }),
     }
 }
 

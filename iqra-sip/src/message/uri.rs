@@ -125,7 +125,7 @@ impl Uri {
     pub fn sip(user: Option<&str>, host: impl fmt::Display, port: Option<u16>) -> Uri {
         let mut text = String::from("sip:");
         if let Some(user) = user.filter(|user| !user.is_empty()) {
-            escape(&mut text, user, |b| grammar::is(b, USER) && !matches!(b, b':' | b'#'));
+            escape(&mut text, user, |b| grammar::is(b, USER) && b != b'#');
             text.push('@');
         }
         text.push_str(&host_text(&host.to_string()));
@@ -357,14 +357,18 @@ pub(crate) fn scan(text: &[u8]) -> Result<Parts, UriError> {
     if text.len() > MAX_BYTES {
         return Err(UriError::TooLong);
     }
-    let scheme = memchr::memchr(b':', text).ok_or(UriError::Scheme)?;
-    let kind = kind(&text[..scheme])?;
+    let (scheme, kind) = if text.starts_with(b"sip:") { (3, Kind::Sip) } else { scan_scheme(text)? };
     let mut parts = Parts { scheme: scheme as u16, kind, ..Parts::default() };
     match kind {
         Kind::Sip | Kind::Sips => scan_sip(text, &mut parts)?,
         Kind::Tel | Kind::Other => scan_opaque(text, &mut parts)?,
     }
     Ok(parts)
+}
+
+fn scan_scheme(text: &[u8]) -> Result<(usize, Kind), UriError> {
+    let colon = memchr::memchr(b':', text).ok_or(UriError::Scheme)?;
+    Ok((colon, kind(&text[..colon])?))
 }
 
 fn kind(scheme: &[u8]) -> Result<Kind, UriError> {
@@ -384,11 +388,7 @@ fn kind(scheme: &[u8]) -> Result<Kind, UriError> {
 
 /// `sip:[user[:password]@]host[:port][;params][?headers]`
 fn scan_sip(text: &[u8], parts: &mut Parts) -> Result<(), UriError> {
-    let mut at = usize::from(parts.scheme) + 1;
-    if let Some(found) = memchr::memchr(b'@', &text[at..]) {
-        scan_userinfo(text, at, at + found, parts)?;
-        at += found + 1;
-    }
+    let mut at = scan_userinfo(text, usize::from(parts.scheme) + 1, parts)?;
     let host_end = at + scan_host(&text[at..])?;
     parts.host = (at as u16, host_end as u16);
     at = host_end;
@@ -404,15 +404,21 @@ fn scan_sip(text: &[u8], parts: &mut Parts) -> Result<(), UriError> {
     scan_tail(text, at, parts)
 }
 
-fn scan_userinfo(text: &[u8], start: usize, end: usize, parts: &mut Parts) -> Result<(), UriError> {
-    let info = &text[start..end];
-    check(info, USER).map_err(|error| if error == UriError::Character { UriError::User } else { error })?;
-    let user = memchr::memchr(b':', info).unwrap_or(info.len());
-    if user == 0 {
+/// Where the host begins: at `start`, or behind the `@` of a user part, which is noted.
+fn scan_userinfo(text: &[u8], start: usize, parts: &mut Parts) -> Result<usize, UriError> {
+    let user_end = run(text, start, USER)?;
+    let mut end = user_end;
+    while text.get(end) == Some(&b':') {
+        end = run(text, end + 1, USER)?;
+    }
+    if text.get(end) != Some(&b'@') {
+        return Ok(start);
+    }
+    if user_end == start {
         return Err(UriError::User);
     }
-    parts.user = (start as u16, (start + user) as u16);
-    Ok(())
+    parts.user = (start as u16, user_end as u16);
+    Ok(end + 1)
 }
 
 /// The end of the host that `text` begins with.
@@ -435,7 +441,9 @@ fn scan_opaque(text: &[u8], parts: &mut Parts) -> Result<(), UriError> {
     if start == text.len() {
         return Err(UriError::Scheme);
     }
-    check(&text[start..end], URI)?;
+    if run(text, start, URI)? < end {
+        return Err(UriError::Character);
+    }
     if parts.kind == Kind::Tel {
         parts.user = (start as u16, end as u16);
     }
@@ -444,16 +452,17 @@ fn scan_opaque(text: &[u8], parts: &mut Parts) -> Result<(), UriError> {
 
 /// The parameters and headers from `at` on.
 fn scan_tail(text: &[u8], at: usize, parts: &mut Parts) -> Result<(), UriError> {
-    let tail = &text[at..];
-    check(tail, URI)?;
+    if run(text, at, URI)? < text.len() {
+        return Err(UriError::Character);
+    }
     parts.params = at as u16;
-    parts.headers = memchr::memchr(b'?', tail).map_or(text.len(), |found| at + found) as u16;
+    parts.headers = text[at..].iter().position(|&b| b == b'?').map_or(text.len(), |found| at + found) as u16;
     Ok(())
 }
 
-/// Every octet is of the class or begins an escape.
-fn check(text: &[u8], class: u8) -> Result<(), UriError> {
-    let mut at = 0;
+/// The end of the run of `class` characters and `%HH` escapes from `at` on.
+#[inline]
+fn run(text: &[u8], mut at: usize, class: u8) -> Result<usize, UriError> {
     while let Some(&b) = text.get(at) {
         if grammar::is(b, class) {
             at += 1;
@@ -464,10 +473,10 @@ fn check(text: &[u8], class: u8) -> Result<(), UriError> {
             }
             at += 3;
         } else {
-            return Err(UriError::Character);
+            break;
         }
     }
-    Ok(())
+    Ok(at)
 }
 
 impl FromStr for Uri {

@@ -26,7 +26,7 @@ impl TypedHeader for CSeq {
     fn read(values: &mut Values<'_>) -> Option<Result<CSeq, &'static str>> {
         let text = values.line()?;
         Some(scan(text.as_bytes()).and_then(|(number, method)| {
-            let method = Method::from_token(&text.bytes().slice(method)).ok_or("has no method")?;
+            let method = Method::from_slice(text.bytes(), method).ok_or("has no method")?;
             Ok(CSeq { number, method })
         }))
     }

@@ -1,0 +1,110 @@
+//! What must hold for any octets at all. Run as property tests here and by the fuzz targets in `fuzz/`.
+#![allow(dead_code)] // Each user runs some of it.
+
+use bytes::{Bytes, BytesMut};
+use iqra_sip::framing::{Frame, Framer};
+use iqra_sip::message::TypedHeader;
+use iqra_sip::message::header::{
+    Allow, CSeq, CallId, Contact, ContentLength, ContentType, Expires, From, MaxForwards, Reason,
+    RecordRoute, Require, RetryAfter, Route, SessionExpires, Supported, To, Via, Warning,
+};
+use iqra_sip::{Headers, Message, Uri};
+
+/// A message that parses prints as an equal one, once printed it prints the same for ever, and no header panics. Says
+/// whether it parsed.
+pub(crate) fn message(data: &[u8]) -> bool {
+    let Ok(message) = Message::parse(Bytes::copy_from_slice(data)) else { return false };
+    read_all(message.headers());
+    let printed = message.to_bytes();
+    let again = Message::parse(printed.clone()).expect("what was printed parses");
+    assert_eq!(again, message);
+    assert_eq!(again.to_bytes(), printed);
+    true
+}
+
+/// However a stream is cut into reads, the same frames come out; and the parser sees each frame end where the
+/// framer does.
+pub(crate) fn stream_framing(data: &[u8]) {
+    let Some((&step, stream)) = data.split_first() else { return };
+    let (whole, cut) = (frames(stream, stream.len().max(1)), frames(stream, usize::from(step) + 1));
+    for frame in messages(&whole.0) {
+        let head = frame.windows(4).position(|four| four == b"\r\n\r\n").expect("a frame has a head") + 4;
+        if let Ok(message) = Message::parse(frame.clone()) {
+            assert_eq!(head + message.body().len(), frame.len(), "framer and parser disagree");
+        }
+    }
+    // A ping cut in two comes as a pong and a ping, so only messages and errors are compared.
+    assert_eq!((messages(&cut.0), cut.1), (messages(&whole.0), whole.1));
+}
+
+/// A URI that parses prints as it came, and takes a parameter of any value.
+pub(crate) fn uri(data: &[u8]) {
+    let Ok(uri) = Uri::parse(Bytes::copy_from_slice(data)) else { return };
+    assert_eq!(uri.to_string().as_bytes(), data);
+    let _ =
+        (uri.scheme(), uri.user_decoded(), uri.host(), uri.port(), uri.socket_addr(5060), uri.header("x"));
+    let count = uri.params().filter(|(name, _)| !name.eq_ignore_ascii_case("token")).count();
+    let value = String::from_utf8_lossy(data);
+    let with = uri.with_param("token", Some(&value));
+    assert_eq!(with.param_decoded("Token").expect("was set"), value);
+    assert_eq!(with.params().count(), count + 1);
+}
+
+fn read_all(headers: &Headers) {
+    read::<Via>(headers);
+    read::<From>(headers);
+    read::<To>(headers);
+    read::<Contact>(headers);
+    read::<Route>(headers);
+    read::<RecordRoute>(headers);
+    read::<CSeq>(headers);
+    read::<CallId>(headers);
+    read::<MaxForwards>(headers);
+    read::<ContentLength>(headers);
+    read::<ContentType>(headers);
+    read::<Expires>(headers);
+    read::<SessionExpires>(headers);
+    read::<RetryAfter>(headers);
+    read::<Reason>(headers);
+    read::<Warning>(headers);
+    read::<Allow>(headers);
+    read::<Supported>(headers);
+    read::<Require>(headers);
+}
+
+/// A value that reads prints as one that reads too, and that prints the same.
+fn read<H: TypedHeader>(headers: &Headers) {
+    for header in headers.typed_all::<H>().flatten() {
+        let mut one = Headers::new();
+        one.push_typed(&header);
+        let again: H = one.typed().unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(headers_text(&again), headers_text(&header));
+    }
+}
+
+/// Folds read as spaces.
+fn headers_text(header: &impl TypedHeader) -> String {
+    header.to_string().split_whitespace().collect()
+}
+
+fn frames(stream: &[u8], step: usize) -> (Vec<Frame>, bool) {
+    let (mut framer, mut buffer, mut frames) = (Framer::default(), BytesMut::new(), Vec::new());
+    for chunk in stream.chunks(step) {
+        buffer.extend_from_slice(chunk);
+        loop {
+            match framer.next_frame(&mut buffer) {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) => break,
+                Err(_) => return (frames, true),
+            }
+        }
+    }
+    (frames, false)
+}
+
+fn messages(frames: &[Frame]) -> Vec<Bytes> {
+    frames
+        .iter()
+        .filter_map(|frame| if let Frame::Message(bytes) = frame { Some(bytes.clone()) } else { None })
+        .collect()
+}

@@ -1,0 +1,160 @@
+//! What holds for any message that is built, any that is bent, and any octets at all.
+
+mod common;
+#[path = "common/entry.rs"]
+mod entry;
+
+use bytes::Bytes;
+use common::options;
+use iqra_sip::{HeaderName, Message, Method, Request, Response, StatusCode, Uri};
+use proptest::prelude::*;
+
+const INVITE: &str = "INVITE sip:+15550199@voice.example;transport=udp?Subject=x%20y SIP/2.0\r\n\
+    Via: SIP/2.0/UDP 192.0.2.7:5060;branch=z9hG4bKa1;rport, SIP/2.0/TCP [2001:db8::7];received=2001:db8::8\r\n\
+    Max-Forwards : 70\r\n\
+    f: \"An \\\"odd\\\" name\" <sip:+15550100@pbx.example;user=phone>;tag=ab\r\n\
+    To: sip:+15550199@voice.example\r\n\
+    i: c1@pbx\r\nCSeq: 7 INVITE\r\n\
+    Route: <sip:a.example;lr>, <sip:b.example;lr>\r\nRecord-Route: <sip:c.example;lr>\r\n\
+    m: \"x, y\" <sip:1@[2001:db8::1]:5070;a=b>;q=0.5;expires=60, sip:z@h.example;q=1\r\n\
+    Allow: INVITE, ACK\r\nk: timer, 100rel\r\nRequire: a\r\nx: 1800;refresher=uac\r\nExpires: 300\r\n\
+    Reason: Q.850;cause=16;text=\"done, well\"\r\nWarning: 399 h \"w, \\\"v\\\"\"\r\nRetry-After: 9 (soon)\r\n\
+    Subject: folded\r\n  twice\r\n\tover\r\nc: application/sdp;x=\"y\"\r\nl: 9\r\n\r\nv=0\r\ns=-\r\n";
+
+/// Words that mean something to the parser, to bend messages with.
+const WORDS: [&[u8]; 28] = [
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"\0",
+    b" ",
+    b"\t",
+    b"\r\n ",
+    b";",
+    b",",
+    b"<",
+    b">",
+    b"\"",
+    b"\\",
+    b"=",
+    b":",
+    b"@",
+    b"%",
+    b"%00",
+    b"[",
+    b"]",
+    b"l: 4\r\n",
+    b"Content-Length : 1\r\n",
+    b"18446744073709551615",
+    b"SIP/2.0",
+    b"\xff",
+    b"?",
+    b"tag=",
+    b"*",
+];
+
+/// Bends `seed` a few times, by positions and words that follow from `rng`.
+fn bend(seed: &[u8], rng: &mut fastrand::Rng) -> Vec<u8> {
+    let mut octets = seed.to_vec();
+    for _ in 0..rng.usize(1..6) {
+        let at = rng.usize(0..octets.len().max(1)).min(octets.len());
+        let end = (at + rng.usize(0..12)).min(octets.len());
+        match rng.u8(0..5) {
+            0 => drop(octets.splice(at..at, WORDS[rng.usize(0..WORDS.len())].iter().copied())),
+            1 => drop(octets.splice(at..end, WORDS[rng.usize(0..WORDS.len())].iter().copied())),
+            2 => drop(octets.drain(at..end)),
+            3 => octets.get_mut(at).into_iter().for_each(|b| *b = rng.u8(..)),
+            _ => octets.extend_from_within(at..),
+        }
+    }
+    octets
+}
+
+#[test]
+fn ten_thousand_bent_messages_break_nothing() {
+    let mut rng = fastrand::Rng::with_seed(0x1417);
+    let mut accepted = 0;
+    for _ in 0..5_000 {
+        for seed in [INVITE, options()] {
+            let bent = bend(seed.as_bytes(), &mut rng);
+            accepted += usize::from(entry::message(&bent));
+            entry::stream_framing(&[&[rng.u8(..)], &bent[..], options().as_bytes()].concat());
+        }
+    }
+    assert!((1_000..9_000).contains(&accepted), "{accepted} accepted: the bending is too hard or too soft");
+}
+
+#[test]
+fn ten_thousand_bent_uris_break_nothing() {
+    let mut rng = fastrand::Rng::with_seed(0x1418);
+    let seeds = [
+        "sip:a%20b:pw@h.example:5060;lr;x=y?s=t&u=v",
+        "tel:+1555;phone-context=x",
+        "sips:[2001:db8::1]:1",
+        "urn:a:b",
+    ];
+    for _ in 0..2_500 {
+        seeds.iter().for_each(|seed| entry::uri(&bend(seed.as_bytes(), &mut rng)));
+    }
+}
+
+fn token() -> impl Strategy<Value = String> {
+    "[A-Za-z0-9.!%*_+`'~-]{1,12}"
+}
+
+/// Header values without line breaks, which `push` would replace.
+fn value() -> impl Strategy<Value = String> {
+    "[^\\r\\n\\x00]{0,40}"
+}
+
+fn uri() -> impl Strategy<Value = Uri> {
+    (any::<Option<String>>(), "[a-z][a-z0-9.-]{0,20}", any::<Option<u16>>(), value()).prop_map(
+        |(user, host, port, param)| Uri::sip(user.as_deref(), host, port).with_param("x", Some(&param)),
+    )
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let headers = proptest::collection::vec((token(), value()), 0..8);
+    (token(), uri(), headers, any::<Vec<u8>>()).prop_map(|(method, uri, headers, body)| {
+        let mut request = Request::new(Method::new(method).unwrap(), uri);
+        request.headers.push(HeaderName::VIA, "SIP/2.0/UDP h.example;branch=z9hG4bK1");
+        request.headers.push(HeaderName::FROM, "<sip:a@h.example>;tag=1");
+        request.headers.push(HeaderName::TO, format!("<{}>", request.uri));
+        request.headers.push(HeaderName::CALL_ID, "c");
+        request.headers.push(HeaderName::CSEQ, format!("1 {}", request.method));
+        headers.into_iter().for_each(|(name, value)| request.headers.push(&*format!("X-{name}"), value));
+        request.body = Bytes::from(body);
+        request
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_built_request_reads_back_as_itself(request in request()) {
+        let again = Message::parse(request.to_bytes());
+        prop_assert_eq!(again.unwrap(), Message::Request(request));
+    }
+
+    #[test]
+    fn a_built_response_reads_back_as_itself(request in request(), code in 100u16..700, reason in value()) {
+        let mut response = Response::to_request(&request, StatusCode::new(code).unwrap());
+        response.reason = reason.into();
+        let again = Message::parse(response.to_bytes());
+        prop_assert_eq!(again.unwrap(), Message::Response(response));
+    }
+
+    #[test]
+    fn a_value_never_begins_a_header_of_its_own(value in any::<String>()) {
+        let Message::Request(mut request) = common::message(options()) else { panic!("is a request") };
+        request.headers.push("X-Any", value);
+        let Message::Request(again) = Message::parse(request.to_bytes()).unwrap() else { panic!("is a request") };
+        prop_assert_eq!(again.headers.len(), request.headers.len());
+    }
+
+    #[test]
+    fn any_octets_are_read_without_a_panic(data in any::<Vec<u8>>()) {
+        entry::message(&data);
+        entry::stream_framing(&data);
+        entry::uri(&data);
+    }
+}
