@@ -52,19 +52,25 @@ fn datagram() -> Bytes {
 #[divan::bench(sample_size = 500, sample_count = 400)]
 fn bare_index(bencher: Bencher<'_, '_>) {
     let bytes = datagram();
-    bencher.counter(BytesCount::new(bytes.len())).bench_local(|| divan::black_box(index(divan::black_box(&bytes))).is_some());
+    bencher
+        .counter(BytesCount::new(bytes.len()))
+        .bench_local(|| divan::black_box(index(divan::black_box(&bytes))).is_some());
 }
 
 #[divan::bench(sample_size = 500, sample_count = 400)]
 fn parse(bencher: Bencher<'_, '_>) {
     let bytes = datagram();
-    bencher.counter(BytesCount::new(bytes.len())).bench_local(|| divan::black_box(Message::parse(divan::black_box(bytes.clone()))).is_ok());
+    bencher
+        .counter(BytesCount::new(bytes.len()))
+        .bench_local(|| divan::black_box(Message::parse(divan::black_box(bytes.clone()))).is_ok());
 }
 
 #[divan::bench(sample_size = 500, sample_count = 400)]
 fn parse_six_headers_print(bencher: Bencher<'_, '_>) {
     let bytes = datagram();
-    bencher.counter(BytesCount::new(bytes.len())).bench_local(|| divan::black_box(serve(divan::black_box(bytes.clone()))).len());
+    bencher
+        .counter(BytesCount::new(bytes.len()))
+        .bench_local(|| divan::black_box(serve(divan::black_box(bytes.clone()))).len());
 }
 
 fn serve(bytes: Bytes) -> Bytes {

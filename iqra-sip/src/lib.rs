@@ -1,4 +1,33 @@
 //! A sans-IO SIP stack (RFC 3261): messages, transactions, dialogs, and a tokio driver for UDP and TCP.
+//!
+//! It carries bodies as octets: no SDP, no media. It decides nothing about who gets a call: no registrar, no routing,
+//! no DNS. TLS and WebSocket transports are not here yet.
+//!
+//! Entry points: [`Message`] to read and write messages alone, [`Engine`] to run transactions and dialogs over
+//! transports of one's own, `net` to have both on sockets.
+//!
+//! # Data path
+//! ```text
+//!  datagram ──────────────┐
+//!  stream ── framing ─────┤                        events, requests, responses
+//!            (Framer)     ▼                                    ▲
+//!                  message::parse ── transaction ── dialog ────┤
+//!                  (one index,       (RFC 3261 §17)            ▼
+//!                   read on demand)                     commands: respond,
+//!  octets ◄──────── message::print ◄───────────────────── invite, cancel, bye
+//! ```
+//! [`framing`] is the one authority on where a line, a head and a body end; datagrams and streams both ask it.
+//!
+//! # Driving contract
+//! The [`Engine`] knows no socket, clock or source of randomness. Whoever drives it hands in octets and the time
+//! (`handle_message`, `handle_timeout`), then drains `poll_transmit` and `poll_event` until both give `None`, then
+//! sleeps until `poll_timeout` or the next octets, whichever comes first. Time never runs backwards. A [`Message`]
+//! needs no driving: what parses is checked as far as matching and routing depend on it, and no call on it panics
+//! whatever the peer sent.
+//!
+//! # Features
+//! - `tokio` (default): `net`, the sockets and timers, and `codec`, the framing for `tokio_util`. Without it the crate
+//!   has no I/O and no runtime.
 
 #[cfg(feature = "tokio")]
 pub mod codec;

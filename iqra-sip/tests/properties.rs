@@ -116,7 +116,7 @@ fn uri() -> impl Strategy<Value = Uri> {
 fn request() -> impl Strategy<Value = Request> {
     let headers = proptest::collection::vec((token(), value()), 0..8);
     (token(), uri(), headers, any::<Vec<u8>>()).prop_map(|(method, uri, headers, body)| {
-        let mut request = Request::new(Method::new(method).unwrap(), uri);
+        let mut request = Request::new(Method::new(method).expect("a token"), uri);
         request.headers.push(HeaderName::VIA, "SIP/2.0/UDP h.example;branch=z9hG4bK1");
         request.headers.push(HeaderName::FROM, "<sip:a@h.example>;tag=1");
         request.headers.push(HeaderName::TO, format!("<{}>", request.uri));

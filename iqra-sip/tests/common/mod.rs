@@ -19,7 +19,7 @@ pub(crate) fn options() -> &'static str {
 
 /// [`options`] with the line that begins with `prefix` replaced.
 pub(crate) fn options_with(prefix: &str, line: &str) -> Request {
-    let old = options().split("\r\n").find(|line| line.starts_with(prefix)).unwrap();
+    let old = options().split("\r\n").find(|line| line.starts_with(prefix)).expect("the line to bend");
     request(&options().replace(old, line))
 }
 
