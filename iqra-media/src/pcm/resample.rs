@@ -22,7 +22,7 @@ const CUTOFF: f64 = 0.955;
 const BETA: f64 = 7.857;
 /// Fractional bits of the coefficients: the absolute values of a phase sum to less than 2, so sums fit 32 bits.
 const FRACTION: u32 = 14;
-/// Phases start at multiples of this many coefficients, a vector register's worth.
+/// Filters are multiples of this many coefficients long, a vector register's worth.
 const LANES: usize = 8;
 
 /// A rate that [`Resampler`] does not convert.
@@ -105,9 +105,13 @@ impl Resampler {
     }
 }
 
-/// Rounded and saturated; the compiler vectorises the sum.
+/// Rounded and saturated. Chunks of fixed length become vector multiply-adds; lengths are multiples of [`LANES`].
 fn dot(window: &[i16], filter: &[i16]) -> i16 {
-    let sum: i32 = window.iter().zip(filter).map(|(&x, &h)| i32::from(x) * i32::from(h)).sum();
+    let (windows, filters) = (window.as_chunks::<LANES>().0, filter.as_chunks::<LANES>().0);
+    let products = |(x, h): (&[i16; LANES], &[i16; LANES])| -> i32 {
+        (0..LANES).map(|n| i32::from(x[n]) * i32::from(h[n])).sum()
+    };
+    let sum: i32 = windows.iter().zip(filters).map(products).sum();
     ((sum + (1 << (FRACTION - 1))) >> FRACTION).clamp(i16::MIN.into(), i16::MAX.into()) as i16
 }
 
