@@ -1,5 +1,7 @@
 //! The sample configurations are read, and every fault is answered with file, line, key and remedy.
 
+#![allow(clippy::unwrap_used, reason = "helpers of a test, too, fail it by unwrapping")]
+
 use std::path::PathBuf;
 use std::time::Duration;
 
