@@ -55,6 +55,11 @@ impl Line {
         self.hearing.next().await
     }
 
+    /// The next frame or event if there is one already.
+    pub fn try_next(&mut self) -> Option<Heard> {
+        self.hearing.try_next()
+    }
+
     /// The voice of this line; clone it to keep it.
     pub fn speaking(&self) -> &Speaking {
         &self.speaking

@@ -1,0 +1,203 @@
+//! Two media sessions back to back over a simulated network, on a virtual clock: a scenario takes no wall time and
+//! repeats exactly by its seed.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use iqra_media::codec::g711::PCMU;
+use iqra_media::codec::{CodecSpec, Registry};
+use iqra_media::conversation::{AudioFormat, Commands, Event, Formats, Heard, Limits, Line, line};
+use iqra_media::pcm::tone::Tone;
+use iqra_media::rtp::telephone_event::Digit;
+use iqra_media::sdp::{Direction, Negotiated, TelephoneEvent};
+use iqra_media::session::{Config, MediaSession, Plan};
+
+/// What the network does to packets.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Weather {
+    /// Share of packets lost.
+    pub(crate) loss: f64,
+    /// Share of packets delivered twice.
+    pub(crate) duplicates: f64,
+    /// Delay of every packet.
+    pub(crate) delay: Duration,
+    /// Up to so much more, at random for each packet.
+    pub(crate) jitter: Duration,
+}
+
+/// What a call is like.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    pub(crate) codec: CodecSpec,
+    pub(crate) ptime_ms: u8,
+    pub(crate) formats: Formats,
+    pub(crate) limits: Limits,
+    pub(crate) weather: Weather,
+    pub(crate) seed: u64,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            codec: PCMU,
+            ptime_ms: 20,
+            formats: Formats::both(AudioFormat::HZ_8000),
+            limits: Limits::default(),
+            weather: Weather { delay: Duration::from_millis(10), ..Weather::default() },
+            seed: 1,
+        }
+    }
+}
+
+/// One end of the call.
+pub(crate) struct Side {
+    pub(crate) session: MediaSession,
+    pub(crate) line: Line,
+    pub(crate) commands: Commands,
+    /// What came out of the line so far.
+    pub(crate) heard: Vec<i16>,
+    pub(crate) events: Vec<Event>,
+    /// Datagrams that left.
+    pub(crate) sent: Vec<Vec<u8>>,
+}
+
+impl Side {
+    fn new(setup: &Setup, remote: SocketAddr, seed: u64, now: Instant) -> Self {
+        let (line, end, commands) = line(setup.formats, &setup.limits);
+        let negotiated = negotiated(setup.codec, setup.ptime_ms, remote);
+        let plan = Plan::new(negotiated, setup.formats, &Registry::default()).unwrap();
+        let session = MediaSession::new(plan, Config::default(), end, None, seed, now);
+        Self { session, line, commands, heard: Vec::new(), events: Vec::new(), sent: Vec::new() }
+    }
+
+    /// Takes everything that waits on the line.
+    pub(crate) fn listen(&mut self) {
+        while let Some(heard) = self.line.try_next() {
+            match heard {
+                Heard::Audio(frame) => self.heard.extend_from_slice(&frame),
+                Heard::Event(event) => self.events.push(event),
+            }
+        }
+    }
+
+    /// Says a tone and gives its samples.
+    pub(crate) fn hum(&self, frequency: f64, millis: u32) -> Vec<i16> {
+        let format = self.line.speaking().format();
+        let mut samples = vec![0; format.samples_in_millis(millis)];
+        Tone::new(frequency, format.sample_rate(), 8_000).fill(&mut samples);
+        assert_eq!(self.line.speaking().play(&samples), samples.len());
+        samples
+    }
+
+    /// The keys heard, as text.
+    pub(crate) fn keys(&self) -> String {
+        let key = |event: &Event| if let Event::Dtmf(digit) = event { Some(digit.as_char()) } else { None };
+        self.events.iter().filter_map(key).collect()
+    }
+}
+
+/// Both ends and the network between them.
+pub(crate) struct Call {
+    pub(crate) a: Side,
+    pub(crate) b: Side,
+    pub(crate) now: Instant,
+    pub(crate) weather: Weather,
+    random: fastrand::Rng,
+    underway: Vec<(Instant, SocketAddr, SocketAddr, Vec<u8>)>,
+}
+
+/// The beat of the simulation.
+const BEAT: Duration = Duration::from_millis(5);
+
+impl Call {
+    pub(crate) fn new(setup: &Setup) -> Self {
+        let now = Instant::now();
+        let (at_a, at_b) = (address(1), address(2));
+        Self {
+            a: Side::new(setup, at_b, setup.seed, now),
+            b: Side::new(setup, at_a, setup.seed + 1, now),
+            now,
+            weather: setup.weather,
+            random: fastrand::Rng::with_seed(setup.seed),
+            underway: Vec::new(),
+        }
+    }
+
+    /// Lets time pass with both conversations listening.
+    pub(crate) fn run(&mut self, millis: u64) {
+        self.run_deaf(millis);
+        self.a.listen();
+        self.b.listen();
+    }
+
+    /// Lets time pass with nobody listening until its end, except when the queues would overflow: they do.
+    pub(crate) fn run_deaf(&mut self, millis: u64) {
+        let end = self.now + Duration::from_millis(millis);
+        while self.now < end {
+            self.now += BEAT;
+            self.deliver();
+            for at_a in [true, false] {
+                self.drive(at_a);
+            }
+        }
+    }
+
+    /// Lets time pass in small steps, so that no queue overflows.
+    pub(crate) fn talk(&mut self, millis: u64) {
+        for _ in 0..millis / 100 {
+            self.run(100);
+        }
+    }
+
+    fn drive(&mut self, at_a: bool) {
+        let (side, from) = if at_a { (&mut self.a, address(1)) } else { (&mut self.b, address(2)) };
+        if side.session.poll_timeout() <= self.now {
+            side.session.tick(self.now);
+        }
+        let mut packet = [0; 1_500];
+        while let Some((length, to)) = side.session.poll_transmit(&mut packet) {
+            side.sent.push(packet[..length].to_vec());
+            let copies = 1 + usize::from(self.random.f64() < self.weather.duplicates);
+            let lost = self.random.f64() < self.weather.loss;
+            for _ in 0..if lost { 0 } else { copies } {
+                let jitter = self.weather.jitter.mul_f64(self.random.f64());
+                let arrival = self.now + self.weather.delay + jitter;
+                self.underway.push((arrival, from, to, packet[..length].to_vec()));
+            }
+        }
+    }
+
+    fn deliver(&mut self) {
+        let now = self.now;
+        self.underway.sort_by_key(|(arrival, ..)| *arrival);
+        let due = self.underway.partition_point(|(arrival, ..)| *arrival <= now);
+        for (arrival, from, to, packet) in self.underway.drain(..due) {
+            let side = if to == address(1) { &mut self.a } else { &mut self.b };
+            side.session.handle_packet(arrival.max(now), from, &packet);
+        }
+    }
+}
+
+/// Documentation addresses, one per side.
+pub(crate) fn address(side: u8) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, side], 4_000))
+}
+
+/// What SDP would have agreed on.
+pub(crate) fn negotiated(codec: CodecSpec, ptime_ms: u8, remote: SocketAddr) -> Negotiated {
+    let events = TelephoneEvent { send_payload: 101, receive_payload: 101, clock_rate: codec.clock_rate };
+    Negotiated {
+        codec,
+        send_payload: codec.payload_type,
+        receive_payload: codec.payload_type,
+        ptime_ms,
+        telephone_event: Some(events),
+        remote,
+        direction: Direction::SendRecv,
+    }
+}
+
+/// The event of a key.
+pub(crate) fn key(label: char) -> Event {
+    Event::Dtmf(Digit::from_char(label).unwrap())
+}

@@ -1,0 +1,125 @@
+//! A packet in steady state costs no allocation: through the session, to the conversation, and back.
+#![cfg(feature = "tokio")]
+#![allow(clippy::unwrap_used)]
+// test helpers
+// Counting what the allocator is asked for takes a global allocator, which is an unsafe trait. It hands every call on
+// to the system's allocator unchanged.
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use iqra_media::codec::Registry;
+use iqra_media::codec::g711::PCMU;
+use iqra_media::conversation::{AudioFormat, Formats, Heard, Limits, Line, line};
+use iqra_media::rtp::packet::Header;
+use iqra_media::sdp::{Direction, Negotiated};
+use iqra_media::session::{Config, MediaSession, Plan};
+
+thread_local! {
+    /// Allocations and deallocations of this thread.
+    static TOUCHED: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+fn count() {
+    // A thread that is being torn down has no counter any more.
+    let _ = TOUCHED.try_with(|touched| touched.set(touched.get() + 1));
+}
+
+// SAFETY: every method hands its arguments on to `System`, which upholds the contract.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promises are handed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count();
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A far end that sends one packet per 20 ms.
+struct Far {
+    sequence: u16,
+    packet: [u8; 172],
+}
+
+impl Far {
+    fn next(&mut self) -> &[u8] {
+        self.sequence = self.sequence.wrapping_add(1);
+        let timestamp = u32::from(self.sequence) * 160;
+        let header = Header { payload_type: 0, marker: false, sequence: self.sequence, timestamp, ssrc: 7 };
+        header.write(&[0x35; 160], &mut self.packet).unwrap();
+        &self.packet
+    }
+}
+
+/// Echoes all that waits; gives the frames heard.
+fn converse(line: &mut Line) -> u64 {
+    let mut frames = 0;
+    while let Some(heard) = line.try_next() {
+        if let Heard::Audio(frame) = heard {
+            assert_eq!(line.speaking().play(&frame), frame.len());
+            frames += 1;
+        }
+    }
+    frames
+}
+
+#[test]
+fn thousands_of_packets_touch_no_memory_manager() {
+    for (rate, lost_every) in [(8_000, u16::MAX), (16_000, 50), (24_000, u16::MAX)] {
+        let formats = Formats::both(AudioFormat::new(rate).unwrap());
+        let from = SocketAddr::from(([192, 0, 2, 1], 4_000));
+        let negotiated = Negotiated {
+            codec: PCMU,
+            send_payload: 0,
+            receive_payload: 0,
+            ptime_ms: 20,
+            telephone_event: None,
+            remote: from,
+            direction: Direction::SendRecv,
+        };
+        let (mut line, end, _commands) = line(formats, &Limits::default());
+        let plan = Plan::new(negotiated, formats, &Registry::default()).unwrap();
+        let mut now = Instant::now();
+        let mut session = MediaSession::new(plan, Config::default(), end, None, 1, now);
+        let mut far = Far { sequence: 0, packet: [0; 172] };
+        let mut out = [0; 1_500];
+        let (mut heard, mut sent, mut before) = (0, 0, 0);
+        for packet in 0..5_000 {
+            if packet == 500 {
+                (heard, sent, before) = (0, 0, TOUCHED.get());
+                assert!(before > 0, "the counter counts");
+            }
+            now += Duration::from_millis(20);
+            let datagram = far.next();
+            if packet % lost_every != lost_every - 1 {
+                session.handle_packet(now, from, datagram);
+            }
+            session.tick(now);
+            while session.poll_transmit(&mut out).is_some() {
+                sent += 1;
+            }
+            heard += converse(&mut line);
+        }
+        assert_eq!(TOUCHED.get() - before, 0, "at {rate} Hz");
+        assert!(heard >= 4_490 && sent == 4_500, "{heard} frames heard, {sent} packets sent");
+    }
+}
