@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::message::Message;
+use crate::message::{Message, ParseError};
 use crate::transaction::timer::TimerQueue;
 use client::Clients;
 use config::EngineConfig;
@@ -145,6 +145,22 @@ impl Engine {
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         self.dialogs.len() == 0 && self.servers.are_quiet() && self.clients.are_quiet()
+    }
+
+    /// Learns that a stream carried what is no message: answers it where enough could be read. The connection is then
+    /// to be closed, for the next message cannot be found in it.
+    pub fn handle_unframed(&mut self, flow: &Flow, error: ParseError) {
+        self.refuse_malformed(flow, error);
+    }
+
+    /// Forgets every transaction and dialog without a word to anyone: the last step of a shutdown.
+    pub fn clear(&mut self) {
+        self.timers = TimerQueue::new(self.config.timings.clone());
+        self.servers = Servers::default();
+        self.clients = Clients::default();
+        self.dialogs = Dialogs::default();
+        self.transmits.clear();
+        self.events.clear();
     }
 
     fn is_full(&self) -> bool {

@@ -35,6 +35,9 @@ mod dialog;
 mod engine;
 pub mod framing;
 pub mod message;
+#[cfg(feature = "tokio")]
+pub mod net;
+pub mod observe;
 mod transaction;
 
 pub use dialog::DialogId;

@@ -229,7 +229,7 @@ impl Engine {
 
     /// Matches a response by the branch of its topmost Via, which we drew, and its method (RFC 3261 §17.1.3).
     pub(super) fn handle_response(&mut self, now: Instant, response: Response) {
-        let branch = response.headers.typed::<Via>().ok().and_then(|via| via.branch().map(|b| b.into()));
+        let branch = response.headers.typed::<Via>().ok().and_then(|via| via.branch().map(Into::into));
         let method = response.headers.typed::<CSeq>().ok().map(|cseq| cseq.method);
         let key = branch.zip(method).map(|(branch, method)| ClientKey { branch, method });
         match key.and_then(|key| self.clients.by_key.get(&key).copied()) {

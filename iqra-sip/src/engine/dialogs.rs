@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::Engine;
 use super::event::{Body, ClientTx, EndReason, EngineError, Event, Reply, ServerTx};
-use super::flow::Owner;
+use super::flow::{Flow, Owner};
 use super::outbound::{Purpose, add_body, add_headers};
 use super::server::Cause;
 use crate::dialog::{Dialog, DialogId, Phase, Unacknowledged};
@@ -171,7 +171,10 @@ impl Engine {
         match request.method {
             Method::Invite => admit_reinvite(dialog, id, retry)?,
             Method::Update => {}
-            _ => return Ok(self.deliver_within(serial, id, request)),
+            _ => {
+                self.deliver_within(serial, id, request);
+                return Ok(());
+            }
         }
         dialog.refresh_target(&request.headers);
         self.deliver_within(serial, id, request);
@@ -312,6 +315,13 @@ impl Engine {
             dialog.invite_out = Some(id);
         }
         Ok(ClientTx(id))
+    }
+
+    /// Between which ends the INVITE of a dialog travelled.
+    #[must_use]
+    pub fn dialog_flow(&self, id: &DialogId) -> Option<Flow> {
+        let serial = self.dialogs.by_id.get(id)?;
+        self.dialogs.get(*serial).map(|dialog| dialog.flow)
     }
 
     fn refuse_pending_invite(&mut self, now: Instant, serial: u64) {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::flow::{Flow, Transport};
 use crate::dialog::DialogId;
-use crate::message::{Headers, NameAddr, Request, Response, StatusCode, Uri};
+use crate::message::{HeaderName, Headers, NameAddr, Request, Response, StatusCode, Uri};
 
 /// A server transaction: a request that we answer. Valid until it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,6 +115,11 @@ pub enum EndReason {
     /// A request of ours inside the dialog was answered 408 or 481, or not at all (RFC 3261 §12.2.1.2). A BYE has
     /// been sent.
     Unreachable,
+    /// This side hung up, by another handle of the same call. Only `net` says so; the engine reports no end that it
+    /// was asked for.
+    Local,
+    /// The endpoint was shut down. Only `net` says so.
+    Shutdown,
 }
 
 /// The body of a message with its type.
@@ -158,6 +163,13 @@ impl Reply {
     #[must_use]
     pub fn new(status: StatusCode) -> Self {
         Self { status, reason: None, headers: Headers::new(), body: None }
+    }
+
+    /// With one more header.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: impl Into<crate::message::Text>) -> Self {
+        self.headers.push(name, value);
+        self
     }
 
     /// With a reason phrase.

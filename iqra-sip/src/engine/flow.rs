@@ -103,10 +103,8 @@ pub struct Transmit {
 impl Transmit {
     /// The same message by the second way, if there is one.
     #[must_use]
-    pub fn by_fallback(mut self) -> Result<Transmit, Transmit> {
-        match self.fallback.take() {
-            Some(flow) => Ok(Transmit { flow, ..self }),
-            None => Err(self),
-        }
+    pub fn by_fallback(&self) -> Option<Transmit> {
+        let flow = self.fallback?;
+        Some(Transmit { flow, fallback: None, bytes: self.bytes.clone(), owner: self.owner })
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::Engine;
 use super::event::{Event, Reply, ServerTx};
 use super::flow::Flow;
-use super::server::Cause;
+use super::server::{Cause, Server};
 use super::via;
 use crate::message::header::{CSeq, Require};
 use crate::message::{HeaderName, Method, Request, StatusCode};
@@ -131,7 +131,7 @@ impl Engine {
             return self.answer(now, id, Reply::new(StatusCode::CALL_DOES_NOT_EXIST));
         };
         self.answer(now, id, Reply::new(StatusCode::OK));
-        if self.servers.get(invite).is_some_and(|server| server.is_pending_invite()) {
+        if self.servers.get(invite).is_some_and(Server::is_pending_invite) {
             self.forget_invite_within(invite);
             self.answer(now, invite, Reply::new(StatusCode::REQUEST_TERMINATED));
             self.events.push_back(Event::Cancelled { tx: ServerTx(invite) });

@@ -206,7 +206,8 @@ impl Engine {
     fn answered(&mut self, now: Instant, id: u64, response: &Arc<Response>) {
         let Some(client) = self.clients.get(id) else { return };
         let Some(invite) = client.invite.clone() else { return };
-        let tag = response.headers.typed::<To>().ok().and_then(|to| to.tag().map(|tag| tag.into_owned()));
+        let tag =
+            response.headers.typed::<To>().ok().and_then(|to| to.tag().map(std::borrow::Cow::into_owned));
         let tag = tag.unwrap_or_default();
         if let Some((_, ack)) = client.forks.iter().find(|(known, _)| **known == *tag) {
             self.transmits.push_back(ack.clone());

@@ -256,7 +256,7 @@ impl Engine {
             Action::Start(timer) => self.timers.start(now, owner, &mut server.clocks, timer, reliable),
             Action::Again(timer) => self.timers.again(now, owner, &mut server.clocks, timer, reliable),
             Action::AgainAtT2(timer) => {
-                self.timers.again_at_t2(now, owner, &mut server.clocks, timer, reliable)
+                self.timers.again_at_t2(now, owner, &mut server.clocks, timer, reliable);
             }
             Action::Stop(timer) => self.timers.stop(owner, &mut server.clocks, timer),
             Action::TransportFailed => self.abandon_invite(id),

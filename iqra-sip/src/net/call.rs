@@ -1,0 +1,220 @@
+//! A call: one dialog, in either role, until one side hangs up.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::Error;
+use super::router::Router;
+use super::shared::Handle;
+use crate::dialog::DialogId;
+use crate::engine::flow::Flow;
+use crate::event::{Body, EndReason, Reply, ServerTx};
+use crate::message::{HeaderName, Headers, Method, Request, Response, StatusCode};
+
+/// Events of one call that wait for the program; a request above it is answered as if it had been dropped.
+const EVENT_QUEUE: usize = 32;
+
+/// A call. Dropping it sends BYE.
+pub struct Call {
+    handle: CallHandle,
+    flow: Option<Flow>,
+    events: mpsc::Receiver<CallEvent>,
+    ended: Option<oneshot::Receiver<EndReason>>,
+}
+
+/// What happens in a call.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CallEvent {
+    /// The ACK of our answer came; its body is the answer where the offer was ours. Only for a call that we accepted.
+    Confirmed(Arc<Request>),
+    /// A request of the peer: re-INVITE, INFO, UPDATE and the like.
+    Request(InDialogRequest),
+    /// The call is over.
+    Ended(EndReason),
+}
+
+/// The router's end of a [`Call`].
+pub(super) struct CallSlot {
+    pub(super) events: mpsc::Sender<CallEvent>,
+    pub(super) ended: oneshot::Sender<EndReason>,
+}
+
+impl Call {
+    pub(super) fn open(handle: Handle, id: DialogId, flow: Option<Flow>, router: &mut Router) -> Self {
+        let (events, events_end) = mpsc::channel(EVENT_QUEUE);
+        let (ended, ended_end) = oneshot::channel();
+        router.calls.insert(id.clone(), CallSlot { events, ended });
+        Self { handle: CallHandle { handle, id }, flow, events: events_end, ended: Some(ended_end) }
+    }
+
+    /// The dialog.
+    #[must_use]
+    pub fn id(&self) -> &DialogId {
+        &self.handle.id
+    }
+
+    /// Between which ends the INVITE travelled; `None` where the call ended before it was looked at.
+    #[must_use]
+    pub fn remote_flow(&self) -> Option<&Flow> {
+        self.flow.as_ref()
+    }
+
+    /// A handle to act on the call from elsewhere. It does not keep the call up.
+    #[must_use]
+    pub fn handle(&self) -> CallHandle {
+        self.handle.clone()
+    }
+
+    /// The next event; `None` after [`CallEvent::Ended`]. Cancel-safe.
+    pub async fn next(&mut self) -> Option<CallEvent> {
+        let ended = self.ended.as_mut()?;
+        let reason = tokio::select! {
+            biased;
+            Some(event) = self.events.recv() => return Some(event),
+            reason = ended => reason.unwrap_or(EndReason::Shutdown),
+        };
+        self.ended = None;
+        Some(CallEvent::Ended(reason))
+    }
+
+    /// Hangs up; returns when the BYE is on its way, or waits for the ACK that must come before it.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] when the call is over already.
+    pub async fn hangup(mut self, headers: Headers) -> Result<(), Error> {
+        self.ended = None;
+        self.handle.hangup(headers)
+    }
+
+    /// Sends a request inside the call and waits for its final answer; see [`CallHandle::request`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn request(
+        &self,
+        method: Method,
+        headers: Headers,
+        body: Option<Body>,
+    ) -> Result<Arc<Response>, Error> {
+        self.handle.request(method, headers, body).await
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if self.ended.is_some() {
+            // The peer may have hung up meanwhile.
+            let _ = self.handle.hangup(Headers::new());
+        }
+    }
+}
+
+impl std::fmt::Debug for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Call({:?})", self.id())
+    }
+}
+
+/// Acts on a call from elsewhere.
+#[derive(Clone)]
+pub struct CallHandle {
+    handle: Handle,
+    id: DialogId,
+}
+
+impl CallHandle {
+    /// The dialog.
+    #[must_use]
+    pub fn id(&self) -> &DialogId {
+        &self.id
+    }
+
+    /// Hangs up. The owner of the [`Call`] sees [`EndReason::Local`].
+    ///
+    /// # Errors
+    /// [`Error::Engine`] when the call is over already.
+    pub fn hangup(&self, headers: Headers) -> Result<(), Error> {
+        let ended = self.handle.enter(|core, now| {
+            let slot = core.router.calls.remove(&self.id);
+            core.engine.bye(now, &self.id, headers).map(|()| slot)
+        })?;
+        if let Some(slot) = ended {
+            let _ = slot.ended.send(EndReason::Local);
+        }
+        Ok(())
+    }
+
+    /// Sends a request inside the call and waits for its final answer. A 2xx to a re-INVITE is acknowledged.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] when the call is over or another INVITE is under way in it, [`Error::Timeout`],
+    /// [`Error::Transport`].
+    pub async fn request(
+        &self,
+        method: Method,
+        headers: Headers,
+        body: Option<Body>,
+    ) -> Result<Arc<Response>, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.handle.enter(|core, now| {
+            let tx = core.engine.dialog_request(now, &self.id, method, &headers, body)?;
+            core.router.requests.insert(tx, answer);
+            Ok::<_, Error>(())
+        })?;
+        answered.await.unwrap_or(Err(Error::Closed))
+    }
+}
+
+/// A request of the peer inside a call. Dropped unanswered, a re-INVITE or UPDATE is answered 488 (the session stays as
+/// it is), OPTIONS 200, INFO 415 and everything else 405.
+pub struct InDialogRequest {
+    handle: Handle,
+    tx: ServerTx,
+    request: Arc<Request>,
+    settled: bool,
+}
+
+impl InDialogRequest {
+    pub(super) fn new(handle: Handle, tx: ServerTx, request: Arc<Request>) -> Self {
+        Self { handle, tx, request, settled: false }
+    }
+
+    /// The request.
+    #[must_use]
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// Answers it, once and finally.
+    pub fn respond(mut self, reply: Reply) {
+        self.settled = true;
+        // A re-INVITE that was cancelled meanwhile has its answer.
+        let _ = self.handle.enter(|core, now| core.engine.respond(now, self.tx, reply));
+    }
+}
+
+impl Drop for InDialogRequest {
+    fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
+        let method = &self.request.method;
+        let _ = self.handle.enter(|core, now| {
+            let reply = match method {
+                Method::Invite | Method::Update => Reply::new(StatusCode::NOT_ACCEPTABLE_HERE),
+                Method::Options => Reply::new(StatusCode::OK).header(HeaderName::ALLOW, core.engine.allow()),
+                Method::Info => Reply::new(StatusCode::UNSUPPORTED_MEDIA_TYPE),
+                _ => core.engine.method_not_allowed(),
+            };
+            core.engine.respond(now, self.tx, reply)
+        });
+    }
+}
+
+impl std::fmt::Debug for InDialogRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "InDialogRequest({:?})", self.request)
+    }
+}

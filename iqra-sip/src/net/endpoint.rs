@@ -1,0 +1,151 @@
+//! The handle of an endpoint: what a program asks of it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::Error;
+use super::builder::Builder;
+use super::outgoing::OutgoingCall;
+use super::resolve;
+use super::shared::Handle;
+use crate::engine::flow::{Listener, Transport};
+use crate::event::{Dropped, OutgoingInvite};
+use crate::message::{Headers, Request, Response};
+
+/// SIP on sockets. Cheap to clone; the sockets close when the last handle, call and request is dropped, or by
+/// [`shutdown`](Self::shutdown).
+#[derive(Clone)]
+pub struct Endpoint {
+    handle: Handle,
+}
+
+/// What an endpoint holds; all zero after [`Endpoint::shutdown`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Server transactions, finished ones included until their last timer.
+    pub server_transactions: usize,
+    /// Client transactions, likewise.
+    pub client_transactions: usize,
+    /// Dialogs.
+    pub dialogs: usize,
+    /// Stream connections.
+    pub connections: usize,
+    /// Tasks.
+    pub tasks: usize,
+}
+
+impl Endpoint {
+    /// Settings of a new endpoint.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(super) fn new(handle: Handle) -> Self {
+        Self { handle }
+    }
+
+    /// The bound sockets, UDP first, with their real ports.
+    #[must_use]
+    pub fn listeners(&self) -> &[Listener] {
+        &self.handle.shared().listeners
+    }
+
+    /// Places a call.
+    ///
+    /// # Errors
+    /// [`Error::Resolve`], [`Error::Engine`] and [`Error::Closed`]; what happens on the wire comes by
+    /// [`OutgoingCall::next`].
+    pub async fn invite(&self, mut call: OutgoingInvite) -> Result<OutgoingCall, Error> {
+        if call.next_hop.is_none() {
+            call.next_hop = resolve::next_hop(self.listeners(), &call.headers, &call.uri).await?;
+        }
+        self.handle.enter(|core, now| {
+            if core.router.is_closing() {
+                return Err(Error::Closed);
+            }
+            let tx = core.engine.invite(now, call)?;
+            Ok(OutgoingCall::open(self.handle.clone(), tx, &mut core.router))
+        })
+    }
+
+    /// Sends a request outside a dialog (OPTIONS, MESSAGE, REGISTER) and waits for its final answer. What is missing of
+    /// From tag, To, Call-ID, CSeq and Max-Forwards is filled in.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], [`Error::Transport`]; else as [`invite`](Self::invite).
+    pub async fn request(
+        &self,
+        request: Request,
+        next_hop: Option<(Transport, SocketAddr)>,
+    ) -> Result<Arc<Response>, Error> {
+        let next_hop = match next_hop {
+            Some(hop) => Some(hop),
+            None => resolve::next_hop(self.listeners(), &request.headers, &request.uri).await?,
+        };
+        let (answer, answered) = oneshot::channel();
+        self.handle.enter(|core, now| {
+            if core.router.is_closing() {
+                return Err(Error::Closed);
+            }
+            let tx = core.engine.request(now, request, next_hop)?;
+            core.router.requests.insert(tx, answer);
+            Ok(())
+        })?;
+        answered.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// What it holds, for tests of leaks and for metrics.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let shared = self.handle.shared();
+        let engine = shared.lock().engine.counts();
+        Counts {
+            server_transactions: engine.server_transactions,
+            client_transactions: engine.client_transactions,
+            dialogs: engine.dialogs,
+            connections: shared.streams.len(),
+            tasks: shared.tasks.len(),
+        }
+    }
+
+    /// What was left unanswered so far.
+    #[must_use]
+    pub fn dropped(&self) -> Dropped {
+        self.handle.shared().lock().engine.dropped()
+    }
+
+    /// Closes: new requests are answered 503 at once; calls and transactions may finish within `limit`, then calls
+    /// that are left get a BYE and the sockets close. [`Incoming`](super::Incoming) ends, and so does every call.
+    pub async fn shutdown(self, limit: Duration) {
+        let shared = self.handle.shared().clone();
+        shared.enter(|core, _| core.router.close());
+        let _ = tokio::time::timeout(limit, self.finished()).await;
+        shared.enter(|core, now| {
+            let left: Vec<_> = core.router.calls.keys().cloned().collect();
+            for dialog in left {
+                // A call that is over needs no BYE.
+                let _ = core.engine.bye(now, &dialog, Headers::new());
+            }
+            core.router.end_all();
+        });
+        shared.stop.cancel();
+        shared.tasks.close();
+        shared.tasks.wait().await;
+        shared.enter(|core, _| core.engine.clear());
+    }
+
+    async fn finished(&self) {
+        let shared = self.handle.shared();
+        loop {
+            let rung = shared.quiet.notified();
+            if shared.lock().engine.is_quiet() {
+                return;
+            }
+            rung.await;
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Requests of callers, outside dialogs: what an [`Incoming`] yields, each to be answered once.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::Error;
+use super::call::Call;
+use super::shared::Handle;
+use crate::engine::flow::Flow;
+use crate::event::{Body, EngineError, Reply, ServerTx};
+use crate::message::header::From;
+use crate::message::{HeaderName, Headers, Method, Request, StatusCode};
+
+/// The requests that arrive outside dialogs. When it is not read, new ones are answered 503.
+pub struct Incoming {
+    pub(super) requests: mpsc::Receiver<IncomingRequest>,
+}
+
+impl Incoming {
+    /// The next request; `None` once the endpoint has been shut down. Cancel-safe.
+    pub async fn next(&mut self) -> Option<IncomingRequest> {
+        self.requests.recv().await
+    }
+}
+
+/// A request outside a dialog.
+#[derive(Debug)]
+pub enum IncomingRequest {
+    /// Somebody calls.
+    Invite(IncomingInvite),
+    /// OPTIONS, MESSAGE, REGISTER and the like.
+    Other(IncomingOther),
+}
+
+/// The 2xx to an INVITE.
+#[derive(Debug, Clone, Default)]
+pub struct Answer {
+    /// Further headers. A Contact given here replaces the endpoint's.
+    pub headers: Headers,
+    /// The answer, or the offer where the INVITE had none.
+    pub body: Option<Body>,
+}
+
+impl Answer {
+    /// An answer with a session description.
+    #[must_use]
+    pub fn sdp(bytes: impl Into<bytes::Bytes>) -> Self {
+        Self { headers: Headers::new(), body: Some(Body::sdp(bytes)) }
+    }
+}
+
+/// An INVITE that waits for its answer. The caller hears 100 after 200 ms of silence; dropping it unanswered rejects it
+/// with 500.
+pub struct IncomingInvite {
+    handle: Handle,
+    tx: ServerTx,
+    request: Arc<Request>,
+    flow: Flow,
+    cancelled: oneshot::Receiver<()>,
+    settled: bool,
+}
+
+impl IncomingInvite {
+    pub(super) fn new(
+        handle: Handle,
+        tx: ServerTx,
+        request: Arc<Request>,
+        flow: Flow,
+        cancelled: oneshot::Receiver<()>,
+    ) -> Self {
+        Self { handle, tx, request, flow, cancelled, settled: false }
+    }
+
+    /// The INVITE.
+    #[must_use]
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// Where it came from.
+    #[must_use]
+    pub fn source(&self) -> &Flow {
+        &self.flow
+    }
+
+    /// Its Call-ID.
+    #[must_use]
+    pub fn call_id(&self) -> Cow<'_, str> {
+        self.request.headers.get(HeaderName::CALL_ID).unwrap_or_default()
+    }
+
+    /// The caller's tag; empty for a caller after RFC 2543.
+    #[must_use]
+    pub fn from_tag(&self) -> String {
+        let from = self.request.headers.typed::<From>().ok();
+        from.and_then(|from| from.tag().map(Cow::into_owned)).unwrap_or_default()
+    }
+
+    /// Sends a provisional response, 180 or 183.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] when the INVITE was cancelled, or the status is not 101 to 199.
+    pub async fn provisional(
+        &self,
+        status: StatusCode,
+        headers: Headers,
+        body: Option<Body>,
+    ) -> Result<(), Error> {
+        if !status.is_provisional() {
+            return Err(EngineError::Misuse("provisional takes a status from 101 to 199").into());
+        }
+        let reply = Reply { headers, body, ..Reply::new(status) };
+        Ok(self.handle.enter(|core, now| core.engine.respond(now, self.tx, reply))?)
+    }
+
+    /// Waits until the caller cancels (487 has been sent then) or the transport fails. Cancel-safe.
+    pub async fn cancelled(&mut self) {
+        if !self.settled {
+            let _ = (&mut self.cancelled).await;
+            self.settled = true;
+        }
+    }
+
+    /// Refuses the call, or redirects it. The status is 300 or more; anything else becomes 500.
+    pub fn reject(mut self, reply: Reply) {
+        let refuses = reply.status.code() >= 300;
+        let reply = if refuses { reply } else { Reply::new(StatusCode::SERVER_INTERNAL_ERROR) };
+        self.refuse(reply);
+    }
+
+    fn refuse(&mut self, reply: Reply) {
+        self.settled = true;
+        self.handle.enter(|core, now| {
+            core.router.invites.remove(&self.tx);
+            // A call that was cancelled meanwhile has its answer.
+            let _ = core.engine.respond(now, self.tx, reply);
+        });
+    }
+
+    /// Takes the call. The 2xx is repeated until the ACK comes, which [`CallEvent::Confirmed`](super::CallEvent) tells.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] when the call was cancelled meanwhile or its INVITE has no usable Contact, which is answered
+    /// 400.
+    pub async fn accept(mut self, answer: Answer) -> Result<Call, Error> {
+        let Answer { headers, body } = answer;
+        let reply = Reply { headers, body, ..Reply::new(StatusCode::OK) };
+        let accepted = self.handle.enter(|core, now| {
+            let dialog = core.engine.accept(now, self.tx, reply)?;
+            core.router.invites.remove(&self.tx);
+            Ok(Call::open(self.handle.clone(), dialog, Some(self.flow), &mut core.router))
+        });
+        match accepted {
+            Err(EngineError::Header(header)) => {
+                self.refuse(Reply::new(StatusCode::BAD_REQUEST).reason(format!("Unusable {header}")));
+                Err(EngineError::Header(header).into())
+            }
+            settled => {
+                self.settled = true;
+                Ok(settled?)
+            }
+        }
+    }
+}
+
+impl Drop for IncomingInvite {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.refuse(Reply::new(StatusCode::SERVER_INTERNAL_ERROR));
+        }
+    }
+}
+
+/// Shows where it came from; the request's Debug hides values.
+impl std::fmt::Debug for IncomingInvite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "IncomingInvite({:?} from {})", self.request, self.flow.remote)
+    }
+}
+
+/// Any other request outside a dialog. Dropped unanswered, OPTIONS is answered 200 and everything else 405.
+pub struct IncomingOther {
+    handle: Handle,
+    tx: ServerTx,
+    request: Arc<Request>,
+    flow: Flow,
+    settled: bool,
+}
+
+impl IncomingOther {
+    pub(super) fn new(handle: Handle, tx: ServerTx, request: Arc<Request>, flow: Flow) -> Self {
+        Self { handle, tx, request, flow, settled: false }
+    }
+
+    /// The request.
+    #[must_use]
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// Where it came from.
+    #[must_use]
+    pub fn source(&self) -> &Flow {
+        &self.flow
+    }
+
+    /// Answers it, once and finally.
+    pub fn respond(mut self, reply: Reply) {
+        self.settled = true;
+        let _ = self.handle.enter(|core, now| core.engine.respond(now, self.tx, reply));
+    }
+}
+
+impl Drop for IncomingOther {
+    fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
+        let options = self.request.method == Method::Options;
+        let _ = self.handle.enter(|core, now| {
+            let reply = if options {
+                Reply::new(StatusCode::OK).header(HeaderName::ALLOW, core.engine.allow())
+            } else {
+                core.engine.method_not_allowed()
+            };
+            core.engine.respond(now, self.tx, reply)
+        });
+    }
+}
+
+/// Shows where it came from; the request's Debug hides values.
+impl std::fmt::Debug for IncomingOther {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "IncomingOther({:?} from {})", self.request, self.flow.remote)
+    }
+}

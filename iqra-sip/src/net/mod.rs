@@ -1,0 +1,77 @@
+//! SIP on real sockets: the only I/O of the crate (feature `tokio`).
+//!
+//! [`Endpoint`] binds UDP and TCP sockets and drives one [`Engine`](crate::Engine); [`Incoming`] yields what callers
+//! ask; [`Call`] is a call in either direction. The engine stands behind one lock: whoever has something to say enters
+//! it, and on the way out the messages are sent and the events go to their handles' bounded channels. Tasks: one for
+//! the timers, one per UDP socket and TCP listener, one per connection.
+//!
+//! ```no_run
+//! # async fn run() -> std::io::Result<()> {
+//! use iqra_sip::net::{Answer, Endpoint, IncomingRequest};
+//! let (endpoint, mut incoming) = Endpoint::builder().udp(([127, 0, 0, 1], 5060)).bind().await?;
+//! while let Some(request) = incoming.next().await {
+//!     if let IncomingRequest::Invite(invite) = request {
+//!         tokio::spawn(async move {
+//!             if let Ok(mut call) = invite.accept(Answer::default()).await {
+//!                 while call.next().await.is_some() {}
+//!             }
+//!         });
+//!     }
+//! }
+//! # endpoint.shutdown(std::time::Duration::from_secs(1)).await; Ok(()) }
+//! ```
+
+mod builder;
+mod call;
+mod driver;
+mod endpoint;
+mod incoming;
+mod outgoing;
+mod resolve;
+mod router;
+mod shared;
+mod tcp;
+mod udp;
+
+pub use builder::{Builder, NetConfig};
+pub use call::{Call, CallEvent, CallHandle, InDialogRequest};
+pub use endpoint::{Counts, Endpoint};
+pub use incoming::{Answer, Incoming, IncomingInvite, IncomingOther, IncomingRequest};
+pub use outgoing::{OutgoingCall, OutgoingEvent};
+
+use crate::event::{EngineError, Failure};
+
+/// Why an endpoint could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The engine refused.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The name of the peer has no address that a listener could send to.
+    #[error("cannot resolve {host}: {why}")]
+    Resolve {
+        /// The host in the URI or Route.
+        host: String,
+        /// What the resolver said.
+        why: String,
+    },
+    /// Nobody answered the request.
+    #[error("the peer did not answer within 64*T1")]
+    Timeout,
+    /// The request could not be sent.
+    #[error("the transport could not send the request")]
+    Transport,
+    /// The endpoint is shutting down.
+    #[error("the endpoint is shut down: bind a new one")]
+    Closed,
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Timeout => Error::Timeout,
+            Failure::Transport => Error::Transport,
+        }
+    }
+}

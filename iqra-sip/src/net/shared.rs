@@ -1,0 +1,203 @@
+//! What every task and handle shares: the engine behind its lock, and the way out of it.
+//!
+//! [`Shared::enter`] is the one place where the engine is touched: lock, act, route events, unlock, then send. Handles
+//! lock the engine again when they are dropped, so nothing that may be a last handle is dropped under the lock.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::builder::NetConfig;
+use super::router::Router;
+use super::{tcp, udp};
+use crate::engine::Engine;
+use crate::engine::flow::{Flow, Listener, Transmit, Transport};
+use crate::message::ParseError;
+use crate::observe::{Direction, TraceRecord, redact};
+
+/// Gets every message on the wire. Called on the I/O path: it must neither block nor call the endpoint.
+pub(crate) type Trace = Arc<dyn Fn(&TraceRecord) + Send + Sync>;
+
+/// What the tasks of an endpoint share.
+pub(crate) struct Shared {
+    core: Mutex<Core>,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) udp: Vec<udp::Socket>,
+    pub(crate) streams: tcp::Streams,
+    pub(crate) config: NetConfig,
+    pub(crate) trace: Option<Trace>,
+    pub(crate) trace_secrets: bool,
+    /// Rung when a deadline comes before the one that the timer task sleeps for.
+    pub(crate) wake: Notify,
+    /// Rung when a closing endpoint has nothing left to do.
+    pub(crate) quiet: Notify,
+    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+    handle: OnceLock<Weak<Guard>>,
+}
+
+/// The engine and who waits for its events.
+pub(crate) struct Core {
+    pub(crate) engine: Engine,
+    pub(crate) router: Router,
+    /// What the timer task sleeps for.
+    armed: Option<Instant>,
+}
+
+/// Keeps an endpoint's tasks alive: they stop when its last handle is gone.
+pub(crate) struct Guard(Arc<Shared>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.stop.cancel();
+    }
+}
+
+/// A share of the endpoint; every public type holds one.
+#[derive(Clone)]
+pub(crate) struct Handle(Arc<Guard>);
+
+impl Handle {
+    pub(crate) fn new(shared: Shared) -> Self {
+        let guard = Arc::new(Guard(Arc::new(shared)));
+        guard.0.handle.get_or_init(|| Arc::downgrade(&guard));
+        Self(guard)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0.0
+    }
+
+    pub(crate) fn enter<R>(&self, act: impl FnOnce(&mut Core, Instant) -> R) -> R {
+        self.shared().enter(act)
+    }
+}
+
+impl Core {
+    pub(crate) fn new(engine: Engine, router: Router) -> Mutex<Self> {
+        Mutex::new(Self { engine, router, armed: None })
+    }
+}
+
+/// The clock, which tokio's tests can pause.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+impl Shared {
+    #[allow(clippy::too_many_arguments)] // Called once, by the builder.
+    pub(crate) fn new(
+        core: Mutex<Core>,
+        listeners: Vec<Listener>,
+        udp: Vec<udp::Socket>,
+        config: NetConfig,
+        trace: Option<Trace>,
+        trace_secrets: bool,
+    ) -> Self {
+        Self {
+            core,
+            listeners,
+            udp,
+            streams: tcp::Streams::default(),
+            config,
+            trace,
+            trace_secrets,
+            wake: Notify::new(),
+            quiet: Notify::new(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            handle: OnceLock::new(),
+        }
+    }
+
+    /// A poisoned lock is taken over: the engine is left consistent between its calls.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Acts on the engine, then routes its events and sends its messages.
+    pub(crate) fn enter<R>(self: &Arc<Self>, act: impl FnOnce(&mut Core, Instant) -> R) -> R {
+        let handle = self.handle.get().and_then(Weak::upgrade).map(Handle);
+        let (mut spare, mut transmits) = (Vec::new(), Vec::new());
+        let result;
+        {
+            let mut guard = self.lock();
+            let (core, now) = (&mut *guard, now());
+            result = act(core, now);
+            core.engine.handle_timeout(now);
+            while let Some(event) = core.engine.poll_event() {
+                core.route(event, handle.as_ref(), now, &mut spare);
+            }
+            transmits.extend(std::iter::from_fn(|| core.engine.poll_transmit()));
+            self.notify(core);
+        }
+        drop(spare);
+        for transmit in transmits {
+            self.send(transmit);
+        }
+        result
+    }
+
+    fn notify(&self, core: &mut Core) {
+        let next = core.engine.poll_timeout();
+        if next.is_some_and(|next| core.armed.is_none_or(|armed| next < armed)) {
+            core.armed = next;
+            self.wake.notify_one();
+        }
+        if core.router.is_closing() && core.engine.is_quiet() {
+            self.quiet.notify_one();
+        }
+    }
+
+    /// What the timer task sleeps for next.
+    pub(crate) fn arm(&self) -> Option<Instant> {
+        let mut core = self.lock();
+        core.armed = core.engine.poll_timeout();
+        core.armed
+    }
+
+    /// Takes messages that a socket received.
+    pub(crate) fn receive(self: &Arc<Self>, messages: impl IntoIterator<Item = (Flow, Bytes)>) {
+        self.enter(|core, now| {
+            for (flow, bytes) in messages {
+                core.engine.handle_message(now, &flow, bytes);
+            }
+        });
+    }
+
+    /// Takes what a stream carried in place of a message.
+    pub(crate) fn receive_unframed(self: &Arc<Self>, flow: &Flow, error: ParseError) {
+        self.enter(|core, _| core.engine.handle_unframed(flow, error));
+    }
+
+    /// Puts a message on the wire, or queues it on its connection.
+    fn send(self: &Arc<Self>, transmit: Transmit) {
+        self.record(Direction::Out, &transmit.flow, &transmit.bytes);
+        let failed = match transmit.flow.transport {
+            Transport::Udp => udp::send(self, transmit),
+            Transport::Tcp => tcp::send(self, transmit),
+        };
+        if let Err(failed) = failed {
+            self.unsent(*failed);
+        }
+    }
+
+    /// Tries the second way, then tells the engine.
+    pub(crate) fn unsent(self: &Arc<Self>, failed: Transmit) {
+        match failed.by_fallback() {
+            Some(second) => self.send(second),
+            None => self.enter(|core, now| core.engine.handle_transport_error(now, &failed)),
+        }
+    }
+
+    pub(crate) fn record(&self, direction: Direction, flow: &Flow, bytes: &Bytes) {
+        if let Some(trace) = &self.trace {
+            let bytes = if self.trace_secrets { bytes.clone() } else { redact(bytes) };
+            trace(&TraceRecord { at: SystemTime::now(), direction, flow: *flow, bytes });
+        }
+    }
+}

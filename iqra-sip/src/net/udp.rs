@@ -1,0 +1,84 @@
+//! UDP: one message per datagram (RFC 3261 §18).
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use socket2::{Domain, Protocol, Type};
+use tokio::net::UdpSocket;
+
+use super::builder::named;
+use super::shared::Shared;
+use crate::engine::flow::{Flow, Transmit, Transport};
+use crate::framing::is_keep_alive;
+use crate::observe::Direction;
+
+/// Most datagrams that one wake-up reads, so that one socket does not starve the other tasks.
+const BATCH: usize = 64;
+/// The largest datagram.
+const MAX_DATAGRAM: usize = 65_536;
+
+/// A bound socket.
+pub(crate) struct Socket {
+    pub(super) local: SocketAddr,
+    socket: UdpSocket,
+}
+
+/// Binds a socket with a large receive buffer; less than asked for is accepted.
+pub(super) fn bind(addr: SocketAddr, receive_buffer: usize) -> io::Result<Socket> {
+    let bound = || {
+        let socket = socket2::Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+        if let Err(error) = socket.set_recv_buffer_size(receive_buffer) {
+            tracing::debug!(%addr, %error, "the receive buffer keeps its size");
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&addr.into())?;
+        let socket = UdpSocket::from_std(socket.into())?;
+        Ok(Socket { local: socket.local_addr()?, socket })
+    };
+    bound().map_err(|error: io::Error| named(addr, &error))
+}
+
+/// Reads datagrams in batches and hands each batch to the engine at once.
+pub(super) async fn receive(shared: Arc<Shared>, index: usize) {
+    let Some(Socket { local, socket }) = shared.udp.get(index) else { return };
+    let mut buffer = vec![0; MAX_DATAGRAM];
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        tokio::select! {
+            ready = socket.readable() => if ready.is_err() { break },
+            () = shared.stop.cancelled() => break,
+        }
+        for _ in 0..BATCH {
+            match socket.try_recv_from(&mut buffer) {
+                Ok((length, remote)) => batch.extend(message(*local, remote, &buffer[..length])),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => tracing::debug!(%local, %error, "a datagram was not received"),
+            }
+        }
+        batch.iter().for_each(|(flow, bytes)| shared.record(Direction::In, flow, bytes));
+        shared.receive(batch.drain(..));
+    }
+}
+
+/// A datagram, in a buffer of its own size; nothing for one that only keeps a NAT binding open.
+fn message(local: SocketAddr, remote: SocketAddr, datagram: &[u8]) -> Option<(Flow, Bytes)> {
+    let flow = Flow { transport: Transport::Udp, local, remote, connection: None };
+    (!is_keep_alive(datagram)).then(|| (flow, Bytes::copy_from_slice(datagram)))
+}
+
+/// Sends a datagram. A full socket buffer loses it as the network might; the timers repeat it.
+pub(super) fn send(shared: &Shared, transmit: Transmit) -> Result<(), Box<Transmit>> {
+    let Some(Socket { socket, .. }) = shared.udp.iter().find(|socket| socket.local == transmit.flow.local)
+    else {
+        return Err(Box::new(transmit));
+    };
+    match socket.try_send_to(&transmit.bytes, transmit.flow.remote) {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+            tracing::debug!(remote = %transmit.flow.remote, %error, "a datagram was not sent");
+            Err(Box::new(transmit))
+        }
+        _ => Ok(()),
+    }
+}

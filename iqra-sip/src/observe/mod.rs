@@ -1,0 +1,34 @@
+//! Watching calls: every message that passed the wire, and a ladder of one call made of them.
+
+pub mod ladder;
+mod redact;
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use crate::engine::flow::Flow;
+pub use redact::redact;
+
+/// Which way a message went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// To us.
+    In,
+    /// From us.
+    Out,
+}
+
+/// One message on the wire.
+#[derive(Debug, Clone)]
+pub struct TraceRecord {
+    /// When.
+    pub at: SystemTime,
+    /// Which way.
+    pub direction: Direction,
+    /// Between which ends.
+    pub flow: Flow,
+    /// The message. Credentials and media keys are replaced unless secrets were asked for; phone numbers are left in,
+    /// so a trace is not a log.
+    pub bytes: Bytes,
+}

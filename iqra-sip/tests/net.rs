@@ -1,0 +1,174 @@
+//! Calls between endpoints on real sockets of the loopback interface.
+
+#![allow(clippy::unwrap_used)] // Helpers of a test are tests.
+
+use std::time::Duration;
+
+use iqra_sip::event::{Body, EndReason, OutgoingInvite, Reply};
+use iqra_sip::message::NameAddr;
+use iqra_sip::net::{
+    Answer, Builder, Call, CallEvent, Endpoint, Incoming, IncomingInvite, IncomingRequest, OutgoingCall,
+    OutgoingEvent,
+};
+use iqra_sip::{Headers, Method, Request, StatusCode, Transport, Uri};
+
+const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
+
+async fn bound(builder: Builder) -> (Endpoint, Incoming) {
+    builder.bind().await.unwrap()
+}
+
+async fn pair(transport: Transport) -> (Endpoint, Endpoint, Incoming) {
+    let builder = || match transport {
+        Transport::Udp => Endpoint::builder().udp(LOOPBACK),
+        _ => Endpoint::builder().tcp(LOOPBACK),
+    };
+    let (caller, _) = bound(builder()).await;
+    let (callee, incoming) = bound(builder()).await;
+    (caller, callee, incoming)
+}
+
+fn uri_of(endpoint: &Endpoint, user: &str) -> Uri {
+    let listener = endpoint.listeners()[0];
+    let uri = Uri::sip(Some(user), listener.addr.ip(), Some(listener.addr.port()));
+    if listener.transport == Transport::Tcp { uri.with_param("transport", Some("tcp")) } else { uri }
+}
+
+fn call_to(callee: &Endpoint) -> OutgoingInvite {
+    OutgoingInvite {
+        uri: uri_of(callee, "callee"),
+        next_hop: None,
+        from: NameAddr::new("sip:caller@example.org".parse().unwrap()),
+        to: NameAddr::new(uri_of(callee, "callee")),
+        call_id: None,
+        cseq: 1,
+        headers: Headers::new(),
+        body: Some(Body::sdp("v=0\r\n")),
+    }
+}
+
+async fn invited(incoming: &mut Incoming) -> IncomingInvite {
+    match incoming.next().await {
+        Some(IncomingRequest::Invite(invite)) => invite,
+        other => panic!("expected an INVITE, got {other:?}"),
+    }
+}
+
+async fn answered(call: &mut OutgoingCall) -> Call {
+    loop {
+        match call.next().await {
+            Some(OutgoingEvent::Answered(call, _)) => return call,
+            Some(OutgoingEvent::Provisional(_)) => {}
+            other => panic!("expected an answer, got {other:?}"),
+        }
+    }
+}
+
+async fn connect(caller: &Endpoint, callee: &Endpoint, incoming: &mut Incoming) -> (Call, Call) {
+    let mut outgoing = caller.invite(call_to(callee)).await.unwrap();
+    let mut theirs = invited(incoming).await.accept(Answer::sdp("v=0\r\n")).await.unwrap();
+    let ours = answered(&mut outgoing).await;
+    assert!(matches!(theirs.next().await, Some(CallEvent::Confirmed(_))));
+    (ours, theirs)
+}
+
+async fn closed(endpoints: impl IntoIterator<Item = Endpoint>) {
+    for endpoint in endpoints {
+        let witness = endpoint.clone();
+        endpoint.shutdown(Duration::from_secs(2)).await;
+        assert_eq!(witness.counts(), iqra_sip::net::Counts::default());
+    }
+}
+
+async fn calls_and_hangs_up(transport: Transport) {
+    let (caller, callee, mut incoming) = pair(transport).await;
+    let (mut ours, theirs) = connect(&caller, &callee, &mut incoming).await;
+    theirs.hangup(Headers::new()).await.unwrap();
+    assert!(matches!(ours.next().await, Some(CallEvent::Ended(EndReason::Remote { .. }))));
+    assert!(ours.next().await.is_none());
+    closed([caller, callee]).await;
+    assert!(incoming.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_call_over_udp_is_answered_and_hung_up() {
+    calls_and_hangs_up(Transport::Udp).await;
+}
+
+#[tokio::test]
+async fn a_call_over_tcp_is_answered_and_hung_up() {
+    calls_and_hangs_up(Transport::Tcp).await;
+}
+
+#[tokio::test]
+async fn a_redirect_comes_back_with_its_contact() {
+    let (caller, callee, mut incoming) = pair(Transport::Udp).await;
+    let mut outgoing = caller.invite(call_to(&callee)).await.unwrap();
+    let contact = "<sip:callee@192.0.2.9;x-callqueue-id=abc>";
+    let reply = Reply::new(StatusCode::MOVED_TEMPORARILY).header(iqra_sip::HeaderName::CONTACT, contact);
+    invited(&mut incoming).await.reject(reply);
+    let Some(OutgoingEvent::Redirected(response)) = outgoing.next().await else { panic!("not redirected") };
+    assert_eq!(response.headers.get(iqra_sip::HeaderName::CONTACT).unwrap(), contact);
+    assert!(outgoing.next().await.is_none());
+    closed([caller, callee]).await;
+}
+
+#[tokio::test]
+async fn a_cancelled_call_ends_on_both_sides() {
+    let (caller, callee, mut incoming) = pair(Transport::Udp).await;
+    let mut outgoing = caller.invite(call_to(&callee)).await.unwrap();
+    let mut invite = invited(&mut incoming).await;
+    invite.provisional(StatusCode::RINGING, Headers::new(), None).await.unwrap();
+    assert!(matches!(outgoing.next().await, Some(OutgoingEvent::Provisional(_))));
+    outgoing.cancel().await;
+    invite.cancelled().await;
+    let Some(OutgoingEvent::Failed(response)) = outgoing.next().await else { panic!("not failed") };
+    assert_eq!(response.status, StatusCode::REQUEST_TERMINATED);
+    assert!(invite.accept(Answer::default()).await.is_err());
+    closed([caller, callee]).await;
+}
+
+#[tokio::test]
+async fn a_dropped_invite_is_rejected_and_a_dropped_call_is_hung_up() {
+    let (caller, callee, mut incoming) = pair(Transport::Udp).await;
+    let mut outgoing = caller.invite(call_to(&callee)).await.unwrap();
+    drop(invited(&mut incoming).await);
+    let Some(OutgoingEvent::Failed(response)) = outgoing.next().await else { panic!("not failed") };
+    assert_eq!(response.status, StatusCode::SERVER_INTERNAL_ERROR);
+    let (ours, mut theirs) = connect(&caller, &callee, &mut incoming).await;
+    drop(ours);
+    assert!(matches!(theirs.next().await, Some(CallEvent::Ended(EndReason::Remote { .. }))));
+    closed([caller, callee]).await;
+}
+
+#[tokio::test]
+async fn requests_inside_a_call_are_answered() {
+    let (caller, callee, mut incoming) = pair(Transport::Udp).await;
+    let (ours, mut theirs) = connect(&caller, &callee, &mut incoming).await;
+    let answering = async {
+        let Some(CallEvent::Request(request)) = theirs.next().await else { panic!("no request") };
+        assert_eq!(request.request().method, Method::Invite);
+        request.respond(Reply { body: Some(Body::sdp("v=0\r\n")), ..Reply::new(StatusCode::OK) });
+    };
+    let asking = ours.request(Method::Invite, Headers::new(), Some(Body::sdp("v=0\r\n")));
+    let (response, ()) = tokio::join!(asking, answering);
+    assert_eq!(response.unwrap().status, StatusCode::OK);
+    ours.handle().hangup(Headers::new()).unwrap();
+    assert!(matches!(theirs.next().await, Some(CallEvent::Ended(_))));
+    closed([caller, callee]).await;
+}
+
+#[tokio::test]
+async fn options_outside_a_call_are_answered_even_by_a_program_that_ignores_them() {
+    let (caller, callee, mut incoming) = pair(Transport::Tcp).await;
+    let ignoring = async { while incoming.next().await.is_some() {} };
+    let mut request = Request::new(Method::Options, uri_of(&callee, "ping"));
+    request.headers.push(iqra_sip::HeaderName::FROM, "<sip:caller@example.org>");
+    let response = tokio::select! {
+        response = caller.request(request, None) => response.unwrap(),
+        () = ignoring => panic!("the endpoint closed"),
+    };
+    assert_eq!(response.status, StatusCode::OK);
+    assert!(response.headers.contains(iqra_sip::HeaderName::ALLOW));
+    closed([caller, callee]).await;
+}
