@@ -86,7 +86,7 @@ need_toolchain
 run "unit, integration and documentation tests" cargo test --workspace --exclude iqra-peers --all-features
 if [ "$peers" = true ]; then
     # The peer tests drive these programs as a user would start them.
-    run "release build of the programs" cargo build --release --bins --examples
+    run "release build of the programs" cargo build --release
     run "tests against sipp and baresip" cargo test --release -p iqra-peers
 else
     summary+=("not run tests against sipp and baresip (--no-peers)")
