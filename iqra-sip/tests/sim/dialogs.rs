@@ -1,0 +1,100 @@
+//! Requests inside calls: re-INVITE, glare, INFO, and a peer that is gone (RFC 3261 §12.2, §14).
+
+use std::time::Duration;
+
+use iqra_sip::event::{EndReason, Event, Failure, Reply};
+use iqra_sip::{DialogId, Headers, Method, StatusCode};
+
+use crate::calls::connect;
+use crate::network::{CALLEE, CALLER, Network};
+
+fn ask(net: &mut Network, node: usize, dialog: &DialogId, method: Method) {
+    let (engine, now) = net.engine(node);
+    engine.dialog_request(now, dialog, method, &Headers::new(), None).unwrap();
+}
+
+fn status(event: Event) -> StatusCode {
+    let Event::Response { response, .. } = event else { panic!("{event:?}") };
+    response.status
+}
+
+#[test]
+fn a_reinvite_is_delivered_answered_and_acknowledged() {
+    let mut net = Network::calm();
+    let (ours, theirs) = connect(&mut net);
+    net.lose_first(CALLER, "ACK");
+    ask(&mut net, CALLER, &ours, Method::Invite);
+    let Event::DialogRequest { dialog, tx, .. } = net.event(CALLEE) else { panic!("no re-INVITE") };
+    assert_eq!(dialog, theirs);
+    let (engine, now) = net.engine(CALLEE);
+    engine.respond(now, tx, Reply::new(StatusCode::OK)).unwrap();
+    assert_eq!(status(net.event(CALLER)), StatusCode::OK);
+    net.run(Duration::from_secs(2));
+    assert_eq!(
+        net.count(CALLER, "ACK"),
+        3,
+        "one for the call, two for the re-INVITE, the first of them lost"
+    );
+    assert!(net.nodes.iter().all(|node| node.events.is_empty() && node.engine.counts().dialogs == 1));
+}
+
+#[test]
+fn reinvites_that_cross_are_both_answered_491() {
+    let mut net = Network::calm();
+    let (ours, theirs) = connect(&mut net);
+    ask(&mut net, CALLER, &ours, Method::Invite);
+    ask(&mut net, CALLEE, &theirs, Method::Invite);
+    assert_eq!(status(net.event(CALLER)), StatusCode::REQUEST_PENDING);
+    assert_eq!(status(net.event(CALLEE)), StatusCode::REQUEST_PENDING);
+    assert_eq!(net.nodes[CALLER].engine.counts().dialogs, 1);
+}
+
+#[test]
+fn a_reinvite_that_waits_when_the_call_ends_is_answered_487() {
+    let mut net = Network::calm();
+    let (ours, theirs) = connect(&mut net);
+    ask(&mut net, CALLER, &ours, Method::Invite);
+    let Event::DialogRequest { .. } = net.event(CALLEE) else { panic!("no re-INVITE") };
+    let (engine, now) = net.engine(CALLEE);
+    engine.bye(now, &theirs, Headers::new()).unwrap();
+    assert_eq!(status(net.event(CALLER)), StatusCode::REQUEST_TERMINATED);
+    assert!(matches!(net.event(CALLER), Event::Ended { .. }));
+    net.settle();
+}
+
+#[test]
+fn a_481_inside_the_call_ends_it() {
+    let mut net = Network::calm();
+    let (ours, theirs) = connect(&mut net);
+    net.lose(|from, text| from == CALLEE && text.starts_with("BYE "));
+    let (engine, now) = net.engine(CALLEE);
+    engine.bye(now, &theirs, Headers::new()).unwrap();
+    ask(&mut net, CALLER, &ours, Method::Info);
+    let ended = |event| matches!(event, Event::Ended { reason: EndReason::Unreachable, .. });
+    assert!(ended(net.event(CALLER)));
+    assert_eq!(status(net.event(CALLER)), StatusCode::CALL_DOES_NOT_EXIST);
+    net.settle();
+}
+
+#[test]
+fn silence_inside_the_call_ends_it() {
+    let mut net = Network::calm();
+    let (ours, _) = connect(&mut net);
+    net.lose(|from, text| from == CALLEE && text.contains("INFO"));
+    ask(&mut net, CALLER, &ours, Method::Info);
+    let Event::DialogRequest { .. } = net.event(CALLEE) else { panic!("no INFO") };
+    let event = net.event(CALLER);
+    assert!(matches!(event, Event::Ended { reason: EndReason::Unreachable, .. }), "{event:?}");
+    assert!(matches!(net.event(CALLER), Event::Failed { failure: Failure::Timeout, .. }));
+    assert!(matches!(net.event(CALLEE), Event::Ended { .. }));
+}
+
+#[test]
+fn a_dialog_that_is_over_takes_no_commands() {
+    let mut net = Network::calm();
+    let (ours, _) = connect(&mut net);
+    let (engine, now) = net.engine(CALLER);
+    engine.bye(now, &ours, Headers::new()).unwrap();
+    assert!(engine.bye(now, &ours, Headers::new()).is_err());
+    assert!(engine.dialog_request(now, &ours, Method::Info, &Headers::new(), None).is_err());
+}

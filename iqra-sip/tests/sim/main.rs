@@ -1,0 +1,11 @@
+//! Whole calls between two engines on a simulated network: virtual time, seeded weather, no socket.
+
+#![allow(clippy::unwrap_used)] // Helpers of a test are tests.
+
+mod calls;
+mod cancel;
+mod dialogs;
+mod network;
+mod seeds;
+mod transport;
+mod wire;

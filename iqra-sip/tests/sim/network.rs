@@ -1,0 +1,210 @@
+//! A network on a virtual clock: engines at addresses, packets that are late, lost, doubled or out of order by a seed.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use iqra_sip::event::{Body, Event, OutgoingInvite};
+use iqra_sip::message::NameAddr;
+use iqra_sip::{ConnectionId, Engine, EngineConfig, Flow, Headers, Listener, Transport, Uri};
+
+pub(crate) const CALLER: usize = 0;
+pub(crate) const CALLEE: usize = 1;
+/// No scenario takes longer, by the virtual clock.
+const PATIENCE: Duration = Duration::from_secs(1_000);
+
+/// How bad the network is.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Weather {
+    /// Share of packets lost, 0 to 1.
+    pub(crate) loss: f64,
+    /// Share of packets that arrive twice.
+    pub(crate) duplicate: f64,
+    /// Longest delay on top of the 10 ms that every packet takes; packets overtake each other.
+    pub(crate) jitter: Duration,
+}
+
+/// One engine and what it said.
+pub(crate) struct Node {
+    pub(crate) engine: Engine,
+    pub(crate) addr: SocketAddr,
+    pub(crate) events: Vec<Event>,
+}
+
+type Filter = Box<dyn FnMut(usize, &str) -> bool>;
+
+pub(crate) struct Network {
+    pub(crate) now: Instant,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) transport: Transport,
+    /// Everything that was sent: by whom, and the text.
+    pub(crate) sent: Vec<(usize, String)>,
+    weather: Weather,
+    random: fastrand::Rng,
+    flying: BTreeMap<(Instant, u64), (usize, Flow, Bytes)>,
+    serial: u64,
+    filter: Option<Filter>,
+}
+
+impl Network {
+    pub(crate) fn new(seed: u64, weather: Weather) -> Self {
+        Self::of(seed, weather, Transport::Udp, EngineConfig::default())
+    }
+
+    pub(crate) fn calm() -> Self {
+        Self::new(1, Weather::default())
+    }
+
+    pub(crate) fn of(seed: u64, weather: Weather, transport: Transport, config: EngineConfig) -> Self {
+        let node = |index: u64| {
+            let addr: SocketAddr = format!("10.0.0.{}:5060", index + 1).parse().unwrap();
+            let mut engine = Engine::new(config.clone(), seed * 2 + index);
+            engine.add_listener(Listener::new(transport, addr, None));
+            Node { engine, addr, events: Vec::new() }
+        };
+        Self {
+            now: Instant::now(),
+            nodes: vec![node(0), node(1)],
+            transport,
+            sent: Vec::new(),
+            weather,
+            random: fastrand::Rng::with_seed(seed),
+            flying: BTreeMap::new(),
+            serial: 0,
+            filter: None,
+        }
+    }
+
+    /// Loses the packets that `lose` picks: sender and text.
+    pub(crate) fn lose(&mut self, lose: impl FnMut(usize, &str) -> bool + 'static) {
+        self.filter = Some(Box::new(lose));
+    }
+
+    /// Loses the first packet from `node` that is of this method, or a response of this status to an INVITE.
+    pub(crate) fn lose_first(&mut self, node: usize, what: &'static str) {
+        let mut done = false;
+        self.lose(move |from, text| {
+            let hit = !done && from == node && is(text, what);
+            done |= hit;
+            hit
+        });
+    }
+
+    pub(crate) fn engine(&mut self, node: usize) -> (&mut Engine, Instant) {
+        (&mut self.nodes[node].engine, self.now)
+    }
+
+    /// The INVITE that the caller sends to the callee.
+    pub(crate) fn invite(&self) -> OutgoingInvite {
+        let to: Uri = format!("sip:callee@{}", self.nodes[CALLEE].addr).parse().unwrap();
+        OutgoingInvite {
+            uri: to.clone(),
+            next_hop: Some((self.transport, self.nodes[CALLEE].addr)),
+            from: NameAddr::new("sip:caller@example.org".parse().unwrap()),
+            to: NameAddr::new(to),
+            call_id: None,
+            cseq: 1,
+            headers: Headers::new(),
+            body: Some(Body::sdp("v=0\r\n")),
+        }
+    }
+
+    /// How many messages of this kind a node sent.
+    pub(crate) fn count(&self, node: usize, what: &str) -> usize {
+        self.sent.iter().filter(|(from, text)| *from == node && is(text, what)).count()
+    }
+
+    /// Runs until a node says something.
+    pub(crate) fn event(&mut self, node: usize) -> Event {
+        let limit = self.now + PATIENCE;
+        loop {
+            self.flush();
+            if !self.nodes[node].events.is_empty() {
+                return self.nodes[node].events.remove(0);
+            }
+            assert!(self.step() && self.now < limit, "node {node} stays silent; sent: {:#?}", self.sent);
+        }
+    }
+
+    /// Runs for a while.
+    pub(crate) fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        self.flush();
+        while self.next().is_some_and(|next| next <= end) {
+            self.step();
+        }
+        self.now = end;
+    }
+
+    /// Runs until nothing is left to happen, and asserts that nothing is left behind.
+    pub(crate) fn settle(&mut self) {
+        let limit = self.now + PATIENCE;
+        self.flush();
+        while self.step() {
+            assert!(self.now < limit, "the network never settles");
+        }
+        for node in &self.nodes {
+            assert_eq!(node.engine.counts(), Default::default(), "{} leaks", node.addr);
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let timers = self.nodes.iter().filter_map(|node| node.engine.poll_timeout());
+        timers.chain(self.flying.keys().map(|(at, _)| *at).take(1)).min()
+    }
+
+    /// Goes to the next thing that happens; false when there is none.
+    fn step(&mut self) -> bool {
+        let Some(next) = self.next() else { return false };
+        self.now = self.now.max(next);
+        while let Some(entry) = self.flying.first_entry().filter(|entry| entry.key().0 <= self.now) {
+            let (node, flow, bytes) = entry.remove();
+            self.nodes[node].engine.handle_message(self.now, &flow, bytes);
+            self.flush();
+        }
+        for node in &mut self.nodes {
+            node.engine.handle_timeout(self.now);
+        }
+        self.flush();
+        true
+    }
+
+    fn flush(&mut self) {
+        for index in 0..self.nodes.len() {
+            while let Some(transmit) = self.nodes[index].engine.poll_transmit() {
+                self.fly(index, transmit.flow, transmit.bytes);
+            }
+            while let Some(event) = self.nodes[index].engine.poll_event() {
+                self.nodes[index].events.push(event);
+            }
+        }
+    }
+
+    fn fly(&mut self, from: usize, flow: Flow, bytes: Bytes) {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let lost = self.filter.as_mut().is_some_and(|filter| filter(from, &text));
+        self.sent.push((from, text));
+        let Some(to) = self.nodes.iter().position(|node| node.addr == flow.remote) else { return };
+        if lost || self.random.f64() < self.weather.loss {
+            return;
+        }
+        let copies = if self.random.f64() < self.weather.duplicate { 2 } else { 1 };
+        let connection = (flow.transport == Transport::Tcp).then_some(ConnectionId(1));
+        let arriving =
+            Flow { transport: flow.transport, local: flow.remote, remote: self.nodes[from].addr, connection };
+        for _ in 0..copies {
+            let delay = Duration::from_millis(10) + self.weather.jitter.mul_f64(self.random.f64());
+            self.serial += 1;
+            self.flying.insert((self.now + delay, self.serial), (to, arriving, bytes.clone()));
+        }
+    }
+}
+
+/// Whether a message is a request of this method, or a response of this status to an INVITE (`200`) or to another
+/// method (`200 BYE`).
+pub(crate) fn is(text: &str, what: &str) -> bool {
+    let Some(rest) = text.strip_prefix("SIP/2.0 ") else { return text.starts_with(&format!("{what} ")) };
+    let (status, method) = what.split_once(' ').unwrap_or((what, "INVITE"));
+    rest.starts_with(status) && text.lines().any(|line| line.starts_with("CSeq:") && line.ends_with(method))
+}

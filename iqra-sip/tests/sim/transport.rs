@@ -1,0 +1,79 @@
+//! What the transport changes: no repeats on streams, long requests by TCP, failures to send.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use iqra_sip::event::{Body, EngineError, Event, Failure, OutgoingInvite, Reply};
+use iqra_sip::{Engine, EngineConfig, Headers, Listener, StatusCode, Transport};
+
+use crate::calls::connect;
+use crate::network::{CALLEE, CALLER, Network, Weather};
+
+#[test]
+fn on_a_stream_nothing_but_the_2xx_is_ever_repeated() {
+    let mut net = Network::of(1, Weather::default(), Transport::Tcp, EngineConfig::default());
+    let call = net.invite();
+    let (engine, now) = net.engine(CALLER);
+    engine.invite(now, call).unwrap();
+    let Event::Invite { tx, .. } = net.event(CALLEE) else { panic!("no INVITE") };
+    net.lose(|_, text| text.starts_with("ACK "));
+    let (engine, now) = net.engine(CALLEE);
+    engine.respond(now, tx, Reply::new(StatusCode::NOT_FOUND)).unwrap();
+    net.settle();
+    assert_eq!((net.count(CALLER, "INVITE"), net.count(CALLEE, "404")), (1, 1));
+}
+
+#[test]
+fn a_call_over_a_stream_ends_without_lingering() {
+    let mut net = Network::of(1, Weather::default(), Transport::Tcp, EngineConfig::default());
+    let (ours, _) = connect(&mut net);
+    let (engine, now) = net.engine(CALLER);
+    engine.bye(now, &ours, Headers::new()).unwrap();
+    net.event(CALLEE);
+    net.run(Duration::from_millis(100));
+    assert_eq!(net.nodes[CALLEE].engine.counts().dialogs, 0);
+    net.settle();
+}
+
+fn both_transports() -> (Engine, OutgoingInvite) {
+    let mut engine = Engine::new(EngineConfig::default(), 1);
+    let addr: SocketAddr = "10.0.0.1:5060".parse().unwrap();
+    engine.add_listener(Listener::new(Transport::Udp, addr, None));
+    engine.add_listener(Listener::new(Transport::Tcp, addr, None));
+    (engine, Network::calm().invite())
+}
+
+#[test]
+fn a_long_request_goes_by_tcp_and_falls_back_to_udp() {
+    let (mut engine, short) = both_transports();
+    let long = OutgoingInvite { body: Some(Body::sdp(vec![b'x'; 1_300])), ..short.clone() };
+    engine.invite(Instant::now(), short).unwrap();
+    assert_eq!(engine.poll_transmit().unwrap().flow.transport, Transport::Udp);
+    engine.invite(Instant::now(), long).unwrap();
+    let transmit = engine.poll_transmit().unwrap();
+    assert_eq!(transmit.flow.transport, Transport::Tcp);
+    assert!(String::from_utf8_lossy(&transmit.bytes).contains("Via: SIP/2.0/TCP 10.0.0.1:5060"));
+    assert_eq!(transmit.by_fallback().unwrap().flow.transport, Transport::Udp);
+}
+
+#[test]
+fn a_request_that_cannot_be_sent_fails_at_once() {
+    let (mut engine, call) = both_transports();
+    let now = Instant::now();
+    let tx = engine.invite(now, call).unwrap();
+    let transmit = engine.poll_transmit().unwrap();
+    engine.handle_transport_error(now, &transmit);
+    let event = engine.poll_event();
+    assert!(matches!(event, Some(Event::Failed { tx: failed, failure: Failure::Transport }) if failed == tx));
+    assert_eq!(engine.counts(), Default::default());
+}
+
+#[test]
+fn a_name_and_a_missing_listener_are_refused_with_the_remedy() {
+    let (mut engine, call) = both_transports();
+    let named = OutgoingInvite { uri: "sip:a@example.org".parse().unwrap(), next_hop: None, ..call.clone() };
+    let error = engine.invite(Instant::now(), named).unwrap_err();
+    assert_eq!(error, EngineError::Unresolved("example.org".into()));
+    let v6 = OutgoingInvite { next_hop: Some((Transport::Udp, "[::1]:5060".parse().unwrap())), ..call };
+    assert!(matches!(engine.invite(Instant::now(), v6), Err(EngineError::NoListener(_))));
+}

@@ -1,0 +1,274 @@
+//! One engine against hand-written messages: what a server must refuse and how (RFC 3261 §8.2, §9.2, §12.2.2,
+//! §17.2.3, §18.2), and what no message may do to it.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use iqra_sip::event::{Event, Reply};
+use iqra_sip::{DialogId, Engine, EngineConfig, Flow, Headers, Listener, Method, StatusCode, Transport};
+
+struct Wire {
+    engine: Engine,
+    flow: Flow,
+    now: Instant,
+}
+
+impl Wire {
+    fn new(config: EngineConfig) -> Self {
+        let local: SocketAddr = "192.0.2.1:5060".parse().unwrap();
+        let mut engine = Engine::new(config, 5);
+        engine.add_listener(Listener::new(Transport::Udp, local, None));
+        let remote = "198.51.100.7:5060".parse().unwrap();
+        Self {
+            engine,
+            flow: Flow { transport: Transport::Udp, local, remote, connection: None },
+            now: Instant::now(),
+        }
+    }
+
+    /// Sends a message in and takes what comes out.
+    fn say(&mut self, message: impl Into<bytes::Bytes>) -> Vec<String> {
+        self.engine.handle_message(self.now, &self.flow, message.into());
+        self.out()
+    }
+
+    fn out(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.engine.poll_transmit())
+            .map(|transmit| String::from_utf8_lossy(&transmit.bytes).into_owned())
+            .collect()
+    }
+
+    fn event(&mut self) -> Option<Event> {
+        self.engine.poll_event()
+    }
+
+    /// Takes a call with these further headers in its INVITE.
+    fn take_call(&mut self, extra: &str) -> (DialogId, String) {
+        assert!(self.say(request("INVITE", "b1", "1", "", extra)).is_empty());
+        let Some(Event::Invite { tx, .. }) = self.event() else { panic!("no INVITE") };
+        let dialog = self.engine.accept(self.now, tx, Reply::new(StatusCode::OK)).unwrap();
+        let answer = self.out().remove(0);
+        assert!(self.say(request("ACK", "b2", "1", &tag_of(&dialog), "")).is_empty());
+        assert!(matches!(self.event(), Some(Event::Confirmed { .. })));
+        (dialog, answer)
+    }
+}
+
+fn tag_of(dialog: &DialogId) -> String {
+    format!(";tag={}", dialog.local_tag())
+}
+
+fn request(method: &str, branch: &str, cseq: &str, to_tag: &str, extra: &str) -> String {
+    format!(
+        "{method} sip:callee@192.0.2.1 SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.7:5060;branch=z9hG4bK{branch}\r\n\
+         Max-Forwards: 70\r\nFrom: <sip:caller@example.org>;tag=f1\r\nTo: <sip:callee@192.0.2.1>{to_tag}\r\n\
+         Call-ID: c1\r\nCSeq: {cseq} {method}\r\nContact: <sip:caller@198.51.100.7:5060>\r\n{extra}\
+         Content-Length: 0\r\n\r\n"
+    )
+}
+
+fn starts(out: &[String]) -> Vec<&str> {
+    out.iter().map(|text| &text[8..11]).collect()
+}
+
+#[test]
+fn a_stray_cancel_gets_481() {
+    let mut wire = Wire::new(EngineConfig::default());
+    assert_eq!(starts(&wire.say(request("CANCEL", "x", "1", "", ""))), ["481"]);
+}
+
+#[test]
+fn a_request_inside_an_unknown_dialog_gets_481() {
+    let mut wire = Wire::new(EngineConfig::default());
+    for method in ["BYE", "INVITE", "INFO"] {
+        assert_eq!(starts(&wire.say(request(method, method, "1", ";tag=none", ""))), ["481"], "{method}");
+    }
+    assert_eq!(starts(&wire.say(request("BYE", "y", "1", "", ""))), ["481"], "nor without any tag");
+    assert!(wire.event().is_none());
+}
+
+#[test]
+fn a_stray_ack_is_never_answered() {
+    let mut wire = Wire::new(EngineConfig::default());
+    assert!(wire.say(request("ACK", "x", "1", ";tag=none", "")).is_empty());
+    assert_eq!(wire.engine.dropped().stray_acks, 1);
+}
+
+#[test]
+fn a_merged_request_gets_482() {
+    let mut wire = Wire::new(EngineConfig::default());
+    assert!(wire.say(request("INVITE", "path1", "1", "", "")).is_empty());
+    assert_eq!(starts(&wire.say(request("INVITE", "path2", "1", "", ""))), ["482"]);
+    assert!(matches!(wire.event(), Some(Event::Invite { .. })));
+    assert!(wire.event().is_none());
+    assert!(wire.say(request("INVITE", "again", "2", "", "")).is_empty(), "a higher CSeq is a new request");
+}
+
+#[test]
+fn an_unknown_method_is_delivered_or_answered_405_with_allow() {
+    let mut wire = Wire::new(EngineConfig::default());
+    assert!(wire.say(request("DANCE", "x", "1", "", "")).is_empty());
+    let Some(Event::Request { tx, .. }) = wire.event() else { panic!("not delivered") };
+    wire.engine.respond(wire.now, tx, Reply::new(StatusCode::NOT_IMPLEMENTED)).unwrap();
+    assert_eq!(starts(&wire.out()), ["501"]);
+
+    let strict = EngineConfig { accepted_methods: Some(vec![Method::Options]), ..EngineConfig::default() };
+    let mut wire = Wire::new(strict);
+    let out = wire.say(request("DANCE", "x", "1", "", ""));
+    assert_eq!(starts(&out), ["405"]);
+    assert!(out[0].contains("\r\nAllow: INVITE, ACK, CANCEL, BYE, OPTIONS"), "{}", out[0]);
+}
+
+#[test]
+fn a_required_extension_that_is_unknown_gets_420_naming_it() {
+    let supported = EngineConfig { supported: vec!["timer".into()], ..EngineConfig::default() };
+    let mut wire = Wire::new(supported);
+    let out = wire.say(request("INVITE", "x", "1", "", "Require: timer, 100rel\r\n"));
+    assert_eq!(starts(&out), ["420"]);
+    assert!(out[0].contains("\r\nUnsupported: 100rel\r\n"), "{}", out[0]);
+    assert!(wire.say(request("INVITE", "y", "2", "", "Require: timer\r\n")).is_empty());
+}
+
+#[test]
+fn malformed_and_foreign_versions_are_answered_where_they_can_be() {
+    let mut wire = Wire::new(EngineConfig::default());
+    let bad = request("INVITE", "x", "1", "", "").replace("CSeq: 1 INVITE", "CSeq: 1 OPTIONS");
+    assert_eq!(starts(&wire.say(bad)), ["400"]);
+    let future = request("INVITE", "y", "1", "", "").replace(" SIP/2.0\r\nVia", " SIP/7.0\r\nVia");
+    assert_eq!(starts(&wire.say(future)), ["505"]);
+    assert!(wire.say("not sip at all\r\n\r\n").is_empty());
+    assert_eq!(wire.engine.dropped().malformed, 1);
+    assert_eq!(wire.engine.counts(), Default::default());
+}
+
+#[test]
+fn a_branch_of_the_bare_cookie_is_matched_by_the_rules_of_rfc_2543() {
+    let mut wire = Wire::new(EngineConfig::default());
+    let first = request("INVITE", "", "1", "", "");
+    assert!(wire.say(first.clone()).is_empty());
+    let Some(Event::Invite { tx, .. }) = wire.event() else { panic!("no INVITE") };
+    wire.engine.respond(wire.now, tx, Reply::new(StatusCode::BUSY_HERE)).unwrap();
+    assert_eq!(starts(&wire.out()), ["486"]);
+    assert_eq!(starts(&wire.say(first)), ["486"], "the repeat finds its transaction");
+    let other = request("INVITE", "", "1", "", "").replace("Call-ID: c1", "Call-ID: c2");
+    assert!(wire.say(other).is_empty());
+    assert!(matches!(wire.event(), Some(Event::Invite { .. })), "another call is another transaction");
+    wire.say(request("ACK", "", "1", ";tag=any", ""));
+    wire.engine.handle_timeout(wire.now + Duration::from_millis(600));
+    assert!(!wire.out().iter().any(|text| text.starts_with("SIP/2.0 486")), "the ACK stopped the repeats");
+}
+
+#[test]
+fn a_lower_cseq_gets_500_and_a_gap_is_accepted() {
+    let mut wire = Wire::new(EngineConfig::default());
+    let (dialog, _) = wire.take_call("");
+    let tag = tag_of(&dialog);
+    assert!(wire.say(request("INFO", "i9", "9", &tag, "")).is_empty());
+    assert!(matches!(wire.event(), Some(Event::DialogRequest { .. })));
+    assert_eq!(starts(&wire.say(request("INFO", "i5", "5", &tag, ""))), ["500"]);
+    assert!(wire.event().is_none());
+}
+
+#[test]
+fn record_route_comes_back_in_the_answer_and_rules_the_way_of_the_bye() {
+    let routes = "Record-Route: <sip:10.9.9.1:5070;lr>, <sip:10.9.9.2;lr>\r\n";
+    let mut wire = Wire::new(EngineConfig::default());
+    let (dialog, answer) = wire.take_call(routes);
+    assert!(answer.contains(routes), "{answer}");
+    wire.engine.bye(wire.now, &dialog, Headers::new()).unwrap();
+    let transmit = wire.engine.poll_transmit().unwrap();
+    assert_eq!(transmit.flow.remote, "10.9.9.1:5070".parse().unwrap());
+    let bye = String::from_utf8(transmit.bytes.to_vec()).unwrap();
+    assert!(bye.starts_with("BYE sip:caller@198.51.100.7:5060 SIP/2.0"), "{bye}");
+    assert!(bye.contains("\r\nRoute: <sip:10.9.9.1:5070;lr>\r\nRoute: <sip:10.9.9.2;lr>\r\n"), "{bye}");
+}
+
+#[test]
+fn a_reinvite_moves_the_target_of_later_requests() {
+    let mut wire = Wire::new(EngineConfig::default());
+    let (dialog, _) = wire.take_call("");
+    let moved = request("UPDATE", "u", "2", &tag_of(&dialog), "")
+        .replace("caller@198.51.100.7:5060>\r\nC", "m@203.0.113.5>\r\nC");
+    assert!(wire.say(moved).is_empty());
+    wire.engine.bye(wire.now, &dialog, Headers::new()).unwrap();
+    let transmit = wire.engine.poll_transmit().unwrap();
+    assert_eq!(transmit.flow.remote, "203.0.113.5:5060".parse().unwrap());
+}
+
+#[test]
+fn a_full_engine_answers_503_without_state() {
+    let mut wire = Wire::new(EngineConfig { max_transactions: 2, ..EngineConfig::default() });
+    for n in 1..=5 {
+        let call = request("INVITE", &format!("b{n}"), "1", "", "")
+            .replace("Call-ID: c1", &format!("Call-ID: c{n}"));
+        let out = wire.say(call);
+        assert_eq!(starts(&out), if n <= 2 { vec![] } else { vec!["503"] });
+    }
+    assert_eq!(wire.engine.counts().server_transactions, 2);
+    assert_eq!(wire.engine.dropped().overload, 3);
+}
+
+#[test]
+fn a_full_house_of_dialogs_refuses_new_calls_and_serves_the_old() {
+    let mut wire = Wire::new(EngineConfig { max_dialogs: 1, ..EngineConfig::default() });
+    let (dialog, _) = wire.take_call("");
+    let other = request("INVITE", "n", "1", "", "").replace("Call-ID: c1", "Call-ID: c2");
+    assert_eq!(starts(&wire.say(other)), ["503"]);
+    assert_eq!(starts(&wire.say(request("BYE", "bye", "2", &tag_of(&dialog), ""))), ["200"]);
+}
+
+#[test]
+fn a_finished_transaction_forgets_its_request() {
+    let mut wire = Wire::new(EngineConfig::default());
+    wire.say(request("INVITE", "x", "1", "", ""));
+    let Some(Event::Invite { tx, request: invite, .. }) = wire.event() else { panic!("no INVITE") };
+    assert!(std::sync::Arc::strong_count(&invite) > 1);
+    wire.engine.respond(wire.now, tx, Reply::new(StatusCode::MOVED_TEMPORARILY)).unwrap();
+    assert_eq!(std::sync::Arc::strong_count(&invite), 1);
+    assert!(wire.engine.respond(wire.now, tx, Reply::new(StatusCode::OK)).is_err());
+}
+
+#[test]
+fn no_message_breaks_the_engine_and_its_state_stays_bounded() {
+    let mut wire =
+        Wire::new(EngineConfig { max_transactions: 50, max_dialogs: 20, ..EngineConfig::default() });
+    let (dialog, answer) = wire.take_call("Record-Route: <sip:10.9.9.1;lr>\r\n");
+    let tag = tag_of(&dialog);
+    let methods = ["INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "UPDATE", "PRACK", "DANCE"];
+    let mut seeds: Vec<String> =
+        methods.iter().flat_map(|m| [request(m, "s", "3", "", ""), request(m, "t", "4", &tag, "")]).collect();
+    seeds.push(answer);
+    let mut random = fastrand::Rng::with_seed(11);
+    for _ in 0..20_000 {
+        let mut bytes = random.choice(&seeds).unwrap().clone().into_bytes();
+        for _ in 0..random.usize(0..4) {
+            let at = random.usize(0..bytes.len());
+            match random.u8(0..3) {
+                0 => bytes[at] = random.u8(..),
+                1 => drop(bytes.drain(at..(at + random.usize(0..20)).min(bytes.len()))),
+                _ => bytes.insert(at, *random.choice(b"\r\n;<>\",:= \0z9").unwrap()),
+            }
+            if bytes.is_empty() {
+                bytes.push(b'x');
+            }
+        }
+        wire.say(bytes::Bytes::from(bytes));
+        while let Some(event) = wire.event() {
+            match event {
+                Event::Invite { tx, .. } if random.bool() => {
+                    let _ = wire.engine.accept(wire.now, tx, Reply::new(StatusCode::OK));
+                }
+                Event::Invite { tx, .. } | Event::Request { tx, .. } | Event::DialogRequest { tx, .. } => {
+                    let _ = wire.engine.respond(wire.now, tx, Reply::new(StatusCode::NOT_FOUND));
+                }
+                _ => {}
+            }
+        }
+        wire.now += Duration::from_millis(random.u64(0..100));
+        wire.engine.handle_timeout(wire.now);
+        wire.out();
+        let counts = wire.engine.counts();
+        assert!(counts.server_transactions + counts.client_transactions <= 75, "{counts:?}");
+        assert!(counts.dialogs <= 20, "{counts:?}");
+    }
+}
