@@ -448,6 +448,36 @@ mod tests {
     }
 
     #[test]
+    fn the_order_holds_while_both_sides_run() {
+        let limits = Limits { hearing_frames: 3, held_frames: 1, events: 16, ..Limits::default() };
+        let (mut hearing, mut end) = hearing(AudioFormat::HZ_8000, &limits);
+        let digit = |n: i16| Digit::from_event(n as u8 % 16).unwrap();
+        let pushing = std::thread::spawn(move || {
+            for n in 0..20_000 {
+                end.push_audio(&[n], false);
+                while !end.push_event(Event::Dtmf(digit(n))) {
+                    std::thread::yield_now();
+                }
+            }
+            end.end(EndReason::FarEnd);
+        });
+        let mut events = 0;
+        loop {
+            match hearing.try_next() {
+                Some(Heard::Audio(frame)) => assert_eq!(frame[0], events, "every earlier event came before"),
+                Some(Heard::Event(Event::Dtmf(key))) => {
+                    assert!(key == digit(events));
+                    events += 1;
+                }
+                Some(Heard::Event(_)) => break,
+                None => std::thread::yield_now(),
+            }
+        }
+        assert_eq!(events, 20_000);
+        pushing.join().unwrap();
+    }
+
+    #[test]
     fn a_dropped_ear_costs_nothing() {
         let (hearing, mut end) = small();
         drop(hearing);

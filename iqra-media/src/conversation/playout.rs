@@ -30,6 +30,8 @@ pub struct SpeakingEnd {
     current: Vec<i16>,
     current_at: usize,
     digit: Option<Digit>,
+    /// The step that the digit will take when it was sent; none if a `clear` took it before.
+    digit_steps: u64,
     position: u64,
 }
 
@@ -42,7 +44,18 @@ impl SpeakingEnd {
         fade: usize,
     ) -> Self {
         let current = Vec::new();
-        Self { shared, pieces, spent, format, fade, current, current_at: 0, digit: None, position: 0 }
+        Self {
+            shared,
+            pieces,
+            spent,
+            format,
+            fade,
+            current,
+            current_at: 0,
+            digit: None,
+            digit_steps: 0,
+            position: 0,
+        }
     }
 
     /// The format of the samples.
@@ -67,7 +80,7 @@ impl SpeakingEnd {
     /// The digit was sent.
     pub fn digit_sent(&mut self) {
         if self.digit.take().is_some() {
-            self.position += 1;
+            self.position += std::mem::take(&mut self.digit_steps);
             self.shared.publish(self.position);
         }
     }
@@ -109,8 +122,9 @@ impl SpeakingEnd {
         faded
     }
 
+    /// A digit that is being sent is sent to its end: half a key is another key.
     fn skip_to(&mut self, target: u64) {
-        self.position += u64::from(self.digit.take().is_some());
+        self.position += std::mem::take(&mut self.digit_steps);
         self.position += (self.current.len() - self.current_at) as u64;
         self.current_at = self.current.len();
         while self.position < target {
@@ -149,7 +163,7 @@ impl SpeakingEnd {
                     self.position += 1;
                     reached(mark);
                 }
-                Piece::Digit(digit) => self.digit = Some(digit),
+                Piece::Digit(digit) => (self.digit, self.digit_steps) = (Some(digit), 1),
             }
         }
         true

@@ -562,3 +562,140 @@ pub(super) fn speaking(format: AudioFormat, limits: &Limits, asking: Asking) -> 
     let first = Arc::new(Said { id: Utterance(0), taken: AtomicU64::new(0) });
     (Speaking { shared, asking, utterance: first }, end)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conversation::{Formats, LineEnd, line};
+
+    /// Plays on a thread of its own until the line ends; gives all that it played.
+    fn player(mut end: LineEnd, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<Vec<i16>> {
+        std::thread::spawn(move || {
+            let (mut out, mut played) = ([0; 80], Vec::new());
+            while !stop.load(SeqCst) {
+                let samples = end.take_audio(&mut out).samples;
+                played.extend_from_slice(&out[..samples]);
+                std::thread::yield_now();
+            }
+            played
+        })
+    }
+
+    fn speaking(limits: &Limits) -> (Speaking, LineEnd) {
+        let (line, end, _commands) = line(Formats::both(AudioFormat::HZ_8000), limits);
+        (line.split().1, end)
+    }
+
+    #[tokio::test]
+    async fn nothing_is_lost_or_swapped_while_both_sides_run() {
+        let limits =
+            Limits { pieces: 8, speaking: std::time::Duration::from_millis(100), ..Limits::default() };
+        let (speaking, end) = speaking(&limits);
+        let stop = Arc::new(AtomicBool::new(false));
+        let playing = player(end, stop.clone());
+        let said: Vec<i16> = (0..30_000).collect();
+        for part in said.chunks(333) {
+            assert_eq!(speaking.play_all(part).await, part.len());
+        }
+        speaking.played_out().await;
+        stop.store(true, SeqCst);
+        assert_eq!(playing.join().unwrap(), said);
+    }
+
+    #[tokio::test]
+    async fn what_clear_tells_is_what_was_played() {
+        let (speaking, end) = speaking(&Limits::default());
+        let stop = Arc::new(AtomicBool::new(false));
+        let playing = player(end, stop.clone());
+        let mut told = 0;
+        for round in 0..300 {
+            let one = speaking.new_utterance();
+            let other = speaking.new_utterance();
+            let said = one.play(&vec![1; round * 7]) + other.play(&[1; 900]) + one.play(&[1; 50]);
+            for _ in 0..round % 5 {
+                tokio::task::yield_now().await;
+            }
+            let cleared = speaking.clear().await;
+            let of = |voice: &Speaking, all: usize| {
+                // Played to its end before the clear: not listed.
+                cleared.played(voice.utterance()).map_or(all as u64, Extent::samples)
+            };
+            let played = of(&one, round * 7 + 50) + of(&other, 900);
+            assert!(played <= said as u64);
+            told += played;
+        }
+        stop.store(true, SeqCst);
+        assert_eq!(playing.join().unwrap().len() as u64, told);
+    }
+
+    #[tokio::test]
+    async fn a_clear_that_nobody_waits_for_happens() {
+        let (speaking, mut end) = speaking(&Limits::default());
+        assert_eq!(speaking.play(&[1; 800]), 800);
+        tokio::select! {
+            biased;
+            _ = speaking.clear() => panic!("the media thread has not run"),
+            () = std::future::ready(()) => {}
+        }
+        let mut out = [0; 160];
+        assert_eq!(end.take_audio(&mut out).samples, 64, "the fade");
+        let next = speaking.new_utterance();
+        assert_eq!(next.play(&[2; 160]), 160);
+        assert_eq!(end.take_audio(&mut out).samples, 160);
+        assert_eq!(out[0], 2);
+    }
+
+    #[tokio::test]
+    async fn an_estimate_says_its_error() {
+        let (speaking, mut end) = speaking(&Limits::default());
+        end.playing_is_estimated(160);
+        assert_eq!(speaking.play(&[1; 800]), 800);
+        end.take_audio(&mut [0; 160]);
+        drop(end);
+        let cleared = speaking.clear().await;
+        assert_eq!(
+            cleared.played(speaking.utterance()),
+            Some(Extent::Estimated { samples: 160, error: 160 })
+        );
+    }
+
+    #[tokio::test]
+    async fn a_key_under_way_outlives_a_clear() {
+        let (speaking, mut end) = speaking(&Limits::default());
+        speaking.send_dtmf("12").await.unwrap();
+        assert_eq!(end.take_audio(&mut [0; 160]).samples, 0);
+        assert!(end.digit() == Digit::from_char('1'));
+        let clearing = tokio::spawn(async move { speaking.clear().await });
+        tokio::task::yield_now().await;
+        end.take_audio(&mut [0; 160]);
+        assert!(end.digit() == Digit::from_char('1'), "it is still down");
+        end.digit_sent();
+        end.take_audio(&mut [0; 160]);
+        assert!(end.digit().is_none(), "the other is gone");
+        assert!(clearing.await.unwrap().utterances.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_wrong_key_sends_none() {
+        let (speaking, mut end) = speaking(&Limits::default());
+        assert_eq!(speaking.send_dtmf("12x").await, Err(NotADigit));
+        end.take_audio(&mut [0; 160]);
+        assert!(end.digit().is_none());
+        assert!(!format!("{:?}", Digits::parse("159")).contains("159"));
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_line_that_ended() {
+        let limits =
+            Limits { pieces: 2, speaking: std::time::Duration::from_millis(20), ..Limits::default() };
+        let (speaking, end) = speaking(&limits);
+        let voice = speaking.clone();
+        let waiting = tokio::spawn(async move { voice.play_all(&[1; 8_000]).await });
+        tokio::task::yield_now().await;
+        drop(end);
+        assert_eq!(waiting.await.unwrap(), 160);
+        speaking.played_out().await;
+        assert_eq!(speaking.mark().await, None);
+        assert_eq!(speaking.transfer("sip:someone@example.org").await, TransferOutcome::Ended);
+    }
+}

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -114,8 +114,9 @@ impl MediaDriver {
     /// Starts the threads; they sleep until there is a call.
     ///
     /// # Errors
-    /// When the system refuses a thread.
+    /// When the system refuses a thread, or `bind` is none of its addresses.
     pub fn start(config: MediaConfig) -> io::Result<Self> {
+        check_address(config.bind)?;
         let mut threads = Vec::new();
         let mut workers = Vec::new();
         for number in 0..config.threads.max(1) {
@@ -211,4 +212,15 @@ impl MediaDriver {
             }
         }
     }
+}
+
+/// A wrong address would otherwise look like a range without free ports.
+fn check_address(bind: IpAddr) -> io::Result<()> {
+    let explain = |error: io::Error| {
+        io::Error::new(
+            error.kind(),
+            format!("media cannot bind {bind}: {error}; bind 0.0.0.0 or a local address"),
+        )
+    };
+    UdpSocket::bind((bind, 0)).map(drop).map_err(explain)
 }

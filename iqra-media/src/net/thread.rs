@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -105,14 +106,26 @@ impl Sweeper {
         let mut buffer = vec![0; DATAGRAM];
         let mut next = Instant::now();
         while self.obey() {
+            self.sweep(Instant::now(), &mut buffer);
             let now = Instant::now();
-            for call in &mut self.calls {
-                call.sweep(now, &mut buffer);
-            }
             next = (next + self.beat).max(now);
-            std::thread::sleep(next.saturating_duration_since(Instant::now()));
+            std::thread::sleep(next.saturating_duration_since(now));
         }
         self.load.fetch_sub(self.calls.len(), Ordering::Relaxed);
+    }
+
+    /// Serves every call once. One that panics (codecs can be anybody's code) is closed; the others go on.
+    fn sweep(&mut self, now: Instant, buffer: &mut [u8]) {
+        let mut at = 0;
+        while let Some(call) = self.calls.get_mut(at) {
+            if catch_unwind(AssertUnwindSafe(|| call.sweep(now, buffer))).is_ok() {
+                at += 1;
+                continue;
+            }
+            tracing::error!(call = call.id, "the media session of a call panicked; the call ends");
+            drop(self.calls.swap_remove(at));
+            self.load.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Carries out all orders; blocks while there is no call. `false` to stop.

@@ -18,6 +18,7 @@ use crate::rtp::packet::{Packet, PacketError};
 use crate::rtp::reception::{Position, Reception, Verdict};
 use crate::rtp::source::{Source, SourceLock};
 use crate::rtp::telephone_event::Receiver;
+use crate::sdp::TelephoneEvent;
 
 /// The longest frame that is decoded: 120 ms of stereo at 48 kHz.
 const MAX_FRAME: usize = 11_520;
@@ -73,19 +74,25 @@ impl Receiving {
         }
     }
 
-    /// Takes over a re-INVITE. The stream's books go on unless the codec changes.
+    /// Takes over a re-INVITE. Another codec starts the jitter buffer's counts over, and another clock rate those of
+    /// the stream.
     pub(super) fn update(&mut self, parts: ToReceive, config: &Config, now: Instant) {
         let negotiated = parts.negotiated;
         self.payload_type = negotiated.receive_payload;
+        let receiver = |te: TelephoneEvent| (te.receive_payload, Receiver::new(te.clock_rate));
         self.events = match (self.events.take(), negotiated.telephone_event) {
-            (Some((_, receiver)), Some(te)) => Some((te.receive_payload, receiver)),
-            (None, Some(te)) => Some((te.receive_payload, Receiver::new(te.clock_rate))),
-            (_, None) => None,
+            (Some((_, running)), Some(te)) if negotiated.codec == self.codec => {
+                Some((te.receive_payload, running))
+            }
+            (_, offered) => offered.map(receiver),
         };
         self.source.renegotiated(negotiated.remote);
         self.wanted = negotiated.direction.receives();
         self.last_packet = now;
         if negotiated.codec != self.codec {
+            if negotiated.codec.clock_rate != self.codec.clock_rate {
+                self.reception = Reception::new(negotiated.codec.clock_rate);
+            }
             self.codec = negotiated.codec;
             self.decoder = parts.codec;
             self.to_hearing = parts.resampler;
@@ -175,32 +182,34 @@ impl Receiving {
 
     /// Puts the next due frame into `pcm`, mono; tells whether it was made up.
     fn next_frame(&mut self, now: Instant) -> Option<bool> {
-        let concealed = match self.jitter.pop(now)? {
+        let made_up = match self.jitter.pop(now)? {
             Frame::Audio { payload, .. } => {
-                let units = self.decoder.duration(payload);
-                let samples = samples_of(self.codec, units) * usize::from(self.codec.channels);
-                self.pcm.resize(samples.min(MAX_FRAME), 0);
-                let written = self.decoder.decode(payload, &mut self.pcm).unwrap_or(0);
-                self.pcm.truncate(written);
-                mix_down(&mut self.pcm, self.codec.channels);
-                self.concealer.heard(&mut self.pcm);
-                self.first_played.get_or_insert(now);
-                false
+                let length = self.decoder.duration(payload);
+                let decoded = decode(self.decoder.as_mut(), self.codec, payload, &mut self.pcm);
+                (!decoded).then_some(length)
             }
-            Frame::Lost { samples } => {
-                self.pcm.resize(samples_of(self.codec, samples).min(MAX_FRAME), 0);
-                self.concealer.conceal(&mut self.pcm);
-                self.counts.concealed += self.pcm.len() as u64;
-                true
-            }
+            Frame::Lost { samples } => Some(samples),
             Frame::Silence { samples } => {
                 self.pcm.clear();
                 self.pcm.resize(samples_of(self.codec, samples).min(MAX_FRAME), 0);
                 self.concealer.reset();
-                false
+                return Some(false);
             }
         };
-        Some(concealed)
+        match made_up {
+            Some(length) => self.conceal(length),
+            None => {
+                self.concealer.heard(&mut self.pcm);
+                self.first_played.get_or_insert(now);
+            }
+        }
+        Some(made_up.is_some())
+    }
+
+    fn conceal(&mut self, clock_units: u32) {
+        self.pcm.resize(samples_of(self.codec, clock_units).min(MAX_FRAME), 0);
+        self.concealer.conceal(&mut self.pcm);
+        self.counts.concealed += self.pcm.len() as u64;
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -226,6 +235,16 @@ impl Receiving {
         report.dtmf_received = self.counts.keys;
         report.first_audio_in = self.first_played.map(|first| first.saturating_duration_since(opened));
     }
+}
+
+/// Decodes into `pcm`, mono; `false` when the payload was no good.
+fn decode(decoder: &mut dyn Decoder, codec: CodecSpec, payload: &[u8], pcm: &mut Vec<i16>) -> bool {
+    let samples = samples_of(codec, decoder.duration(payload)) * usize::from(codec.channels);
+    pcm.resize(samples.min(MAX_FRAME), 0);
+    let decoded = decoder.decode(payload, pcm).unwrap_or(0);
+    pcm.truncate(decoded);
+    mix_down(pcm, codec.channels);
+    decoded > 0
 }
 
 /// Samples per channel that last as long as this many RTP clock units.
