@@ -19,7 +19,8 @@
 //! **Time** is handed in as a [`Timestamp`](time::Timestamp) (see [`time`] for why), so a run in a test repeats exactly.
 //!
 //! Features: `proxy` and `backend` (both default) add the SIP services; without them this crate has no SIP, no media and
-//! no socket. `conformance` adds the suites.
+//! no socket. `conformance` adds the suites, `sqlite` the stores in a file that
+//! the processes of one machine share.
 
 pub mod admission;
 pub mod backends;
@@ -34,4 +35,7 @@ pub mod queue;
 pub mod reason;
 pub mod select;
 pub mod source;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+pub mod stores;
 pub mod time;

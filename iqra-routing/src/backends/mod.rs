@@ -15,8 +15,12 @@ use crate::time::Timestamp;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod memory;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 pub use memory::MemoryBackends;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteBackends;
 
 /// How often a backend reports by default.
 pub const REPORT_EVERY: Duration = Duration::from_secs(2);

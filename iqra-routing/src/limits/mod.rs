@@ -15,8 +15,12 @@ use crate::time::Timestamp;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod memory;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 pub use memory::MemoryLimits;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteLimits;
 
 /// How long a backend's lease lasts without being renewed. Default for [`Claims`](crate::handover::claim::Claims).
 pub const LEASE_LIFE: Duration = Duration::from_secs(30);
@@ -110,7 +114,7 @@ pub trait PlanLimits: Send + Sync {
     /// [`StoreError`] when the store is away.
     async fn used(&self, account: &AccountId, now: Timestamp) -> Result<u32, StoreError>;
 
-    /// Forgets expired leases; how many there were.
+    /// Forgets the expired leases that are still there; how many there were.
     ///
     /// # Errors
     /// [`StoreError`] when the store is away.

@@ -23,8 +23,12 @@ use crate::time::Timestamp;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod memory;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 pub use memory::{MemoryQueue, QueueLimits};
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteQueue;
 
 /// The most log lines that an entry keeps; later ones are counted only.
 pub const MAX_LOG: usize = 32;
