@@ -122,7 +122,8 @@ pub trait BackendRegistry: Send + Sync {
     ) -> Result<bool, StoreError>;
 }
 
-/// The trivial implementation: a list from the configuration that always counts and takes no reports.
+/// The trivial implementation: a list from the configuration that always counts and takes no reports. It does
+/// not know who lives, so [`write_lost`](crate::handover::outcome::write_lost) must not be run over it.
 #[derive(Debug, Clone, Default)]
 pub struct FixedBackends(Vec<Arc<BackendStatus>>);
 

@@ -98,6 +98,12 @@ async fn dialled_numbers_are_found_by_their_trunk(store: &dyn NumberStore) {
     assert_eq!(phone(look_up(store, &dialled, "192.0.2.9").await).as_deref(), Some("desk"));
     assert_eq!(phone(look_up(store, &dialled, "198.51.100.3").await).as_deref(), Some("bare"));
     assert_eq!(phone(look_up(store, &dialled, "203.0.113.1").await), None);
+    put(store, Number { allow_any_source: true, ..sample::number() }).await;
+    assert_eq!(
+        phone(look_up(store, &dialled, "203.0.113.1").await).as_deref(),
+        Some("desk"),
+        "it takes any source"
+    );
     let moved = Number { dialled: Dialled::parse("2000").expect("a test number"), ..sample::number() };
     put(store, moved).await;
     assert_eq!(phone(look_up(store, &dialled, "192.0.2.9").await), None, "the old dialled form is forgotten");

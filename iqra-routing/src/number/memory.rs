@@ -42,7 +42,7 @@ struct Tables {
     trunks: HashMap<TrunkId, Arc<Trunk>>,
     numbers: HashMap<BusinessId, BTreeMap<PhoneId, Arc<Number>>>,
     count: usize,
-    /// Trunk (or none) and dialled form to the numbers; more than one only where there is no trunk.
+    /// Trunk (or none) and dialled form to the numbers; more than one only under no trunk.
     dialled: HashMap<DialledKey, Vec<(BusinessId, PhoneId)>>,
     sources: SourceIndex,
 }
@@ -59,6 +59,14 @@ struct SourceIndex {
 struct Listing {
     trunks: BTreeSet<TrunkId>,
     numbers: usize,
+}
+
+/// Where a number is found by what is dialled: on its trunk, and from anywhere else if it takes any source.
+fn dialled_keys(number: &Number) -> impl Iterator<Item = DialledKey> {
+    let from_anywhere = number.trunk.is_some() && number.allow_any_source;
+    let trunks = [Some(number.trunk.clone()), from_anywhere.then_some(None)];
+    let dialled = number.dialled.clone();
+    trunks.into_iter().flatten().map(move |trunk| (trunk, dialled.clone()))
 }
 
 fn family(net: &IpNet) -> usize {
@@ -171,8 +179,9 @@ impl Tables {
         for net in number.allowed_sources.iter().flat_map(SourceList::networks) {
             self.sources.change(*net, |listing| listing.numbers += 1);
         }
-        let key = (number.trunk.clone(), number.dialled.clone());
-        self.dialled.entry(key).or_default().push((number.business.clone(), number.phone.clone()));
+        for key in dialled_keys(&number) {
+            self.dialled.entry(key).or_default().push((number.business.clone(), number.phone.clone()));
+        }
         self.count += 1;
         let phones = self.numbers.entry(number.business.clone()).or_default();
         phones.insert(number.phone.clone(), Arc::new(number));
@@ -186,11 +195,12 @@ impl Tables {
         for net in number.allowed_sources.iter().flat_map(SourceList::networks) {
             self.sources.change(*net, |listing| listing.numbers = listing.numbers.saturating_sub(1));
         }
-        let key = (number.trunk.clone(), number.dialled.clone());
-        if let Some(holders) = self.dialled.get_mut(&key) {
-            holders.retain(|(b, p)| (b, p) != (business, phone));
-            if holders.is_empty() {
-                self.dialled.remove(&key);
+        for key in dialled_keys(&number) {
+            if let Some(holders) = self.dialled.get_mut(&key) {
+                holders.retain(|(b, p)| (b, p) != (business, phone));
+                if holders.is_empty() {
+                    self.dialled.remove(&key);
+                }
             }
         }
         true

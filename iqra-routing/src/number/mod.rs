@@ -152,7 +152,8 @@ pub enum UpsertError {
 ///   are IPv4 addresses.
 /// - [`look_up`](Self::look_up) reports what is there and leaves out what is not; it never refuses. A `Named` identity
 ///   finds the business even where the number is missing. A `Dialled` identity finds a number whose trunk is one of
-///   `standing.trunks` (the first that has it), else one without a trunk whose own list contains the source.
+///   `standing.trunks` (the first that has it), else one that takes any source, or that has no trunk and lists the
+///   source itself.
 /// - The pair (business, phone) is unique, and so is (trunk, dialled) among numbers with a trunk;
 ///   [`upsert`](Self::upsert) refuses what would break that and changes nothing then.
 /// - [`list`](Self::list) is ordered by phone id and pages by the last one seen.
