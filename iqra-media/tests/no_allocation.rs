@@ -103,7 +103,7 @@ fn thousands_of_packets_touch_no_memory_manager() {
         let mut far = Far { sequence: 0, packet: [0; 172] };
         let mut out = [0; 1_500];
         let (mut heard, mut sent, mut before) = (0, 0, 0);
-        for packet in 0..5_000 {
+        for packet in 0..3_000 {
             if packet == 500 {
                 (heard, sent, before) = (0, 0, TOUCHED.get());
                 assert!(before > 0, "the counter counts");
@@ -120,6 +120,6 @@ fn thousands_of_packets_touch_no_memory_manager() {
             heard += converse(&mut line);
         }
         assert_eq!(TOUCHED.get() - before, 0, "at {rate} Hz");
-        assert!(heard >= 4_490 && sent == 4_500, "{heard} frames heard, {sent} packets sent");
+        assert!(heard >= 2_490 && sent == 2_500, "{heard} frames heard, {sent} packets sent");
     }
 }

@@ -56,7 +56,7 @@ mod tests {
         end.give_audio(&[5; 160], false);
         let echo = tokio::spawn(Box::new(Echo::default()).converse(line));
         let mut out = [0; 160];
-        while end.take_audio(&mut out).samples == 0 {
+        while end.take_audio(&mut out) == 0 {
             tokio::task::yield_now().await;
         }
         assert_eq!(out, [5; 160]);

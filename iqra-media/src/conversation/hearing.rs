@@ -248,7 +248,7 @@ impl Drop for Hearing {
 
 /// The media thread's end. Nothing here blocks or locks; buffers are allocated until as many exist as the line may
 /// hold, then reused. Waking the conversation is the one step outside: its runtime's waker runs in this thread.
-pub struct HearingEnd {
+pub(super) struct HearingEnd {
     shared: Arc<Shared>,
     format: AudioFormat,
     order: u64,
@@ -258,12 +258,12 @@ pub struct HearingEnd {
 
 impl HearingEnd {
     /// The format of the frames to push.
-    pub fn format(&self) -> AudioFormat {
+    pub(super) fn format(&self) -> AudioFormat {
         self.format
     }
 
     /// Hands a frame over; when the queue is full the oldest frame is given up.
-    pub fn push_audio(&mut self, samples: &[i16], concealed: bool) {
+    pub(super) fn push_audio(&mut self, samples: &[i16], concealed: bool) {
         let position = self.position;
         self.position += samples.len() as u64;
         if self.shared.deaf.load(Ordering::Acquire) {
@@ -283,7 +283,7 @@ impl HearingEnd {
 
     /// Hands an event over. `false` when so many are unread that the conversation must be taken for stalled.
     #[must_use]
-    pub fn push_event(&mut self, event: Event) -> bool {
+    pub(super) fn push_event(&mut self, event: Event) -> bool {
         if self.shared.deaf.load(Ordering::Acquire) {
             return true;
         }
@@ -294,13 +294,13 @@ impl HearingEnd {
     }
 
     /// Ends the line; the first reason stays.
-    pub fn end(&mut self, reason: EndReason) {
+    pub(super) fn end(&mut self, reason: EndReason) {
         let _ = self.shared.end.set(reason);
         self.shared.waker.wake();
     }
 
     /// What a slow conversation lost so far.
-    pub fn counts(&self) -> HearingCounts {
+    pub(super) fn counts(&self) -> HearingCounts {
         counts(&self.shared)
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::command::{self, Asking, Command, Commands, HangUpReason};
 use super::hearing::{EndReason, Event, Heard, Hearing, HearingCounts, HearingEnd, hearing};
-use super::playout::{Pulled, SpeakingEnd};
+use super::playout::SpeakingEnd;
 use super::speaking::{Speaking, speaking};
 use super::{AudioFormat, Formats};
 use crate::rtp::telephone_event::Digit;
@@ -108,8 +108,9 @@ impl LineEnd {
         }
     }
 
-    /// Fills `out` from what was spoken, up to a digit that has to be sent first; see [`Pulled`].
-    pub fn take_audio(&mut self, out: &mut [i16]) -> Pulled {
+    /// Fills `out` from what was spoken, up to a [`digit`](Self::digit) that has to be sent first, then with silence;
+    /// gives how many samples at its start were spoken.
+    pub fn take_audio(&mut self, out: &mut [i16]) -> usize {
         let Self { hearing, speaking, .. } = self;
         let mut stalled = false;
         let pulled = speaking.pull(out, |mark| stalled |= !hearing.push_event(Event::Mark(mark)));

@@ -17,6 +17,7 @@ mod hearing;
 mod line;
 mod play;
 mod playout;
+mod queue;
 mod record;
 mod run;
 mod sink;
@@ -25,15 +26,14 @@ mod tone;
 
 pub use command::{Command, Commands, HangUpReason, TransferOutcome, TransferReply, TransferTarget};
 pub use echo::Echo;
-pub use hearing::{AudioFrame, EndReason, Event, Heard, Hearing, HearingCounts, HearingEnd};
+pub use hearing::{AudioFrame, EndReason, Event, Heard, Hearing, HearingCounts};
 pub use line::{Limits, Line, LineEnd, line};
 pub use play::{Play, UnplayableFile};
-pub use playout::{Pulled, SpeakingEnd};
 pub use record::Record;
 pub use run::{END_GRACE, run};
 pub use sink::{
     AudioFormat, CallContext, ConversationFactory, ConversationSink, Direction, Formats, SinkError,
     SinkRefusal, UnsupportedRate,
 };
-pub use speaking::{Cleared, Digits, Extent, Mark, NotADigit, Played, Speaking, Utterance};
+pub use speaking::{Cleared, Extent, Mark, NotADigit, Played, Speaking, Utterance};
 pub use tone::Tone;

@@ -8,20 +8,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::AudioFormat;
-use super::speaking::{Mark, Piece, Shared};
+use super::queue::{Piece, Rings, Shared};
+use super::speaking::Mark;
 use crate::pcm::level;
 use crate::rtp::telephone_event::Digit;
 
-/// What [`LineEnd::take_audio`](super::LineEnd::take_audio) filled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pulled {
-    /// Samples of speech at the start of the buffer; the rest was set to silence.
-    pub samples: usize,
-}
-
 /// The media thread's end of [`Speaking`](super::Speaking). Nothing here blocks, locks or allocates, except that a
 /// task which waits for the position just reached is woken.
-pub struct SpeakingEnd {
+pub(super) struct SpeakingEnd {
     shared: Arc<Shared>,
     pieces: rtrb::Consumer<Piece>,
     spent: rtrb::Producer<Vec<i16>>,
@@ -36,14 +30,8 @@ pub struct SpeakingEnd {
 }
 
 impl SpeakingEnd {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        pieces: rtrb::Consumer<Piece>,
-        spent: rtrb::Producer<Vec<i16>>,
-        format: AudioFormat,
-        fade: usize,
-    ) -> Self {
-        let current = Vec::new();
+    pub(super) fn new(shared: Arc<Shared>, (pieces, spent): Rings, fade: usize) -> Self {
+        let (format, current) = (shared.format, Vec::new());
         Self {
             shared,
             pieces,
@@ -59,26 +47,27 @@ impl SpeakingEnd {
     }
 
     /// The format of the samples.
-    pub fn format(&self) -> AudioFormat {
+    pub(super) fn format(&self) -> AudioFormat {
         self.format
     }
 
-    /// Fills `out` with speech, then silence; stops at a digit. Calls `reached` for each mark on the way.
-    pub fn pull(&mut self, out: &mut [i16], mut reached: impl FnMut(Mark)) -> Pulled {
+    /// Fills `out` with speech, then silence, and gives how many samples are speech; stops at a digit. Calls
+    /// `reached` for each mark on the way.
+    pub(super) fn pull(&mut self, out: &mut [i16], mut reached: impl FnMut(Mark)) -> usize {
         let faded = self.clear(out, &mut reached);
         let samples = faded + self.fill(&mut out[faded..], &mut reached);
         out[samples..].fill(0);
         self.shared.publish(self.position);
-        Pulled { samples }
+        samples
     }
 
     /// The digit that has to be sent before any more audio.
-    pub fn digit(&self) -> Option<Digit> {
+    pub(super) fn digit(&self) -> Option<Digit> {
         self.digit
     }
 
     /// The digit was sent.
-    pub fn digit_sent(&mut self) {
+    pub(super) fn digit_sent(&mut self) {
         if self.digit.take().is_some() {
             self.position += std::mem::take(&mut self.digit_steps);
             self.shared.publish(self.position);
@@ -86,13 +75,13 @@ impl SpeakingEnd {
     }
 
     /// Carries out a `clear` without anything being played.
-    pub fn clear_silently(&mut self) {
+    pub(super) fn clear_silently(&mut self) {
         self.clear(&mut [], &mut |_| {});
         self.shared.publish(self.position);
     }
 
     /// From here on what was played is known with this error, in samples.
-    pub fn set_error(&mut self, error: u64) {
+    pub(super) fn set_error(&mut self, error: u64) {
         self.shared.set_error(error);
     }
 
@@ -101,7 +90,7 @@ impl SpeakingEnd {
     }
 
     /// Ends the line: whoever waits for playing is told.
-    pub fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         self.shared.close();
     }
 

@@ -133,7 +133,7 @@ mod tests {
         let (line, mut end, mut commands) = new_line();
         let running = tokio::spawn(run(Box::new(Ways::Speaks), line));
         let mut out = [0; 80];
-        while end.take_audio(&mut out).samples == 0 {
+        while end.take_audio(&mut out) == 0 {
             tokio::task::yield_now().await;
         }
         tokio::task::yield_now().await;

@@ -2,18 +2,15 @@
 //!
 //! In: samples, digits, marks and requests of the conversation's tasks. Out: pieces for
 //! [`SpeakingEnd`](super::SpeakingEnd), commands for the leg's owner. Tasks share a mutex among themselves; the media
-//! thread reads a lock-free ring and publishes one position, from which this side computes everything else.
+//! thread takes no part in it.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use tokio::sync::Notify;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 
 use super::command::{Asking, Command, HangUpReason, TransferOutcome, TransferTarget};
 use super::playout::SpeakingEnd;
+use super::queue::{Piece, Said, Shared, samples_in};
 use super::{AudioFormat, Limits};
 use crate::rtp::telephone_event::Digit;
 
@@ -71,26 +68,6 @@ impl Cleared {
     }
 }
 
-/// Digits for [`Speaking::send_dtmf`], checked. `Debug` does not show them.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Digits(Vec<Digit>);
-
-impl Digits {
-    /// Reads `0`-`9`, `*`, `#`, `A`-`D`.
-    ///
-    /// # Errors
-    /// [`NotADigit`] for any other character.
-    pub fn parse(text: &str) -> Result<Self, NotADigit> {
-        text.chars().map(|key| Digit::from_char(key).ok_or(NotADigit)).collect::<Result<_, _>>().map(Self)
-    }
-}
-
-impl fmt::Debug for Digits {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Digits({} keys)", self.0.len())
-    }
-}
-
 /// A character that no telephone has a key for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("only 0-9, *, # and A-D can be sent as DTMF")]
@@ -115,7 +92,7 @@ impl Speaking {
     #[must_use]
     pub fn new_utterance(&self) -> Self {
         let id = Utterance(self.shared.lock().next_id());
-        let utterance = Arc::new(Said { id, taken: AtomicU64::new(0) });
+        let utterance = Said::new(id);
         Self { shared: self.shared.clone(), asking: self.asking.clone(), utterance }
     }
 
@@ -191,7 +168,7 @@ impl Speaking {
     /// # Errors
     /// [`NotADigit`], and then none is sent.
     pub async fn send_dtmf(&self, keys: &str) -> Result<(), NotADigit> {
-        for digit in Digits::parse(keys)?.0 {
+        for digit in digits(keys)? {
             if !self.push(Piece::Digit(digit)).await {
                 break;
             }
@@ -245,326 +222,20 @@ impl fmt::Debug for Speaking {
     }
 }
 
-/// Something queued.
-pub(super) enum Piece {
-    Audio(Vec<i16>),
-    Mark(Mark),
-    Digit(Digit),
-}
-
-impl Piece {
-    /// How far it moves the position.
-    pub(super) fn steps(&self) -> u64 {
-        match self {
-            Self::Audio(samples) => samples.len() as u64,
-            Self::Mark(_) | Self::Digit(_) => 1,
-        }
-    }
-}
-
-/// An utterance's own count: samples taken, less those cleared.
-struct Said {
-    id: Utterance,
-    taken: AtomicU64,
-}
-
-/// Where a part of an utterance lies: `length` steps from `start`, beginning `offset` samples into the utterance.
-struct Segment {
-    utterance: Arc<Said>,
-    start: u64,
-    length: u64,
-    offset: u64,
-}
-
-/// A `clear` under way: everything before `target` goes.
-struct Clearing {
-    target: u64,
-    segments: VecDeque<Segment>,
-}
-
-/// The speaking side's books, under its mutex.
-struct Queue {
-    pieces: rtrb::Producer<Piece>,
-    spent: rtrb::Consumer<Vec<i16>>,
-    queued: u64,
-    segments: VecDeque<Segment>,
-    clears: u64,
-    clearing: Option<Clearing>,
-    cleared: Cleared,
-    last_id: u64,
-}
-
-/// Spare buffers kept for the next pieces; more are freed.
-const SPARE_BUFFERS: usize = 16;
-
-impl Queue {
-    fn next_id(&mut self) -> u64 {
-        self.last_id += 1;
-        self.last_id
-    }
-
-    fn take(&mut self, shared: &Shared, utterance: &Arc<Said>, samples: &[i16]) -> usize {
-        if shared.is_closed() {
-            return 0;
-        }
-        self.settle(shared);
-        self.forget_played(shared.played.load(SeqCst));
-        let room = &samples[..samples.len().min(self.room(shared))];
-        let mut taken = 0;
-        for chunk in room.chunks(shared.chunk) {
-            let buffer = self.buffer_with(chunk);
-            if self.push(Piece::Audio(buffer)).is_err() {
-                break;
-            }
-            taken += chunk.len();
-        }
-        self.book(utterance, taken as u64);
-        taken
-    }
-
-    fn room(&self, shared: &Shared) -> usize {
-        let waiting = self.queued - shared.played.load(SeqCst).min(self.queued);
-        shared.capacity.saturating_sub(usize::try_from(waiting).unwrap_or(usize::MAX))
-    }
-
-    /// The position at which `wanted` samples, or a quarter of a second of them, find room.
-    fn room_at(&self, shared: &Shared, wanted: usize) -> u64 {
-        let wanted = wanted.min(shared.capacity).min(shared.format.samples_in_millis(250)) as u64;
-        let by_samples = (self.queued + wanted).saturating_sub(shared.capacity as u64);
-        let next_step = shared.played.load(SeqCst) + 1;
-        if wanted == 0 {
-            0
-        } else if self.pieces.is_full() {
-            next_step.max(by_samples)
-        } else {
-            by_samples
-        }
-    }
-
-    fn buffer_with(&mut self, samples: &[i16]) -> Vec<i16> {
-        while self.spent.slots() > SPARE_BUFFERS {
-            let _ = self.spent.pop();
-        }
-        let mut buffer = self.spent.pop().unwrap_or_default();
-        buffer.clear();
-        buffer.extend_from_slice(samples);
-        buffer
-    }
-
-    fn push(&mut self, piece: Piece) -> Result<(), Piece> {
-        let steps = piece.steps();
-        match self.pieces.push(piece) {
-            Ok(()) => self.queued += steps,
-            Err(rtrb::PushError::Full(piece)) => return Err(piece),
-        }
-        Ok(())
-    }
-
-    fn book(&mut self, utterance: &Arc<Said>, length: u64) {
-        if length == 0 {
-            return;
-        }
-        let offset = utterance.taken.fetch_add(length, SeqCst);
-        let start = self.queued - length;
-        match self.segments.back_mut() {
-            Some(last) if Arc::ptr_eq(&last.utterance, utterance) && last.start + last.length == start => {
-                last.length += length;
-            }
-            _ => self.segments.push_back(Segment { utterance: utterance.clone(), start, length, offset }),
-        }
-    }
-
-    fn forget_played(&mut self, played: u64) {
-        while self.segments.front().is_some_and(|segment| segment.start + segment.length <= played) {
-            self.segments.pop_front();
-        }
-    }
-
-    /// Begins a `clear` and gives its target; `Err` with the target of an earlier one that is still under way.
-    fn request_clear(&mut self, shared: &Shared) -> Result<u64, u64> {
-        self.settle(shared);
-        if let Some(earlier) = &self.clearing {
-            return Err(earlier.target);
-        }
-        self.forget_played(shared.played.load(SeqCst));
-        self.clears += 1;
-        self.cleared = Cleared::default();
-        let segments = std::mem::take(&mut self.segments);
-        self.clearing = Some(Clearing { target: self.queued, segments });
-        shared.clear_to.store(self.queued, SeqCst);
-        Ok(self.queued)
-    }
-
-    fn take_cleared(&mut self, shared: &Shared) -> Cleared {
-        self.settle(shared);
-        std::mem::take(&mut self.cleared)
-    }
-
-    /// Closes the books on a `clear` that the media thread has carried out.
-    fn settle(&mut self, shared: &Shared) {
-        let Some(clearing) = self.clearing.take() else { return };
-        let Some(stopped_at) = shared.stopped_at(clearing.target) else {
-            self.clearing = Some(clearing);
-            return;
-        };
-        for segment in clearing.segments {
-            self.settle_segment(&segment, stopped_at, shared.error.load(SeqCst));
-        }
-    }
-
-    fn settle_segment(&mut self, segment: &Segment, stopped_at: u64, error: u64) {
-        let played = stopped_at.saturating_sub(segment.start).min(segment.length);
-        let unplayed = segment.length - played;
-        segment.utterance.taken.fetch_sub(unplayed, SeqCst);
-        let later =
-            self.segments.iter_mut().filter(|later| Arc::ptr_eq(&later.utterance, &segment.utterance));
-        later.for_each(|later| later.offset -= unplayed);
-        let utterance = segment.utterance.id;
-        let listed = self.cleared.utterances.iter_mut().find(|listed| listed.utterance == utterance);
-        match listed {
-            Some(listed) => listed.extent = extent(listed.extent.samples() + played, error),
-            None => {
-                let extent = extent(segment.offset + played, error);
-                self.cleared.utterances.push(Played { utterance, extent });
-            }
-        }
-    }
-}
-
-fn extent(samples: u64, error: u64) -> Extent {
-    if error == 0 { Extent::Exact(samples) } else { Extent::Estimated { samples, error } }
-}
-
-/// What both sides see.
-pub(super) struct Shared {
-    format: AudioFormat,
-    capacity: usize,
-    chunk: usize,
-    queue: Mutex<Queue>,
-    turn: tokio::sync::Mutex<()>,
-    clearing: tokio::sync::Mutex<()>,
-    played: AtomicU64,
-    clear_to: AtomicU64,
-    cleared_to: AtomicU64,
-    stopped_at: AtomicU64,
-    error: AtomicU64,
-    wake_at: AtomicU64,
-    progress: Notify,
-    closed: AtomicBool,
-    hung_up: AtomicBool,
-}
-
-/// The media thread's part.
-impl Shared {
-    /// Everything up to `position` was played. Waiters are woken only when one wants this position: in steady state
-    /// this is a store and a load.
-    pub(super) fn publish(&self, position: u64) {
-        self.played.store(position, SeqCst);
-        if self.wake_at.load(SeqCst) <= position {
-            self.wake_at.store(u64::MAX, SeqCst);
-            self.progress.notify_waiters();
-        }
-    }
-
-    pub(super) fn clear_to(&self) -> u64 {
-        self.clear_to.load(SeqCst)
-    }
-
-    pub(super) fn cleared(&self, target: u64, stopped_at: u64) {
-        self.stopped_at.store(stopped_at, SeqCst);
-        self.cleared_to.store(target, SeqCst);
-    }
-
-    pub(super) fn set_error(&self, error: u64) {
-        self.error.store(error, SeqCst);
-    }
-
-    /// Whether nobody has asked to hang up before.
-    pub(super) fn first_hang_up(&self) -> bool {
-        !self.hung_up.swap(true, SeqCst)
-    }
-
-    pub(super) fn close(&self) {
-        self.closed.store(true, SeqCst);
-        self.progress.notify_waiters();
-    }
-}
-
-/// The conversation's part.
-impl Shared {
-    /// A task that panicked while it held the lock left the books in order: each step is finished before the next.
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_closed(&self) -> bool {
-        self.closed.load(SeqCst)
-    }
-
-    /// Where playing stopped for the `clear` with this target, once it did.
-    fn stopped_at(&self, target: u64) -> Option<u64> {
-        let played = self.played.load(SeqCst);
-        if played < target {
-            return self.is_closed().then_some(played);
-        }
-        let cut = self.cleared_to.load(SeqCst) == target;
-        Some(if cut { self.stopped_at.load(SeqCst) } else { target })
-    }
-
-    /// Waits until `target` was played or cleared, or the line ended.
-    async fn reached(&self, target: u64) {
-        loop {
-            let mut progress = pin!(self.progress.notified());
-            progress.as_mut().enable();
-            self.wake_at.fetch_min(target, SeqCst);
-            if self.played.load(SeqCst) >= target || self.is_closed() {
-                return;
-            }
-            progress.await;
-        }
-    }
+fn digits(keys: &str) -> Result<Vec<Digit>, NotADigit> {
+    keys.chars().map(|key| Digit::from_char(key).ok_or(NotADigit)).collect()
 }
 
 pub(super) fn speaking(format: AudioFormat, limits: &Limits, asking: Asking) -> (Speaking, SpeakingEnd) {
-    let samples_in = |time: std::time::Duration| format.samples_in_millis(time.as_millis() as u32);
-    let pieces = limits.pieces.max(1);
-    let (pieces_in, pieces_out) = rtrb::RingBuffer::new(pieces);
-    // Every buffer in flight fits: those queued, and the one being played.
-    let (spent_in, spent_out) = rtrb::RingBuffer::new(pieces + SPARE_BUFFERS + 1);
-    let queue = Queue {
-        pieces: pieces_in,
-        spent: spent_out,
-        queued: 0,
-        segments: VecDeque::new(),
-        clears: 0,
-        clearing: None,
-        cleared: Cleared::default(),
-        last_id: 0,
-    };
-    let shared = Arc::new(Shared {
-        format,
-        capacity: samples_in(limits.speaking).max(1),
-        chunk: format.samples_in_millis(100),
-        queue: Mutex::new(queue),
-        turn: tokio::sync::Mutex::new(()),
-        clearing: tokio::sync::Mutex::new(()),
-        played: AtomicU64::new(0),
-        clear_to: AtomicU64::new(0),
-        cleared_to: AtomicU64::new(0),
-        stopped_at: AtomicU64::new(0),
-        error: AtomicU64::new(0),
-        wake_at: AtomicU64::new(u64::MAX),
-        progress: Notify::new(),
-        closed: AtomicBool::new(false),
-        hung_up: AtomicBool::new(false),
-    });
-    let end = SpeakingEnd::new(shared.clone(), pieces_out, spent_in, format, samples_in(limits.fade));
-    let first = Arc::new(Said { id: Utterance(0), taken: AtomicU64::new(0) });
-    (Speaking { shared, asking, utterance: first }, end)
+    let (shared, rings) = Shared::new(format, limits);
+    let end = SpeakingEnd::new(shared.clone(), rings, samples_in(format, limits.fade));
+    (Speaking { shared, asking, utterance: Said::new(Utterance(0)) }, end)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+
     use super::*;
     use crate::conversation::{Formats, LineEnd, line};
 
@@ -573,7 +244,7 @@ mod tests {
         std::thread::spawn(move || {
             let (mut out, mut played) = ([0; 80], Vec::new());
             while !stop.load(SeqCst) {
-                let samples = end.take_audio(&mut out).samples;
+                let samples = end.take_audio(&mut out);
                 played.extend_from_slice(&out[..samples]);
                 std::thread::yield_now();
             }
@@ -638,10 +309,10 @@ mod tests {
             () = std::future::ready(()) => {}
         }
         let mut out = [0; 160];
-        assert_eq!(end.take_audio(&mut out).samples, 64, "the fade");
+        assert_eq!(end.take_audio(&mut out), 64, "the fade");
         let next = speaking.new_utterance();
         assert_eq!(next.play(&[2; 160]), 160);
-        assert_eq!(end.take_audio(&mut out).samples, 160);
+        assert_eq!(end.take_audio(&mut out), 160);
         assert_eq!(out[0], 2);
     }
 
@@ -663,7 +334,7 @@ mod tests {
     async fn a_key_under_way_outlives_a_clear() {
         let (speaking, mut end) = speaking(&Limits::default());
         speaking.send_dtmf("12").await.unwrap();
-        assert_eq!(end.take_audio(&mut [0; 160]).samples, 0);
+        assert_eq!(end.take_audio(&mut [0; 160]), 0);
         assert!(end.digit() == Digit::from_char('1'));
         let clearing = tokio::spawn(async move { speaking.clear().await });
         tokio::task::yield_now().await;
@@ -681,7 +352,6 @@ mod tests {
         assert_eq!(speaking.send_dtmf("12x").await, Err(NotADigit));
         end.take_audio(&mut [0; 160]);
         assert!(end.digit().is_none());
-        assert!(!format!("{:?}", Digits::parse("159")).contains("159"));
     }
 
     #[tokio::test]

@@ -51,7 +51,7 @@ mod tests {
         let (line, mut end, _commands) = line(Formats::both(AudioFormat::HZ_16000), &Limits::default());
         let humming = tokio::spawn(Box::new(Tone::new(1_000.0)).converse(line));
         let mut out = [0; 1600];
-        while end.take_audio(&mut out).samples < out.len() {
+        while end.take_audio(&mut out) < out.len() {
             tokio::task::yield_now().await;
         }
         assert!(goertzel::purity(&out, 16_000, 1_000.0) > 0.99);

@@ -190,7 +190,7 @@ impl Sending {
         self.to_codec.process(&self.spoken, &mut self.pcm);
         let frame = self.codec.sample_rate as usize / 1_000 * usize::from(self.ptime_ms);
         self.pcm.resize(frame, 0);
-        pulled.samples > 0
+        pulled > 0
     }
 
     fn audio_packet(&mut self, out: &mut [u8]) -> Option<usize> {
