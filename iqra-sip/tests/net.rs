@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of a test are tests.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use iqra_sip::event::{Body, EndReason, OutgoingInvite, Reply};
@@ -10,6 +11,7 @@ use iqra_sip::net::{
     Answer, Builder, Call, CallEvent, Endpoint, Incoming, IncomingInvite, IncomingRequest, OutgoingCall,
     OutgoingEvent,
 };
+use iqra_sip::observe::TraceRecord;
 use iqra_sip::{Headers, Method, Request, StatusCode, Transport, Uri};
 
 const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
@@ -93,6 +95,20 @@ async fn calls_and_hangs_up(transport: Transport) {
 #[tokio::test]
 async fn a_call_over_udp_is_answered_and_hung_up() {
     calls_and_hangs_up(Transport::Udp).await;
+}
+
+#[tokio::test]
+async fn on_a_good_network_nothing_is_sent_twice() {
+    let sent: Arc<Mutex<Vec<TraceRecord>>> = Arc::default();
+    let sink = sent.clone();
+    let trace = Arc::new(move |record: &TraceRecord| sink.lock().unwrap().push(record.clone()));
+    let (caller, _) = bound(Endpoint::builder().udp(LOOPBACK)).await;
+    let (callee, mut incoming) = bound(Endpoint::builder().udp(LOOPBACK).trace(trace)).await;
+    let (ours, mut theirs) = connect(&caller, &callee, &mut incoming).await;
+    ours.hangup(Headers::new()).await.unwrap();
+    assert!(matches!(theirs.next().await, Some(CallEvent::Ended(_))));
+    closed([caller, callee]).await;
+    assert_eq!(sent.lock().unwrap().len(), 5, "INVITE, 200, ACK, BYE, 200");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use super::event::EngineError;
 use super::flow::{Flow, Listener, Transport};
 use crate::dialog::Dialog;
 use crate::message::header::{Route, Via};
-use crate::message::{HeaderName, Headers, Request, Text, Uri};
+use crate::message::{HeaderName, Headers, Request, Scheme, Text, Uri};
 
 /// A request's way: by which flow, by which else, and the sent-by of its Via.
 pub(crate) struct Way {
@@ -18,6 +18,9 @@ pub(crate) struct Way {
 
 /// The address that a URI names by number, and the transport that it asks for.
 pub(crate) fn address(uri: &Uri) -> Result<(Transport, SocketAddr), EngineError> {
+    if uri.scheme() != Scheme::Sip {
+        return Err(EngineError::Misuse("only sip URIs can be sent to: sips needs TLS, tel a next_hop"));
+    }
     let transport = uri.transport().map_or(Some(Transport::Udp), Transport::named);
     transport
         .and_then(|transport| Some((transport, uri.socket_addr(5060)?)))

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::Error;
 use crate::engine::flow::{Listener, Transport};
 use crate::message::header::Route;
-use crate::message::{Headers, Host, Uri};
+use crate::message::{Headers, Host, Scheme, Uri};
 
 /// The next hop of a request whose Route or URI names a host; `None` where it names an address, which the engine reads.
 pub(super) async fn next_hop(
@@ -15,7 +15,7 @@ pub(super) async fn next_hop(
 ) -> Result<Option<(Transport, SocketAddr)>, Error> {
     let route = headers.typed::<Route>().map(|route| route.0.uri);
     let uri = route.as_ref().unwrap_or(uri);
-    let Some(Host::Name(name)) = uri.host() else { return Ok(None) };
+    let Some(Host::Name(name)) = uri.host().filter(|_| uri.scheme() == Scheme::Sip) else { return Ok(None) };
     let fail = |why: String| Error::Resolve { host: name.to_owned(), why };
     let transport = uri.transport().map_or(Some(Transport::Udp), Transport::named);
     let transport = transport.ok_or_else(|| fail(String::from("its transport is not supported")))?;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use socket2::{Domain, Protocol, Type};
+use socket2::{Domain, Protocol, SockRef, Type};
 use tokio::net::UdpSocket;
 
 use super::builder::named;
@@ -68,13 +68,15 @@ fn message(local: SocketAddr, remote: SocketAddr, datagram: &[u8]) -> Option<(Fl
     (!is_keep_alive(datagram)).then(|| (flow, Bytes::copy_from_slice(datagram)))
 }
 
-/// Sends a datagram. A full socket buffer loses it as the network might; the timers repeat it.
+/// Sends a datagram. A full socket buffer loses it as the network might; the timers repeat it. The system is asked
+/// directly: tokio takes a socket for full until its reactor has first seen it writable, which would lose the first
+/// message of every endpoint.
 pub(super) fn send(shared: &Shared, transmit: Transmit) -> Result<(), Box<Transmit>> {
     let Some(Socket { socket, .. }) = shared.udp.iter().find(|socket| socket.local == transmit.flow.local)
     else {
         return Err(Box::new(transmit));
     };
-    match socket.try_send_to(&transmit.bytes, transmit.flow.remote) {
+    match SockRef::from(socket).send_to(&transmit.bytes, &transmit.flow.remote.into()) {
         Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
             tracing::debug!(remote = %transmit.flow.remote, %error, "a datagram was not sent");
             Err(Box::new(transmit))

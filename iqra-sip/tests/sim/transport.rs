@@ -74,6 +74,8 @@ fn a_name_and_a_missing_listener_are_refused_with_the_remedy() {
     let named = OutgoingInvite { uri: "sip:a@example.org".parse().unwrap(), next_hop: None, ..call.clone() };
     let error = engine.invite(Instant::now(), named).unwrap_err();
     assert_eq!(error, EngineError::Unresolved("example.org".into()));
+    let secure = OutgoingInvite { uri: "sips:a@10.0.0.2".parse().unwrap(), next_hop: None, ..call.clone() };
+    assert!(engine.invite(Instant::now(), secure).is_err(), "never in the clear");
     let v6 = OutgoingInvite { next_hop: Some((Transport::Udp, "[::1]:5060".parse().unwrap())), ..call };
     assert!(matches!(engine.invite(Instant::now(), v6), Err(EngineError::NoListener(_))));
 }

@@ -1,0 +1,148 @@
+//! A raw TCP peer against an endpoint: framing, keep-alives and the bounds of connections.
+
+#![allow(clippy::unwrap_used)] // Helpers of a test are tests.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use iqra_sip::event::Reply;
+use iqra_sip::net::{Endpoint, Incoming, IncomingRequest, NetConfig};
+use iqra_sip::observe::{TraceRecord, ladder};
+use iqra_sip::{HeaderName, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
+
+async fn endpoint(net: NetConfig) -> (Endpoint, Incoming, TcpStream) {
+    let (endpoint, incoming) = Endpoint::builder().tcp(LOOPBACK).net(net).bind().await.unwrap();
+    let stream = TcpStream::connect(endpoint.listeners()[0].addr).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    (endpoint, incoming, stream)
+}
+
+fn message(method: &str, call: &str) -> String {
+    format!(
+        "{method} sip:callee@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.1:9;branch=z9hG4bK{method}{call}\r\n\
+         Max-Forwards: 70\r\nFrom: <sip:caller@example.org>;tag=f1\r\nTo: <sip:callee@127.0.0.1>\r\n\
+         Call-ID: {call}\r\nCSeq: 1 {method}\r\nContact: <sip:caller@127.0.0.1:9;transport=tcp>\r\n\
+         Proxy-Authorization: Digest response=\"secret\"\r\nContent-Length: 4\r\n\r\nbody"
+    )
+}
+
+async fn reply(stream: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    while !text.ends_with(b"\r\n\r\n") {
+        text.push(stream.read_u8().await.unwrap());
+    }
+    String::from_utf8(text).unwrap()
+}
+
+/// Answers every request but INVITE by dropping it.
+async fn serve(mut incoming: Incoming) {
+    while let Some(request) = incoming.next().await {
+        if let IncomingRequest::Invite(invite) = request {
+            invite.reject(
+                Reply::new(StatusCode::MOVED_TEMPORARILY).header(HeaderName::CONTACT, "<sip:a@127.0.0.9>"),
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn messages_cut_anywhere_are_put_together_again() {
+    let (endpoint, incoming, mut stream) = endpoint(NetConfig::default()).await;
+    let serving = tokio::spawn(serve(incoming));
+    let both = message("OPTIONS", "one") + &message("INVITE", "two");
+    for (first, second) in both.as_bytes().chunks(7).map(|chunk| chunk.split_at(chunk.len() / 2)) {
+        stream.write_all(first).await.unwrap();
+        stream.flush().await.unwrap();
+        tokio::task::yield_now().await;
+        stream.write_all(second).await.unwrap();
+    }
+    assert!(reply(&mut stream).await.starts_with("SIP/2.0 200"));
+    assert!(reply(&mut stream).await.starts_with("SIP/2.0 302"));
+    endpoint.shutdown(Duration::ZERO).await;
+    serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn two_messages_in_one_write_and_a_ping_are_each_answered() {
+    let (endpoint, incoming, mut stream) = endpoint(NetConfig::default()).await;
+    let serving = tokio::spawn(serve(incoming));
+    let both = message("OPTIONS", "one") + &message("OPTIONS", "two");
+    stream.write_all(both.as_bytes()).await.unwrap();
+    assert!(reply(&mut stream).await.contains("Call-ID: one"));
+    assert!(reply(&mut stream).await.contains("Call-ID: two"));
+    stream.write_all(b"\r\n\r\n").await.unwrap();
+    assert_eq!((stream.read_u8().await.unwrap(), stream.read_u8().await.unwrap()), (b'\r', b'\n'));
+    endpoint.shutdown(Duration::ZERO).await;
+    serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_be_framed_is_answered_and_closed() {
+    let (endpoint, _incoming, mut stream) = endpoint(NetConfig::default()).await;
+    let lying =
+        message("INVITE", "one").replace("Content-Length: 4", "Content-Length: 4\r\nContent-Length: 9");
+    stream.write_all(lying.as_bytes()).await.unwrap();
+    assert!(reply(&mut stream).await.starts_with("SIP/2.0 400"));
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0, "closed");
+    endpoint.shutdown(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_message_that_trickles_in_too_slowly_closes_its_connection() {
+    let net = NetConfig { partial_message: Duration::from_millis(50), ..NetConfig::default() };
+    let (endpoint, _incoming, mut stream) = endpoint(net).await;
+    stream.write_all(b"INVITE sip:").await.unwrap();
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0, "closed");
+    endpoint.shutdown(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn connections_above_the_limit_are_closed() {
+    let net = NetConfig { max_connections: 1, ..NetConfig::default() };
+    let (endpoint, incoming, mut first) = endpoint(net).await;
+    let serving = tokio::spawn(serve(incoming));
+    first.write_all(message("OPTIONS", "one").as_bytes()).await.unwrap();
+    assert!(reply(&mut first).await.starts_with("SIP/2.0 200"));
+    let mut second = TcpStream::connect(endpoint.listeners()[0].addr).await.unwrap();
+    assert_eq!(second.read(&mut [0; 1]).await.unwrap_or(0), 0, "closed");
+    assert_eq!(endpoint.counts().connections, 1);
+    endpoint.shutdown(Duration::ZERO).await;
+    serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_trace_holds_both_directions_and_no_credentials() {
+    let records: Arc<Mutex<Vec<TraceRecord>>> = Arc::default();
+    let sink = records.clone();
+    let trace = Arc::new(move |record: &TraceRecord| sink.lock().unwrap().push(record.clone()));
+    let (endpoint, incoming) = Endpoint::builder().tcp(LOOPBACK).trace(trace).bind().await.unwrap();
+    let serving = tokio::spawn(serve(incoming));
+    let mut stream = TcpStream::connect(endpoint.listeners()[0].addr).await.unwrap();
+    stream.write_all(message("INVITE", "traced").as_bytes()).await.unwrap();
+    reply(&mut stream).await;
+    endpoint.shutdown(Duration::ZERO).await;
+    serving.await.unwrap();
+    let records = records.lock().unwrap();
+    assert!(!records.iter().any(|record| record.bytes.windows(6).any(|part| part == b"secret")));
+    let ladder = ladder::draw(&records, "traced", ladder::Style::default());
+    assert_eq!(ladder.lines().count(), 3, "{ladder}");
+    assert!(ladder.contains("302 Moved Temporarily (INVITE)"), "{ladder}");
+}
+
+#[tokio::test]
+async fn an_endpoint_without_handles_closes_its_sockets() {
+    let (endpoint, incoming, mut stream) = endpoint(NetConfig::default()).await;
+    drop((endpoint, incoming));
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0, "closed");
+}
+
+#[tokio::test]
+async fn an_address_that_nobody_can_reach_is_refused_with_the_remedy() {
+    let error = Endpoint::builder().udp(([0, 0, 0, 0], 0)).bind().await.err().unwrap();
+    assert!(error.to_string().contains("advertise"), "{error}");
+    assert!(Endpoint::builder().bind().await.is_err());
+}
