@@ -77,6 +77,7 @@ pub(crate) const fn is(b: u8, mask: u8) -> bool {
 }
 
 /// True when `bytes` is a `token`: one or more token characters.
+#[inline]
 pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&b| is(b, TOKEN))
 }
@@ -90,6 +91,7 @@ pub(crate) fn trim(bytes: &[u8]) -> Range<usize> {
 }
 
 /// The number that `bytes` spells in decimal digits, up to `max`.
+#[inline]
 pub(crate) fn number(bytes: &[u8], max: u64) -> Result<u64, Why> {
     if bytes.is_empty() {
         return Err("has no digits");
@@ -194,21 +196,23 @@ impl<'a> Cursor<'a> {
     }
 
     /// A `quoted-string`, quotes included; the cursor stands at the opening quote.
+    #[inline]
     pub(crate) fn quoted(&mut self) -> Result<Range<usize>, Why> {
         let start = self.at;
         self.at += 1;
-        while let Some(found) = memchr::memchr2(b'"', b'\\', &self.bytes[self.at.min(self.bytes.len())..]) {
-            let hit = self.at + found;
-            if self.bytes[hit] == b'"' {
-                self.at = hit + 1;
-                return Ok(start..self.at);
+        while let Some(b) = self.peek() {
+            self.at += 1;
+            match b {
+                b'"' => return Ok(start..self.at),
+                b'\\' => self.at += 1,
+                _ => {}
             }
-            self.at = hit + 2;
         }
         Err("has a quoted string without its closing quote")
     }
 
     /// `*( SEMI name [ EQUAL value ] )` up to the end or a comma; gives the bounds from the first semicolon.
+    #[inline]
     pub(crate) fn params(&mut self) -> Result<Range<usize>, Why> {
         self.skip_space();
         let start = self.at;
@@ -220,10 +224,11 @@ impl<'a> Cursor<'a> {
         if self.done() || self.peek() == Some(b',') {
             return Ok(start..end);
         }
-        Err("has text after its last parameter")
+        Err("has text after its last parameter; put it in quotes or leave it out")
     }
 
     /// One parameter with its semicolon; `None` when the next character is none.
+    #[inline]
     pub(crate) fn param(&mut self) -> Result<Option<Param>, Why> {
         self.skip_space();
         let start = self.at;
@@ -233,7 +238,7 @@ impl<'a> Cursor<'a> {
         self.skip_space();
         let name = self.take(TOKEN);
         if name.is_empty() {
-            return Err("has an empty parameter");
+            return Err("has an empty parameter; write ;name=value");
         }
         let after_name = self.at;
         self.skip_space();

@@ -136,6 +136,27 @@ const fn slots() -> [u8; SLOTS] {
     table
 }
 
+/// Whether two names are equal but for case: the first and the last eight octets at once, which overlap or meet in all
+/// but the longest names, before the general comparison is asked.
+#[inline]
+fn same_name(canonical: &[u8], name: &[u8]) -> bool {
+    if canonical.len() != name.len() {
+        return false;
+    }
+    match (canonical.first_chunk(), name.first_chunk(), canonical.last_chunk(), name.last_chunk()) {
+        (Some(a), Some(b), Some(c), Some(d)) if name.len() <= 16 => same_eight(a, b) && same_eight(c, d),
+        _ => canonical.eq_ignore_ascii_case(name),
+    }
+}
+
+/// Setting the case bit makes letters equal but for case; no other token character becomes a letter by it, and `-` is
+/// its own.
+#[inline]
+fn same_eight(canonical: &[u8; 8], name: &[u8; 8]) -> bool {
+    const CASE: u64 = 0x2020_2020_2020_2020;
+    u64::from_ne_bytes(*canonical) | CASE == u64::from_ne_bytes(*name) | CASE
+}
+
 impl Known {
     /// The known header of this name or compact form.
     #[inline]
@@ -146,8 +167,7 @@ impl Known {
             _ => {
                 let at = usize::from(TABLE[slot(name)]);
                 let canonical = CANONICAL.get(at)?.as_bytes();
-                // Nearly every sender writes the canonical form, which compares faster.
-                (canonical == name || canonical.eq_ignore_ascii_case(name)).then(|| ALL[at])
+                same_name(canonical, name).then(|| ALL[at])
             }
         }
     }

@@ -85,6 +85,7 @@ impl NameAddr {
 }
 
 /// Reads one name-addr or addr-spec with its parameters, up to the end or a comma.
+#[inline]
 pub(crate) fn scan(cursor: &mut Cursor<'_>) -> Result<Parts, Why> {
     cursor.skip_space();
     let start = cursor.at;
@@ -92,11 +93,10 @@ pub(crate) fn scan(cursor: &mut Cursor<'_>) -> Result<Parts, Why> {
         cursor.quoted()?
     } else {
         let run = cursor.take(TOKEN | SPACE);
-        let end = run.start + grammar::trim(&cursor.bytes[run.clone()]).end;
-        start..end
+        start..start + grammar::trim(&cursor.bytes[run]).end
     };
     cursor.skip_space();
-    let uri = if cursor.eat(b'<') {
+    let (uri, uri_parts) = if cursor.eat(b'<') {
         bracketed(cursor)?
     } else if cursor.bytes.get(start) == Some(&b'"') {
         return Err("has no <address> after its display name");
@@ -104,14 +104,15 @@ pub(crate) fn scan(cursor: &mut Cursor<'_>) -> Result<Parts, Why> {
         cursor.at = start;
         return addr_spec(cursor);
     };
-    finish(cursor, display, uri)
+    Ok(Parts { display, uri, uri_parts, params: cursor.params()? })
 }
 
-fn bracketed(cursor: &mut Cursor<'_>) -> Result<Range<usize>, Why> {
+#[inline]
+fn bracketed(cursor: &mut Cursor<'_>) -> Result<(Range<usize>, uri::Parts), Why> {
     let start = cursor.at;
-    let close = memchr::memchr(b'>', &cursor.bytes[start..]).ok_or("has no > after its address")?;
-    cursor.at = start + close + 1;
-    Ok(start..start + close)
+    let (parts, len) = uri::scan_prefix(&cursor.bytes[start..]).map_err(uri::UriError::why)?;
+    cursor.at += len;
+    if cursor.eat(b'>') { Ok((start..start + len, parts)) } else { Err("has no > right after its URI") }
 }
 
 /// RFC 3261 §20: a URI with a comma, question mark or semicolon must stand in angle brackets.
@@ -123,13 +124,9 @@ fn addr_spec(cursor: &mut Cursor<'_>) -> Result<Parts, Why> {
     if cursor.peek() == Some(b'?') {
         return Err("has a URI with headers outside of angle brackets; write <uri>");
     }
-    finish(cursor, start..start, start..cursor.at)
-}
-
-fn finish(cursor: &mut Cursor<'_>, display: Range<usize>, uri: Range<usize>) -> Result<Parts, Why> {
+    let uri = start..cursor.at;
     let uri_parts = uri::scan(&cursor.bytes[uri.clone()]).map_err(uri::UriError::why)?;
-    let params = cursor.params()?;
-    Ok(Parts { display, uri, uri_parts, params })
+    Ok(Parts { display: start..start, uri, uri_parts, params: cursor.params()? })
 }
 
 impl fmt::Display for NameAddr {

@@ -13,6 +13,9 @@ use super::grammar::{self, DIGIT, HOST, URI, USER};
 /// The longest URI that is read, in octets.
 const MAX_BYTES: usize = u16::MAX as usize;
 
+/// The longest scheme that is read, in octets.
+const MAX_SCHEME: usize = 256;
+
 /// A URI. Prints byte for byte as it came; equality is that of the text, [`Uri::equivalent`] is that of
 /// RFC 3261 §19.1.4.
 #[derive(Clone)]
@@ -354,20 +357,25 @@ fn nibble(b: u8) -> u8 {
 
 /// Checks that all of `text` is a URI and says where its parts are.
 pub(crate) fn scan(text: &[u8]) -> Result<Parts, UriError> {
-    if text.len() > MAX_BYTES {
-        return Err(UriError::TooLong);
-    }
+    let (parts, end) = scan_prefix(text)?;
+    if end == text.len() { Ok(parts) } else { Err(UriError::Character) }
+}
+
+/// Reads the URI that `text` begins with, up to a character that no URI holds, and says where its parts and its end
+/// are.
+#[inline]
+pub(crate) fn scan_prefix(text: &[u8]) -> Result<(Parts, usize), UriError> {
     let (scheme, kind) = if text.starts_with(b"sip:") { (3, Kind::Sip) } else { scan_scheme(text)? };
     let mut parts = Parts { scheme: scheme as u16, kind, ..Parts::default() };
-    match kind {
+    let end = match kind {
         Kind::Sip | Kind::Sips => scan_sip(text, &mut parts)?,
         Kind::Tel | Kind::Other => scan_opaque(text, &mut parts)?,
-    }
-    Ok(parts)
+    };
+    if end > MAX_BYTES { Err(UriError::TooLong) } else { Ok((parts, end)) }
 }
 
 fn scan_scheme(text: &[u8]) -> Result<(usize, Kind), UriError> {
-    let colon = memchr::memchr(b':', text).ok_or(UriError::Scheme)?;
+    let colon = text.iter().take(MAX_SCHEME).position(|&b| b == b':').ok_or(UriError::Scheme)?;
     Ok((colon, kind(&text[..colon])?))
 }
 
@@ -387,7 +395,8 @@ fn kind(scheme: &[u8]) -> Result<Kind, UriError> {
 }
 
 /// `sip:[user[:password]@]host[:port][;params][?headers]`
-fn scan_sip(text: &[u8], parts: &mut Parts) -> Result<(), UriError> {
+#[inline]
+fn scan_sip(text: &[u8], parts: &mut Parts) -> Result<usize, UriError> {
     let mut at = scan_userinfo(text, usize::from(parts.scheme) + 1, parts)?;
     let host_end = at + scan_host(&text[at..])?;
     parts.host = (at as u16, host_end as u16);
@@ -398,13 +407,20 @@ fn scan_sip(text: &[u8], parts: &mut Parts) -> Result<(), UriError> {
         parts.port = Some(port.map_err(|_| UriError::Port)? as u16);
         at += 1 + digits;
     }
-    if !matches!(text.get(at), None | Some(b';' | b'?')) {
-        return Err(if parts.port.is_some() { UriError::Port } else { UriError::Host });
+    match text.get(at) {
+        Some(b';' | b'?') => scan_tail(text, at, parts),
+        Some(&b) if grammar::is(b, URI) => {
+            Err(if parts.port.is_some() { UriError::Port } else { UriError::Host })
+        }
+        _ => {
+            (parts.params, parts.headers) = (at as u16, at as u16);
+            Ok(at)
+        }
     }
-    scan_tail(text, at, parts)
 }
 
 /// Where the host begins: at `start`, or behind the `@` of a user part, which is noted.
+#[inline]
 fn scan_userinfo(text: &[u8], start: usize, parts: &mut Parts) -> Result<usize, UriError> {
     let user_end = run(text, start, USER)?;
     let mut end = user_end;
@@ -422,6 +438,7 @@ fn scan_userinfo(text: &[u8], start: usize, parts: &mut Parts) -> Result<usize, 
 }
 
 /// The end of the host that `text` begins with.
+#[inline]
 pub(crate) fn scan_host(text: &[u8]) -> Result<usize, UriError> {
     if text.first() == Some(&b'[') {
         let close = memchr::memchr(b']', text).ok_or(UriError::Host)?;
@@ -435,29 +452,26 @@ pub(crate) fn scan_host(text: &[u8]) -> Result<usize, UriError> {
     }
 }
 
-fn scan_opaque(text: &[u8], parts: &mut Parts) -> Result<(), UriError> {
+fn scan_opaque(text: &[u8], parts: &mut Parts) -> Result<usize, UriError> {
     let start = usize::from(parts.scheme) + 1;
-    let end = text[start..].iter().position(|b| matches!(b, b';' | b'?')).map_or(text.len(), |at| start + at);
-    if start == text.len() {
+    let end = run(text, start, URI)?;
+    if start == end {
         return Err(UriError::Scheme);
     }
-    if run(text, start, URI)? < end {
-        return Err(UriError::Character);
-    }
+    let body_end =
+        text[start..end].iter().position(|b| matches!(b, b';' | b'?')).map_or(end, |at| start + at);
     if parts.kind == Kind::Tel {
-        parts.user = (start as u16, end as u16);
+        parts.user = (start as u16, body_end as u16);
     }
-    scan_tail(text, end, parts)
+    scan_tail(text, body_end, parts)
 }
 
 /// The parameters and headers from `at` on.
-fn scan_tail(text: &[u8], at: usize, parts: &mut Parts) -> Result<(), UriError> {
-    if run(text, at, URI)? < text.len() {
-        return Err(UriError::Character);
-    }
+fn scan_tail(text: &[u8], at: usize, parts: &mut Parts) -> Result<usize, UriError> {
+    let end = run(text, at, URI)?;
     parts.params = at as u16;
-    parts.headers = text[at..].iter().position(|&b| b == b'?').map_or(text.len(), |found| at + found) as u16;
-    Ok(())
+    parts.headers = text[at..end].iter().position(|&b| b == b'?').map_or(end, |found| at + found) as u16;
+    Ok(end)
 }
 
 /// The end of the run of `class` characters and `%HH` escapes from `at` on.

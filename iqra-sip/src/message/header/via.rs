@@ -143,6 +143,7 @@ pub(crate) fn check(value: &[u8]) -> Result<(), Why> {
 }
 
 /// Reads one Via up to the end or a comma; white space may stand around every separator.
+#[inline]
 fn scan(cursor: &mut Cursor<'_>) -> Result<Parts, Why> {
     protocol(cursor)?;
     let transport = cursor.take(TOKEN);
