@@ -8,7 +8,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::message::grammar::{self, TOKEN};
+use crate::message::grammar;
 use crate::message::{Fault, HeaderName, Known, Limits, Message, Method, ParseError, WireField};
 
 /// What a stream carries.
@@ -190,16 +190,19 @@ pub(crate) fn header_line(bytes: &[u8], at: usize) -> Result<HeaderLine, Fault> 
         end = line_end(bytes, end + 2)?;
     }
     let line = &bytes[at..end];
-    let name_len = line.iter().take_while(|&&b| grammar::is(b, TOKEN)).count();
-    let gap = line[name_len..].iter().take_while(|&&b| matches!(b, b' ' | b'\t')).count();
-    if name_len == 0 || name_len > usize::from(u16::MAX) || line.get(name_len + gap) != Some(&b':') {
+    let Some(colon) = memchr::memchr(b':', line) else { return Ok(HeaderLine::Unreadable { next: end + 2 }) };
+    // Spaces and tabs may stand before the colon, a fold may not (RFC 3261 §25.1 `HCOLON`).
+    let gap = line[..colon].iter().rev().take_while(|&&b| matches!(b, b' ' | b'\t')).count();
+    let name = &line[..colon - gap];
+    let known = Known::find(name);
+    if known.is_none() && (!grammar::is_token(name) || name.len() > usize::from(u16::MAX)) {
         return Ok(HeaderLine::Unreadable { next: end + 2 });
     }
-    let after_colon = name_len + gap + 1;
+    let after_colon = colon + 1;
     let value = grammar::trim(&line[after_colon..]);
     Ok(HeaderLine::Field(WireField {
-        known: Known::find(&line[..name_len]),
-        name_len: name_len as u16,
+        known,
+        name_len: name.len() as u16,
         start: at as u32,
         value: (at + after_colon + value.start) as u32,
         value_end: (at + after_colon + value.end) as u32,

@@ -76,6 +76,12 @@ pub(crate) const fn is(b: u8, mask: u8) -> bool {
     CLASS[b as usize] & mask != 0
 }
 
+/// How many characters of `mask` stand at the front.
+#[inline]
+pub(crate) fn run_len(bytes: &[u8], mask: u8) -> usize {
+    bytes.iter().position(|&b| !is(b, mask)).unwrap_or(bytes.len())
+}
+
 /// True when `bytes` is a `token`: one or more token characters.
 #[inline]
 pub(crate) fn is_token(bytes: &[u8]) -> bool {
@@ -176,9 +182,7 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(crate) fn take(&mut self, mask: u8) -> Range<usize> {
         let start = self.at;
-        while self.at < self.bytes.len() && is(self.bytes[self.at], mask) {
-            self.at += 1;
-        }
+        self.at += run_len(&self.bytes[start.min(self.bytes.len())..], mask);
         start..self.at
     }
 

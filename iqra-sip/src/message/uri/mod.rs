@@ -1,6 +1,9 @@
 //! URIs of SIP messages: `sip:` and `sips:` in full (RFC 3261 §19.1), `tel:` (RFC 3966), any other scheme as an
 //! opaque text. The text is checked once and kept as it came; its parts are looked up where they stand.
 
+mod equivalent;
+mod scan;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -8,13 +11,9 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 
-use super::grammar::{self, DIGIT, HOST, URI, USER};
-
-/// The longest URI that is read, in octets.
-const MAX_BYTES: usize = u16::MAX as usize;
-
-/// The longest scheme that is read, in octets.
-const MAX_SCHEME: usize = 256;
+use super::grammar::{self, USER};
+use scan::Kind;
+pub(crate) use scan::{Parts, scan, scan_host, scan_prefix};
 
 /// A URI. Prints byte for byte as it came; equality is that of the text, [`Uri::equivalent`] is that of
 /// RFC 3261 §19.1.4.
@@ -22,32 +21,6 @@ const MAX_SCHEME: usize = 256;
 pub struct Uri {
     text: Bytes,
     parts: Parts,
-}
-
-/// Where the parts of a checked URI stand.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Parts {
-    /// The colon after the scheme.
-    scheme: u16,
-    kind: Kind,
-    /// Bounds of the user part, equal when there is none.
-    user: (u16, u16),
-    /// Bounds of the host, brackets included.
-    host: (u16, u16),
-    port: Option<u16>,
-    /// The first semicolon after the host, or where one would stand.
-    params: u16,
-    /// The question mark, or the end.
-    headers: u16,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-enum Kind {
-    Sip,
-    Sips,
-    Tel,
-    #[default]
-    Other,
 }
 
 /// The scheme of a URI.
@@ -253,6 +226,12 @@ impl Uri {
         }
     }
 
+    /// User and password with the `@`, empty when there are none.
+    fn userinfo(&self) -> &str {
+        let (user, host) = (self.parts.user, self.parts.host);
+        if user.0 == user.1 { "" } else { self.slice(user.0, host.0) }
+    }
+
     fn raw_params(&self) -> impl Iterator<Item = &str> {
         self.slice(self.parts.params, self.parts.headers).split(';').filter(|param| !param.is_empty())
     }
@@ -355,144 +334,6 @@ fn nibble(b: u8) -> u8 {
     char::from(b).to_digit(16).map_or(0, |digit| digit as u8)
 }
 
-/// Checks that all of `text` is a URI and says where its parts are.
-pub(crate) fn scan(text: &[u8]) -> Result<Parts, UriError> {
-    let (parts, end) = scan_prefix(text)?;
-    if end == text.len() { Ok(parts) } else { Err(UriError::Character) }
-}
-
-/// Reads the URI that `text` begins with, up to a character that no URI holds, and says where its parts and its end
-/// are.
-#[inline]
-pub(crate) fn scan_prefix(text: &[u8]) -> Result<(Parts, usize), UriError> {
-    let (scheme, kind) = if text.starts_with(b"sip:") { (3, Kind::Sip) } else { scan_scheme(text)? };
-    let mut parts = Parts { scheme: scheme as u16, kind, ..Parts::default() };
-    let end = match kind {
-        Kind::Sip | Kind::Sips => scan_sip(text, &mut parts)?,
-        Kind::Tel | Kind::Other => scan_opaque(text, &mut parts)?,
-    };
-    if end > MAX_BYTES { Err(UriError::TooLong) } else { Ok((parts, end)) }
-}
-
-fn scan_scheme(text: &[u8]) -> Result<(usize, Kind), UriError> {
-    let colon = text.iter().take(MAX_SCHEME).position(|&b| b == b':').ok_or(UriError::Scheme)?;
-    Ok((colon, kind(&text[..colon])?))
-}
-
-fn kind(scheme: &[u8]) -> Result<Kind, UriError> {
-    if scheme.eq_ignore_ascii_case(b"sip") {
-        return Ok(Kind::Sip);
-    }
-    if scheme.eq_ignore_ascii_case(b"sips") {
-        return Ok(Kind::Sips);
-    }
-    let (first, rest) = scheme.split_first().ok_or(UriError::Scheme)?;
-    let tail = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
-    if !first.is_ascii_alphabetic() || !rest.iter().all(tail) {
-        return Err(UriError::Scheme);
-    }
-    Ok(if scheme.eq_ignore_ascii_case(b"tel") { Kind::Tel } else { Kind::Other })
-}
-
-/// `sip:[user[:password]@]host[:port][;params][?headers]`
-#[inline]
-fn scan_sip(text: &[u8], parts: &mut Parts) -> Result<usize, UriError> {
-    let mut at = scan_userinfo(text, usize::from(parts.scheme) + 1, parts)?;
-    let host_end = at + scan_host(&text[at..])?;
-    parts.host = (at as u16, host_end as u16);
-    at = host_end;
-    if text.get(at) == Some(&b':') {
-        let digits = text[at + 1..].iter().take_while(|&&b| grammar::is(b, DIGIT)).count();
-        let port = grammar::number(&text[at + 1..at + 1 + digits], u16::MAX.into());
-        parts.port = Some(port.map_err(|_| UriError::Port)? as u16);
-        at += 1 + digits;
-    }
-    match text.get(at) {
-        Some(b';' | b'?') => scan_tail(text, at, parts),
-        Some(&b) if grammar::is(b, URI) => {
-            Err(if parts.port.is_some() { UriError::Port } else { UriError::Host })
-        }
-        _ => {
-            (parts.params, parts.headers) = (at as u16, at as u16);
-            Ok(at)
-        }
-    }
-}
-
-/// Where the host begins: at `start`, or behind the `@` of a user part, which is noted.
-#[inline]
-fn scan_userinfo(text: &[u8], start: usize, parts: &mut Parts) -> Result<usize, UriError> {
-    let user_end = run(text, start, USER)?;
-    let mut end = user_end;
-    while text.get(end) == Some(&b':') {
-        end = run(text, end + 1, USER)?;
-    }
-    if text.get(end) != Some(&b'@') {
-        return Ok(start);
-    }
-    if user_end == start {
-        return Err(UriError::User);
-    }
-    parts.user = (start as u16, user_end as u16);
-    Ok(end + 1)
-}
-
-/// The end of the host that `text` begins with.
-#[inline]
-pub(crate) fn scan_host(text: &[u8]) -> Result<usize, UriError> {
-    if text.first() == Some(&b'[') {
-        let close = memchr::memchr(b']', text).ok_or(UriError::Host)?;
-        let inner = std::str::from_utf8(&text[1..close]).map_err(|_| UriError::Host)?;
-        inner.parse::<Ipv6Addr>().map_err(|_| UriError::Host)?;
-        return Ok(close + 1);
-    }
-    match text.iter().take_while(|&&b| grammar::is(b, HOST)).count() {
-        0 => Err(UriError::Host),
-        end => Ok(end),
-    }
-}
-
-fn scan_opaque(text: &[u8], parts: &mut Parts) -> Result<usize, UriError> {
-    let start = usize::from(parts.scheme) + 1;
-    let end = run(text, start, URI)?;
-    if start == end {
-        return Err(UriError::Scheme);
-    }
-    let body_end =
-        text[start..end].iter().position(|b| matches!(b, b';' | b'?')).map_or(end, |at| start + at);
-    if parts.kind == Kind::Tel {
-        parts.user = (start as u16, body_end as u16);
-    }
-    scan_tail(text, body_end, parts)
-}
-
-/// The parameters and headers from `at` on.
-fn scan_tail(text: &[u8], at: usize, parts: &mut Parts) -> Result<usize, UriError> {
-    let end = run(text, at, URI)?;
-    parts.params = at as u16;
-    parts.headers = text[at..end].iter().position(|&b| b == b'?').map_or(end, |found| at + found) as u16;
-    Ok(end)
-}
-
-/// The end of the run of `class` characters and `%HH` escapes from `at` on.
-#[inline]
-fn run(text: &[u8], mut at: usize, class: u8) -> Result<usize, UriError> {
-    while let Some(&b) = text.get(at) {
-        if grammar::is(b, class) {
-            at += 1;
-        } else if b == b'%' {
-            let escaped = text.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
-            if !escaped {
-                return Err(UriError::Escape);
-            }
-            at += 3;
-        } else {
-            break;
-        }
-    }
-    Ok(at)
-}
-
 impl FromStr for Uri {
     type Err = UriError;
 
@@ -527,5 +368,37 @@ impl fmt::Debug for Uri {
         let user = if self.user().is_some() { "***@" } else { "" };
         let (start, end) = self.parts.host;
         write!(f, "{}:{user}{}", self.slice(0, self.parts.scheme), self.slice(start, end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_built_uri_escapes_what_would_be_read_otherwise() {
+        let uri = Uri::sip(Some("a b@c:d#1"), "2001:db8::1".parse::<IpAddr>().unwrap(), Some(5070));
+        assert_eq!(uri.to_string(), "sip:a%20b%40c%3Ad%231@[2001:db8::1]:5070");
+        assert_eq!(uri.user_decoded().unwrap(), "a b@c:d#1");
+        assert_eq!(uri.socket_addr(5060), Some("[2001:db8::1]:5070".parse().unwrap()));
+        assert_eq!(Uri::sip(None, "no host>", None).to_string(), "sip:invalid");
+    }
+
+    #[test]
+    fn parameters_are_found_in_any_case_and_set_in_place_of_the_old() {
+        let uri = Uri::from_str("sip:a@h.example;x-id=1;lr?Subject=y").unwrap();
+        assert_eq!(uri.param("X-Id"), Some(Some("1")));
+        assert_eq!(uri.param("LR"), Some(None));
+        let uri = uri.with_param("X-ID", Some("a;b"));
+        assert_eq!(uri.to_string(), "sip:a@h.example;lr;X-ID=a%3Bb?Subject=y");
+        assert_eq!(uri.param_decoded("x-id").unwrap(), "a;b");
+        assert_eq!(uri.header("subject").unwrap(), "y");
+    }
+
+    #[test]
+    fn a_tel_uri_has_a_number_for_its_user_and_no_host() {
+        let uri = Uri::from_str("tel:+1-555-0100;phone-context=example.org").unwrap();
+        assert_eq!((uri.user(), uri.host()), (Some("+1-555-0100"), None));
+        assert_eq!(uri.param("phone-context"), Some(Some("example.org")));
     }
 }
