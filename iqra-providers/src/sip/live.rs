@@ -1,0 +1,290 @@
+//! An answered call: signalling, media and a conversation joined until one of them ends.
+//!
+//! In: the dialog, the agreed media, a conversation. Out: a [`CallReport`]. Whatever ends the call, all three end
+//! with it: BYE is sent or was received, the line tells the conversation, the port is free again.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use iqra_media::conversation::{self, Command, ConversationSink, EndReason as LineEnd, HangUpReason};
+use iqra_media::net::{CallOptions as OpenOptions, Leg, MediaPort};
+use iqra_media::report::MediaReport;
+use iqra_media::sdp::{self, Capabilities, Negotiated};
+use iqra_media::session::recording::{Recording, Tap};
+use iqra_sip::event::{Body, EndReason, Reply};
+use iqra_sip::net::{Call, CallEvent, InDialogRequest};
+use iqra_sip::{HeaderName, Headers, Method, StatusCode};
+use tokio_util::sync::CancellationToken;
+
+use super::offer::{Exchange, SipMedia};
+use super::refusal::Refused;
+use crate::lifecycle::EndCause;
+
+/// Methods that a call answers (RFC 3261 §20.5).
+const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE";
+
+/// What bounds a call, besides the people on it.
+#[derive(Debug, Clone, Default)]
+pub struct CallOptions {
+    /// Hang up after this long; `None` for no limit.
+    pub max_duration: Option<Duration>,
+    /// Record both directions into this stereo WAV: left the far end, right the conversation.
+    pub recording: Option<PathBuf>,
+    /// Cancelled when the call has to end: the program stops, or somebody hangs up by its id.
+    pub stop: CancellationToken,
+}
+
+/// What is known of a call when it is over.
+#[derive(Debug, Clone)]
+pub struct CallReport {
+    /// Why it ended.
+    pub cause: EndCause,
+    /// From the answer to the end.
+    pub duration: Duration,
+    /// What the media saw; `None` when media never began.
+    pub media: Option<MediaReport>,
+    /// What the conversation failed with, if it did.
+    pub conversation_error: Option<String>,
+}
+
+/// An answered call whose conversation has not begun.
+pub struct LiveCall {
+    call: Call,
+    media: SipMedia,
+    exchange: Exchange,
+    port: MediaPort,
+    capabilities: Capabilities,
+}
+
+impl LiveCall {
+    pub(super) fn new(
+        call: Call,
+        media: SipMedia,
+        exchange: Exchange,
+        port: MediaPort,
+        capabilities: Capabilities,
+    ) -> Self {
+        Self { call, media, exchange, port, capabilities }
+    }
+
+    /// Runs the call to its end.
+    pub async fn run(self, sink: Box<dyn ConversationSink>, options: CallOptions) -> CallReport {
+        let answered = Instant::now();
+        let Self { mut call, media, exchange, port, capabilities } = self;
+        let (local, negotiated) = match agree(&mut call, exchange, &capabilities).await {
+            Ok(agreed) => agreed,
+            Err(cause) => return abandon(call, cause, answered).await,
+        };
+        let formats = sink.formats(&negotiated);
+        let (recording, tap) = options.recording.as_ref().and_then(|path| record(path, &negotiated)).unzip();
+        let opened = OpenOptions { recording: tap, ..OpenOptions::default() };
+        let (line, leg) = match media.driver().open_with(port, negotiated, formats, opened) {
+            Ok(open) => open,
+            Err(error) => {
+                tracing::warn!(%error, "media not opened");
+                return abandon(call, EndCause::Signalling, answered).await;
+            }
+        };
+        let conversation = tokio::spawn(conversation::run(sink, line));
+        let mut running = Running { call, leg, local, capabilities, offered: false };
+        let cause = running.until_end(&options).await;
+        let report = running.finish(cause, conversation, answered).await;
+        if let Some(recording) = recording {
+            finish(recording).await;
+        }
+        report
+    }
+}
+
+/// Starts a recording; a call whose recording cannot be made goes on without one.
+fn record(path: &Path, negotiated: &Negotiated) -> Option<(Recording, Tap)> {
+    let started = Recording::create(path, negotiated.codec.sample_rate);
+    started.map_err(|error| tracing::warn!(%error, "the call goes on without a recording")).ok()
+}
+
+/// Waits until the file is whole.
+async fn finish(recording: Recording) {
+    match tokio::task::spawn_blocking(|| recording.finish()).await {
+        Ok(Ok(recorded)) if recorded.lost_samples > 0 => {
+            tracing::warn!(samples = recorded.lost_samples, "the disk was too slow for the recording");
+        }
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the recording is not whole"),
+        Err(_) => tracing::warn!("the recording's writer panicked"),
+    }
+}
+
+/// The SDP that we last sent and what was agreed; waits for the ACK when it brings the answer.
+async fn agree(
+    call: &mut Call,
+    exchange: Exchange,
+    capabilities: &Capabilities,
+) -> Result<(String, Negotiated), EndCause> {
+    let local = match exchange {
+        Exchange::Answered(local, negotiated) => return Ok((local, negotiated)),
+        Exchange::Offered(local) => local,
+    };
+    loop {
+        match call.next().await {
+            Some(CallEvent::Confirmed(ack)) => {
+                let agreed = sdp::accept_answer(capabilities, &ack.body);
+                return agreed.map(|negotiated| (local, negotiated)).map_err(|_| EndCause::Signalling);
+            }
+            Some(CallEvent::Request(request)) => request.respond(Reply::new(StatusCode::REQUEST_PENDING)),
+            Some(CallEvent::Ended(reason)) => return Err(cause_of(&reason)),
+            Some(_) => {}
+            None => return Err(EndCause::Signalling),
+        }
+    }
+}
+
+async fn abandon(call: Call, cause: EndCause, answered: Instant) -> CallReport {
+    hang_up(call, cause).await;
+    CallReport { cause, duration: answered.elapsed(), media: None, conversation_error: None }
+}
+
+async fn hang_up(call: Call, cause: EndCause) {
+    let mut headers = Headers::new();
+    headers.push(HeaderName::REASON, format!("Q.850;cause={};text=\"{cause}\"", cause.q850()));
+    // A dialog that is already over needs no BYE.
+    let _ = call.hangup(headers).await;
+}
+
+/// A call with media.
+struct Running {
+    call: Call,
+    leg: Leg,
+    local: String,
+    capabilities: Capabilities,
+    /// Whether our last SDP was an offer that the next ACK answers.
+    offered: bool,
+}
+
+impl Running {
+    /// Serves both sides until one of them, or a limit, ends the call.
+    async fn until_end(&mut self, options: &CallOptions) -> EndCause {
+        let limit = tokio::time::sleep(options.max_duration.unwrap_or(Duration::MAX / 4));
+        tokio::pin!(limit);
+        loop {
+            tokio::select! {
+                event = self.call.next() => match event {
+                    Some(CallEvent::Confirmed(ack)) => self.confirmed(&ack.body),
+                    Some(CallEvent::Request(request)) => self.request(request),
+                    Some(CallEvent::Ended(reason)) => return cause_of(&reason),
+                    Some(_) => {}
+                    None => return EndCause::Signalling,
+                },
+                command = self.leg.next_command() => match command {
+                    Some(Command::HangUp(reason)) => return cause_of_hang_up(&reason),
+                    // Dropping the reply tells the conversation that this leg cannot transfer.
+                    Some(_) => {}
+                    None => return EndCause::ConversationFailed,
+                },
+                () = &mut limit => return EndCause::DurationLimit,
+                () = options.stop.cancelled() => return EndCause::Shutdown,
+            }
+        }
+    }
+
+    /// The ACK of a re-INVITE that brought no offer holds the answer to ours.
+    fn confirmed(&mut self, body: &[u8]) {
+        if !std::mem::take(&mut self.offered) || body.is_empty() {
+            return;
+        }
+        match sdp::accept_answer(&self.capabilities, body) {
+            Ok(negotiated) => self.change(negotiated),
+            Err(refusal) => tracing::warn!(%refusal, "answer in ACK ignored, media goes on as before"),
+        }
+    }
+
+    fn change(&self, negotiated: Negotiated) {
+        if let Err(error) = self.leg.update(negotiated) {
+            tracing::warn!(%error, "media goes on as before");
+        }
+    }
+
+    fn request(&mut self, request: InDialogRequest) {
+        let reply = match &request.request().method {
+            Method::Invite | Method::Update => self.renegotiate(request.request()),
+            Method::Options => with_allow(StatusCode::OK),
+            _ => with_allow(StatusCode::METHOD_NOT_ALLOWED),
+        };
+        request.respond(reply);
+    }
+
+    /// A new offer changes the media (hold, another address); none in a re-INVITE asks for ours.
+    fn renegotiate(&mut self, request: &iqra_sip::Request) -> Reply {
+        let kind = request.headers.get(HeaderName::CONTENT_TYPE);
+        if request.body.is_empty() && request.method == Method::Update {
+            return Reply::new(StatusCode::OK);
+        }
+        match Exchange::begin(kind.as_deref(), &request.body, &self.capabilities) {
+            Ok(Exchange::Answered(answer, negotiated)) => {
+                self.change(negotiated);
+                self.reply_with(answer)
+            }
+            Ok(Exchange::Offered(offer)) => {
+                self.offered = true;
+                self.reply_with(offer)
+            }
+            Err(refused) => Refused::reply(&refused),
+        }
+    }
+
+    fn reply_with(&mut self, sdp: String) -> Reply {
+        self.local = sdp::revise(&self.local, sdp);
+        let mut reply = Reply::new(StatusCode::OK);
+        reply.body = Some(Body::sdp(self.local.clone()));
+        reply
+    }
+
+    async fn finish(
+        self,
+        cause: EndCause,
+        conversation: tokio::task::JoinHandle<Result<(), conversation::SinkError>>,
+        answered: Instant,
+    ) -> CallReport {
+        let duration = answered.elapsed();
+        self.leg.end(line_end(cause));
+        hang_up(self.call, cause).await;
+        // `conversation::run` gives up by itself 5 s after the line's end.
+        let conversation_error = match conversation.await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("the conversation's task was aborted".to_owned()),
+        };
+        let media = Some(self.leg.close().await);
+        CallReport { cause, duration, media, conversation_error }
+    }
+}
+
+fn with_allow(status: StatusCode) -> Reply {
+    let mut reply = Reply::new(status);
+    reply.headers.push(HeaderName::ALLOW, ALLOW);
+    reply
+}
+
+fn cause_of(reason: &EndReason) -> EndCause {
+    match reason {
+        EndReason::Remote { .. } => EndCause::CallerHungUp,
+        _ => EndCause::Signalling,
+    }
+}
+
+fn cause_of_hang_up(reason: &HangUpReason) -> EndCause {
+    match reason {
+        HangUpReason::Completed | HangUpReason::Asked(_) => EndCause::AgentHungUp,
+        HangUpReason::MediaTimeout => EndCause::MediaTimeout,
+        _ => EndCause::ConversationFailed,
+    }
+}
+
+fn line_end(cause: EndCause) -> LineEnd {
+    match cause {
+        EndCause::CallerHungUp => LineEnd::FarEnd,
+        EndCause::MediaTimeout => LineEnd::MediaTimeout,
+        EndCause::Shutdown => LineEnd::Shutdown,
+        EndCause::Signalling => LineEnd::Failed,
+        _ => LineEnd::HungUp,
+    }
+}

@@ -1,0 +1,285 @@
+//! [`SipProvider`]: calls placed straight over SIP.
+//!
+//! In: a [`PlaceCall`]. Out: an INVITE with our offer, redirects followed (RFC 3261 §8.1.3.4), and on the answer the
+//! same [`LiveCall`] that an inbound call becomes.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use iqra_media::conversation::{CallContext, ConversationSink};
+use iqra_media::net::MediaPort;
+use iqra_media::sdp::{self, Capabilities};
+use iqra_sip::event::{Body, OutgoingInvite};
+use iqra_sip::message::NameAddr;
+use iqra_sip::message::header::{Contact, From};
+use iqra_sip::net::{Endpoint, OutgoingCall, OutgoingEvent};
+use iqra_sip::{Headers, Response, StatusCode, Uri};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::live::{CallOptions, LiveCall};
+use super::offer::{Exchange, SipMedia};
+use crate::client::{PlaceCall, PlacedCall, ProviderCallId, ProviderClient, ProviderError};
+use crate::lifecycle::{CallState, EndCause};
+
+/// How many 3xx responses are followed for one call.
+const MAX_REDIRECTS: u32 = 5;
+/// Calls at a time, by default.
+const MAX_CALLS: usize = 1_000;
+
+/// Places calls over SIP.
+#[derive(Clone)]
+pub struct SipProvider {
+    endpoint: Endpoint,
+    media: SipMedia,
+    calls: Calls,
+}
+
+type Calls = Arc<Mutex<HashMap<ProviderCallId, Placed>>>;
+
+struct Placed {
+    state: watch::Receiver<CallState>,
+    stop: CancellationToken,
+}
+
+impl SipProvider {
+    /// A provider that signals through `endpoint` and has its media on `media`'s ports.
+    #[must_use]
+    pub fn new(endpoint: Endpoint, media: SipMedia) -> Self {
+        Self { endpoint, media, calls: Calls::default() }
+    }
+
+    fn calls(&self) -> MutexGuard<'_, HashMap<ProviderCallId, Placed>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The conversation and the port come first: what they refuse costs no call.
+    async fn begin(&self, request: &PlaceCall, call_id: &str) -> Result<Attempt, ProviderError> {
+        let to = party("to", &request.to)?;
+        let from = party("caller_id", &request.caller_id)?;
+        let sink = request
+            .conversation
+            .conversation(&CallContext::default())
+            .await
+            .map_err(|refusal| ProviderError::Exhausted(refusal.to_string()))?;
+        let (port, capabilities) = self
+            .media
+            .reserve(fastrand::u64(..) >> 2)
+            .map_err(|refused| ProviderError::Exhausted(refused.to_string()))?;
+        let offer = sdp::offer(&capabilities);
+        let invite = OutgoingInvite {
+            uri: to.uri.clone(),
+            next_hop: None,
+            from,
+            to,
+            call_id: Some(call_id.to_owned()),
+            cseq: 1,
+            headers: Headers::new(),
+            body: Some(Body::sdp(offer.clone())),
+        };
+        Ok(Attempt { sink, port, capabilities, offer, invite })
+    }
+}
+
+/// A call before its answer.
+struct Attempt {
+    sink: Box<dyn ConversationSink>,
+    port: MediaPort,
+    capabilities: Capabilities,
+    offer: String,
+    invite: OutgoingInvite,
+}
+
+#[async_trait]
+impl ProviderClient for SipProvider {
+    fn name(&self) -> &'static str {
+        "sip"
+    }
+
+    async fn place(&self, request: PlaceCall) -> Result<PlacedCall, ProviderError> {
+        if self.calls().len() >= MAX_CALLS {
+            return Err(ProviderError::Exhausted(format!("{MAX_CALLS} calls are in progress")));
+        }
+        // Unique is all that a Call-ID has to be (RFC 3261 §8.1.1.4).
+        let call_id = format!("{:032x}", fastrand::u128(..));
+        let attempt = self.begin(&request, &call_id).await?;
+        let outgoing = self
+            .endpoint
+            .invite(attempt.invite.clone())
+            .await
+            .map_err(|error| ProviderError::Transport(error.to_string()))?;
+        let id = ProviderCallId(call_id.into());
+        let (states, receiver) = mpsc::channel(8);
+        let (current, state) = watch::channel(CallState::Dialling);
+        let stop = CancellationToken::new();
+        self.calls().insert(id.clone(), Placed { state, stop: stop.clone() });
+        let dial = Dial { provider: self.clone(), request, states, current, stop };
+        let call = id.clone();
+        tokio::spawn(async move {
+            let cause = dial.run(attempt, outgoing).await;
+            dial.tell(CallState::Ended(cause));
+            dial.provider.calls().remove(&call);
+        });
+        Ok(PlacedCall { id, states: receiver })
+    }
+
+    async fn hang_up(&self, call: &ProviderCallId) -> Result<(), ProviderError> {
+        if let Some(placed) = self.calls().get(call) {
+            placed.stop.cancel();
+        }
+        Ok(())
+    }
+
+    async fn status(&self, call: &ProviderCallId) -> Result<Option<CallState>, ProviderError> {
+        Ok(self.calls().get(call).map(|placed| *placed.state.borrow()))
+    }
+}
+
+/// One call being dialled.
+struct Dial {
+    provider: SipProvider,
+    request: PlaceCall,
+    states: mpsc::Sender<CallState>,
+    current: watch::Sender<CallState>,
+    stop: CancellationToken,
+}
+
+/// How one INVITE ended.
+enum Dialled {
+    Answered(iqra_sip::net::Call, Arc<Response>),
+    Redirected(Arc<Response>),
+    Ended(EndCause),
+}
+
+impl Dial {
+    fn tell(&self, state: CallState) {
+        self.current.send_replace(state);
+        // There are fewer states than places, and nobody has to listen.
+        let _ = self.states.try_send(state);
+    }
+
+    async fn run(&self, mut attempt: Attempt, mut outgoing: OutgoingCall) -> EndCause {
+        let deadline = tokio::time::Instant::now() + self.request.ring_limit;
+        for _ in 0..=MAX_REDIRECTS {
+            match self.dial(outgoing, deadline).await {
+                Dialled::Answered(call, response) => return self.answered(attempt, call, &response).await,
+                Dialled::Ended(cause) => return cause,
+                Dialled::Redirected(response) => {
+                    if !follow(&mut attempt.invite, &response) {
+                        return EndCause::Rejected(response.status.code());
+                    }
+                }
+            }
+            match self.provider.endpoint.invite(attempt.invite.clone()).await {
+                Ok(next) => outgoing = next,
+                Err(_) => return EndCause::Signalling,
+            }
+        }
+        EndCause::Rejected(StatusCode::MOVED_TEMPORARILY.code())
+    }
+
+    async fn dial(&self, mut outgoing: OutgoingCall, deadline: tokio::time::Instant) -> Dialled {
+        let mut gave_up = None;
+        loop {
+            let event = tokio::select! {
+                event = outgoing.next() => event,
+                () = tokio::time::sleep_until(deadline), if gave_up.is_none() => {
+                    gave_up = Some(EndCause::NoAnswer);
+                    outgoing.cancel().await;
+                    continue;
+                }
+                () = self.stop.cancelled(), if gave_up.is_none() => {
+                    gave_up = Some(EndCause::Cancelled);
+                    outgoing.cancel().await;
+                    continue;
+                }
+            };
+            let Some(event) = event else { return Dialled::Ended(EndCause::Signalling) };
+            match event {
+                OutgoingEvent::Provisional(response) if response.status != StatusCode::TRYING => {
+                    self.tell(CallState::Ringing);
+                }
+                OutgoingEvent::Provisional(_) => {}
+                OutgoingEvent::Redirected(response) => {
+                    return gave_up.map_or(Dialled::Redirected(response), Dialled::Ended);
+                }
+                OutgoingEvent::Answered(call, response) => return Dialled::Answered(call, response),
+                OutgoingEvent::Failed(response) => {
+                    return Dialled::Ended(gave_up.unwrap_or_else(|| cause_of(response.status)));
+                }
+                _ => return Dialled::Ended(gave_up.unwrap_or(EndCause::Signalling)),
+            }
+        }
+    }
+
+    async fn answered(&self, attempt: Attempt, call: iqra_sip::net::Call, response: &Response) -> EndCause {
+        let Attempt { sink, port, capabilities, offer, .. } = attempt;
+        let Ok(negotiated) = sdp::accept_answer(&capabilities, &response.body) else {
+            let _ = call.hangup(Headers::new()).await;
+            return EndCause::Rejected(488);
+        };
+        self.tell(CallState::Answered);
+        let exchange = Exchange::Answered(offer, negotiated);
+        let live = LiveCall::new(call, self.provider.media.clone(), exchange, port, capabilities);
+        let options = CallOptions {
+            max_duration: Some(self.request.max_duration),
+            recording: self.request.recording.clone(),
+            stop: self.stop.clone(),
+        };
+        live.run(sink, options).await.cause
+    }
+}
+
+/// Points the INVITE at the redirect's best Contact: the same To, From with its tag and Call-ID, the next CSeq.
+fn follow(invite: &mut OutgoingInvite, response: &Response) -> bool {
+    let best = response
+        .headers
+        .typed_all::<Contact>()
+        .filter_map(Result::ok)
+        .min_by_key(|contact| Reverse(contact.q().unwrap_or(1000)));
+    let address = best.as_ref().and_then(Contact::address);
+    let (Some(address), Ok(from)) = (address, response.headers.typed::<From>()) else { return false };
+    invite.uri = address.uri.clone();
+    invite.from = from.0;
+    invite.cseq += 1;
+    true
+}
+
+fn party(what: &'static str, text: &str) -> Result<NameAddr, ProviderError> {
+    let uri: Result<Uri, _> = text.parse();
+    uri.map(NameAddr::new).map_err(|error| ProviderError::Invalid {
+        what,
+        why: format!("is not a URI: {error}"),
+        remedy: "write it as sip:user@host",
+    })
+}
+
+fn cause_of(status: StatusCode) -> EndCause {
+    match status.code() {
+        486 | 600 => EndCause::Busy,
+        408 | 480 => EndCause::NoAnswer,
+        487 => EndCause::Cancelled,
+        code => EndCause::Rejected(code),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_final_status_becomes_a_cause() {
+        let cause = |code| cause_of(StatusCode::new(code).unwrap());
+        assert_eq!(cause(486), EndCause::Busy);
+        assert_eq!(cause(480), EndCause::NoAnswer);
+        assert_eq!(cause(404), EndCause::Rejected(404));
+    }
+
+    #[test]
+    fn what_is_no_uri_is_refused_with_the_argument_named() {
+        let error = party("caller_id", "not a uri").unwrap_err().to_string();
+        assert!(error.contains("caller_id") && error.contains("sip:user@host"), "{error}");
+    }
+}
