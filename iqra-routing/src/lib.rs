@@ -23,6 +23,8 @@
 //! the processes of one machine share.
 
 pub mod admission;
+#[cfg(feature = "backend")]
+pub mod backend;
 pub mod backends;
 pub mod config;
 pub mod decide;
@@ -31,11 +33,17 @@ pub mod handover;
 pub mod identity;
 pub mod limits;
 pub mod number;
+#[cfg(feature = "proxy")]
+pub mod proxy;
 pub mod queue;
 pub mod reason;
 pub mod select;
+#[cfg(any(feature = "proxy", feature = "backend"))]
+pub mod sip;
 pub mod source;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+#[cfg(any(feature = "proxy", feature = "backend"))]
+pub mod start;
 pub mod stores;
 pub mod time;

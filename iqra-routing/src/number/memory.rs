@@ -233,6 +233,13 @@ impl MemoryNumbers {
         self.tables.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The ids of all accounts, in order.
+    pub fn accounts(&self) -> Vec<AccountId> {
+        let mut ids: Vec<_> = self.read().accounts.keys().cloned().collect();
+        ids.sort();
+        ids
+    }
+
     /// Stores an account.
     pub fn set_account(&self, account: Account) {
         self.write().accounts.insert(account.id.clone(), Arc::new(account));

@@ -1,0 +1,268 @@
+//! The proxy tier as a service: INVITEs in, 302 with tokens out, or the refusal that the decision gave.
+//!
+//! In: requests of an [`Endpoint`]. Out: responses; everything in between is [`Admission`]. One task per INVITE, so
+//! that a slow store delays only its own call.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use iqra_sip::event::Reply;
+use iqra_sip::message::header::Via;
+use iqra_sip::net::{Endpoint, Incoming, IncomingInvite, IncomingRequest};
+use iqra_sip::{HeaderName, StatusCode, Uri};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::admission::{Admission, Answer, Choice, Offer, Settings, Stores};
+use crate::backends::{BackendRegistry, FixedBackends, STATUS_LIFE};
+use crate::config::ProxyConfig;
+use crate::handover::outcome::{sweep, write_lost};
+use crate::identity::Incarnation;
+use crate::queue::Node;
+use crate::reason::Reason;
+use crate::sip::{Parts, RefusalStyle, TOKEN_PARAM, other};
+use crate::start::{self, StartError, Trace};
+use crate::stores::LiveStores;
+use crate::time::{SystemClock, Timestamp};
+
+/// How a proxy serves.
+#[derive(Debug, Clone, Copy)]
+pub struct ProxySettings {
+    /// How refusals are worded.
+    pub refusals: RefusalStyle,
+    /// INVITEs being decided at a time; one more is refused as overload. Default 10,000.
+    pub most_pending: usize,
+    /// How long new calls are refused after the stop signal before the sockets close, so that callers learn where
+    /// not to go; ends early when no transaction is left. Default 10 s.
+    pub drain: Duration,
+}
+
+impl Default for ProxySettings {
+    fn default() -> Self {
+        Self { refusals: RefusalStyle::default(), most_pending: 10_000, drain: Duration::from_secs(10) }
+    }
+}
+
+/// The proxy tier on one endpoint.
+pub struct Proxy {
+    endpoint: Endpoint,
+    incoming: Incoming,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    admission: Arc<Admission>,
+    settings: ProxySettings,
+    clock: SystemClock,
+    pending: AtomicUsize,
+}
+
+impl Proxy {
+    /// Binds a proxy as its configuration says, on `stores` (shared with a backend in the same program) or on those
+    /// that the configuration names. `trace` sees every SIP message.
+    ///
+    /// # Errors
+    /// [`StartError`] says what could not be opened or bound.
+    pub async fn bind(
+        config: ProxyConfig,
+        given: Option<LiveStores>,
+        trace: Option<Trace>,
+    ) -> Result<Self, StartError> {
+        let tokens = config.token_keys.keys()?;
+        let live = start::stores(given, &config.store, config.queue)?;
+        let (endpoint, incoming) = start::bind(&config.listen, trace).await?;
+        let clock = SystemClock::start();
+        let settings = Settings {
+            node: Node { id: config.node.clone(), incarnation: Incarnation::starting(clock.now()) },
+            trusted_proxies: config.trusted_proxies.clone(),
+            token_life: config.token_life,
+            most_choices: config.most_choices,
+        };
+        let backends: Arc<dyn BackendRegistry> = match config.backends.as_slice() {
+            [] => live.backends,
+            listed => Arc::new(FixedBackends::new(listed.iter().cloned())),
+        };
+        let selector = start::selector(&config);
+        let serving = ProxySettings {
+            refusals: RefusalStyle { plan_limit: config.plan_limit, ..RefusalStyle::default() },
+            drain: config.drain_limit,
+            ..ProxySettings::default()
+        };
+        let stores =
+            Stores { numbers: Arc::new(config.numbers), queue: live.queue, limits: live.limits, backends };
+        let seed = fastrand::u64(..);
+        let admission = Admission::new(stores, selector, config.regions, tokens, settings, seed);
+        Ok(Self::new((endpoint, incoming), Arc::new(admission), serving))
+    }
+
+    /// The endpoint: its listeners and counts.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// What admits the calls; drain it to refuse new ones while a backend in the same program finishes.
+    #[must_use]
+    pub fn admission(&self) -> &Arc<Admission> {
+        &self.shared.admission
+    }
+
+    /// A proxy that admits calls by `admission`; [`Admission::drain`] drains it from outside.
+    #[must_use]
+    pub fn new(
+        (endpoint, incoming): (Endpoint, Incoming),
+        admission: Arc<Admission>,
+        settings: ProxySettings,
+    ) -> Self {
+        let shared =
+            Shared { admission, settings, clock: SystemClock::start(), pending: AtomicUsize::new(0) };
+        Self { endpoint, incoming, shared: Arc::new(shared) }
+    }
+
+    /// Serves until `stop` resolves, then refuses new calls for [`ProxySettings::drain`] and closes.
+    pub async fn serve_until(mut self, stop: impl Future<Output = ()>) {
+        let upkeep = tokio::spawn(self.shared.clone().upkeep());
+        self.serve(stop).await;
+        self.shared.admission.drain();
+        let endpoint = self.endpoint.clone();
+        self.serve(idle(endpoint, self.shared.clone(), self.shared.settings.drain)).await;
+        upkeep.abort();
+        self.endpoint.shutdown(Duration::from_secs(1)).await;
+    }
+
+    async fn serve(&mut self, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut stop => return,
+                request = self.incoming.next() => match request {
+                    None => return,
+                    Some(IncomingRequest::Invite(invite)) => self.shared.take(invite),
+                    Some(IncomingRequest::Other(request)) => {
+                        let draining = self.shared.admission.is_draining();
+                        let reply = other(&request.request().method, draining, &self.shared.settings.refusals);
+                        request.respond(reply);
+                    }
+                },
+            }
+        }
+    }
+}
+
+/// Resolves when no transaction is left, or after `limit`.
+async fn idle(endpoint: Endpoint, shared: Arc<Shared>, limit: Duration) {
+    let deadline = Instant::now() + limit;
+    let mut look = tokio::time::interval(Duration::from_millis(100));
+    while Instant::now() < deadline {
+        look.tick().await;
+        if shared.pending.load(Ordering::Relaxed) == 0 && endpoint.counts().server_transactions == 0 {
+            return;
+        }
+    }
+}
+
+impl Shared {
+    fn take(self: &Arc<Self>, invite: IncomingInvite) {
+        if self.pending.fetch_add(1, Ordering::Relaxed) >= self.settings.most_pending {
+            self.pending.fetch_sub(1, Ordering::Relaxed);
+            return invite.reject(self.settings.refusals.reply(&Reason::Overload.into()));
+        }
+        let shared = self.clone();
+        tokio::spawn(async move {
+            shared.decide(invite).await;
+            shared.pending.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+
+    async fn decide(&self, mut invite: IncomingInvite) {
+        let answer = {
+            let parts = Parts::of(invite.request(), invite.source().remote.ip());
+            let names = parts.names();
+            self.admission.admit(&parts.asked(&names), self.clock.now()).await
+        };
+        match answer {
+            Answer::Reject(rejection) => {
+                tracing::info!(
+                    reason = rejection.reason.label(),
+                    fix = rejection.reason.row().fix,
+                    "refused"
+                );
+                invite.reject(self.settings.refusals.reply(&rejection));
+            }
+            Answer::Absorb => drop(invite),
+            Answer::Offer(offer) if gave_up(&mut invite).await => {
+                self.admission.cancelled(&offer.entry, self.clock.now()).await;
+            }
+            Answer::Offer(offer) => {
+                tracing::debug!(entry = %offer.entry.id, backends = offer.choices.len(), "redirected");
+                let reply = redirect(&invite, &offer);
+                invite.reject(reply);
+            }
+        }
+    }
+
+    /// Once a second: what nobody came for expires, and what a dead backend left is written off.
+    async fn upkeep(self: Arc<Self>) {
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut reachable_since = self.clock.now();
+        loop {
+            second.tick().await;
+            let now = self.clock.now();
+            if let Err(error) = self.round(reachable_since, now).await {
+                tracing::warn!(%error, "a store is away; upkeep goes on when it is back");
+                reachable_since = now;
+            }
+        }
+    }
+
+    async fn round(
+        &self,
+        reachable_since: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), crate::error::StoreError> {
+        let Admission { queue, limits, backends, .. } = &*self.admission;
+        sweep(&**queue, &**limits, now).await?;
+        write_lost((&**queue, &**limits, &**backends), reachable_since, STATUS_LIFE, now).await?;
+        Ok(())
+    }
+}
+
+/// Whether the caller has cancelled by now.
+async fn gave_up(invite: &mut IncomingInvite) -> bool {
+    tokio::select! {
+        biased;
+        () = invite.cancelled() => true,
+        () = std::future::ready(()) => false,
+    }
+}
+
+/// 302 with a Contact per backend.
+fn redirect(invite: &IncomingInvite, offer: &Offer) -> Reply {
+    let mut reply = Reply::new(StatusCode::MOVED_TEMPORARILY);
+    let request = invite.request();
+    let user = request.uri.user_decoded();
+    let transport =
+        request.headers.typed::<Via>().map(|via| via.transport().into_owned()).unwrap_or_default();
+    for choice in &offer.choices {
+        if let Some(uri) = target(choice, user.as_deref(), &transport, offer.token_in_user) {
+            let q = f32::from(choice.q) / 1000.0;
+            reply.headers.push(HeaderName::CONTACT, format!("<{uri}>;q={q}"));
+        }
+    }
+    reply
+}
+
+/// The backend's URI for the caller's transport, else its first, with the dialled user and the token.
+fn target(choice: &Choice, user: Option<&str>, transport: &str, token_in_user: bool) -> Option<Uri> {
+    let uris: Vec<Uri> = choice.backend.sip_uris.iter().filter_map(|uri| uri.parse().ok()).collect();
+    let suits = |uri: &&Uri| uri.transport().unwrap_or("udp").eq_ignore_ascii_case(transport);
+    let base = uris.iter().find(suits).or(uris.first())?;
+    let user = if token_in_user { Some(choice.token.as_str()) } else { user };
+    let mut uri = Uri::sip(user, base.host()?, base.port());
+    for (name, value) in base.params() {
+        uri = uri.with_param(name, value);
+    }
+    Some(if token_in_user { uri } else { uri.with_param(TOKEN_PARAM, Some(&choice.token)) })
+}
