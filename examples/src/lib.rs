@@ -1,1 +1,59 @@
-//! Placeholder head; see ARCHITECTURE.md.
+//! What the programs share: logging, the stop signal, and the demo's two parties.
+
+use anyhow::Context;
+use iqra_media::conversation::{CallContext, ConversationFactory, ConversationSink, Echo, SinkRefusal, Tone};
+
+pub mod counts;
+pub mod demo;
+pub mod quickstart;
+
+/// Logs to standard error, by `RUST_LOG` (default: warnings).
+pub fn init_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// Prints a line on standard output, where programs and tests read it.
+#[allow(clippy::print_stdout, reason = "the one place where programs print what they are asked for")]
+pub fn say(line: &str) {
+    println!("{line}");
+}
+
+/// The conversation that `--agent` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Agent {
+    /// Greets, listens, can be interrupted, answers; speaks in notes.
+    Demo,
+    /// Says what it hears.
+    Echo,
+    /// A steady tone of 440 Hz.
+    Tone,
+}
+
+#[async_trait::async_trait]
+impl ConversationFactory for Agent {
+    async fn conversation(&self, _call: &CallContext) -> Result<Box<dyn ConversationSink>, SinkRefusal> {
+        Ok(match self {
+            Self::Demo => Box::new(demo::agent::DemoAgent::default()),
+            Self::Echo => Box::new(Echo::default()),
+            Self::Tone => Box::new(Tone::new(440.0)),
+        })
+    }
+}
+
+/// Resolves on SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the handlers cannot be installed.
+pub fn shutdown_signal() -> anyhow::Result<impl Future<Output = ()> + Send> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,44 @@
+//! A backend without a proxy: any INVITE is answered and echoed.
+//!
+//! Run: `cargo run --release --bin echo -- --listen 127.0.0.1:5080`, then call `sip:anyone@127.0.0.1:5080` from any
+//! softphone: you hear yourself. Expected: a line `ready: echo udp:127.0.0.1:5080 tcp:127.0.0.1:5080`.
+
+use std::net::SocketAddr;
+
+use clap::Parser;
+use iqra_examples::counts::Counted;
+use iqra_examples::{Agent, init_logging, say, shutdown_signal};
+use iqra_media::net::{MediaConfig, MediaDriver};
+use iqra_providers::sip::SipMedia;
+use iqra_routing::backend::Backend;
+use iqra_routing::start::listeners_line;
+use iqra_sip::net::Endpoint;
+
+/// Answers any INVITE and echoes.
+#[derive(Parser)]
+struct Args {
+    /// Where to listen, UDP and TCP.
+    #[arg(long, default_value = "127.0.0.1:5080")]
+    listen: SocketAddr,
+    /// Who answers.
+    #[arg(long, value_enum, default_value = "echo")]
+    agent: Agent,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    init_logging();
+    let args = Args::parse();
+    let stop = shutdown_signal()?;
+    let (endpoint, incoming) = Endpoint::builder().udp(args.listen).tcp(args.listen).bind().await?;
+    let media = MediaDriver::start(MediaConfig { bind: args.listen.ip(), ..MediaConfig::default() })?;
+    let mut counted = Counted::of_endpoint(&endpoint);
+    counted.media = Some(media.clone());
+    counted.on_signal()?;
+    say(&format!("ready: echo {}", listeners_line(endpoint.listeners())));
+    let media = SipMedia::new(media, args.listen.ip());
+    let backend = Backend::without_proxy((endpoint, incoming), media, args.agent);
+    backend.on_end(counted.on_end()).serve_until(stop).await;
+    say(&counted.line().await);
+    Ok(())
+}
