@@ -262,8 +262,9 @@ impl WireField {
         self.value as usize..self.value_end as usize
     }
 
+    /// The whole line with its CRLF.
     pub(crate) fn line_range(&self) -> std::ops::Range<usize> {
-        self.start as usize..self.end as usize
+        self.start as usize..self.end as usize + 2
     }
 }
 

@@ -31,16 +31,14 @@ enum Start {
 /// The headers that every message has (RFC 3261 §8.1.1); Max-Forwards is not asked for, as RFC 2543 had it optional.
 const REQUIRED: [Known; 5] = [Known::Via, Known::From, Known::To, Known::CallId, Known::CSeq];
 
-/// The headers that may stand once and whose second value would be another answer to "which call is this".
-const ONCE: [Known; 5] = [Known::From, Known::To, Known::CallId, Known::CSeq, Known::MaxForwards];
-
 /// What the pass over the header lines has found.
 struct Index<'a> {
     bytes: &'a [u8],
     limits: &'a Limits,
     fields: Vec<Field>,
     is_request: bool,
-    /// One bit per [`Known`].
+    /// One bit per [`Known`] of those that are checked here. All of them but Via stand once, as a second value would be
+    /// another answer to which call this is.
     seen: u128,
     cseq_method: &'a [u8],
     body_length: BodyLength,
@@ -172,22 +170,22 @@ impl<'a> Index<'a> {
     }
 
     fn check(&mut self, known: Known, value: &'a [u8]) -> Result<(), Fault> {
-        let bit = 1 << known as u32;
-        if self.seen & bit != 0 && ONCE.contains(&known) {
-            return Err(Fault::Duplicate(HeaderName::from_known(known)));
-        }
-        self.seen |= bit;
         let checked = match known {
             Known::Via => via::check(value),
             Known::From | Known::To => address(value),
             Known::CallId => header::check_call_id(value),
             Known::CSeq => header::scan_cseq(value).map(|(_, method)| self.cseq_method = &value[method]),
             Known::MaxForwards => grammar::number(value, u8::MAX.into()).map(drop),
-            Known::Contact if self.is_request => header::check_contact(value),
+            Known::Contact if self.is_request => return outcome(known, header::check_contact(value)),
             Known::ContentLength => return self.body_length.add(value),
-            _ => Ok(()),
+            _ => return Ok(()),
         };
-        checked.map_err(|why| Fault::invalid(HeaderName::from_known(known), why))
+        let bit = 1 << known as u32;
+        if self.seen & bit != 0 && known != Known::Via {
+            return Err(Fault::Duplicate(HeaderName::from_known(known)));
+        }
+        self.seen |= bit;
+        outcome(known, checked)
     }
 
     fn compare_method(&mut self, method: &[u8]) {
@@ -209,6 +207,10 @@ impl<'a> Index<'a> {
         let len = self.body_length.stated().unwrap_or(left);
         if len > left { Err(Fault::BodyTooShort) } else { Ok(at..at + len) }
     }
+}
+
+fn outcome(known: Known, checked: Result<(), Why>) -> Result<(), Fault> {
+    checked.map_err(|why| Fault::invalid(HeaderName::from_known(known), why))
 }
 
 fn address(value: &[u8]) -> Result<(), Why> {

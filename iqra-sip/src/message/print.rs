@@ -33,46 +33,44 @@ fn buffer(headers: &Headers, body: &Bytes, start_line: usize) -> BytesMut {
 
 fn field_len(headers: &Headers, field: &Field) -> usize {
     match field {
-        Field::Wire(wire) => wire.line_range().len() + 2,
+        Field::Wire(wire) => wire.line_range().len(),
         Field::Owned(_) => headers.value(field).len() + 32,
     }
 }
 
+/// Headers, the empty line and the body. Header lines that stand side by side in the buffer they came in are copied in
+/// one piece. A Content-Length that tells the truth prints where it stands, any other is left out.
 fn finish(mut out: BytesMut, headers: &Headers, body: &Bytes) -> Bytes {
-    let mut measured = false;
+    let mut digits = Digits::default();
+    let length = digits.of(body.len());
+    let (mut measured, mut run) = (false, 0..0);
     for field in headers.fields() {
-        if !headers.is_known(field, Known::ContentLength) {
-            put_field(&mut out, headers, field);
-        } else if !measured {
-            put_length(&mut out, headers, field, body.len());
+        if headers.is_known(field, Known::ContentLength) {
+            if measured || headers.value(field) != length {
+                continue;
+            }
             measured = true;
         }
+        match field {
+            Field::Wire(wire) if wire.line_range().start == run.end => run.end = wire.line_range().end,
+            Field::Wire(wire) => {
+                put(&mut out, &[&headers.wire()[std::mem::replace(&mut run, wire.line_range())]]);
+            }
+            Field::Owned(_) => {
+                put(&mut out, &[&headers.wire()[std::mem::take(&mut run)]]);
+                put(
+                    &mut out,
+                    &[headers.name(field).as_str().as_bytes(), b": ", headers.value(field), b"\r\n"],
+                );
+            }
+        }
     }
+    put(&mut out, &[&headers.wire()[run]]);
     if !measured {
-        put(&mut out, &[b"Content-Length: ", Digits::default().of(body.len()), b"\r\n"]);
+        put(&mut out, &[b"Content-Length: ", length, b"\r\n"]);
     }
     put(&mut out, &[b"\r\n", body]);
     out.freeze()
-}
-
-fn put_field(out: &mut BytesMut, headers: &Headers, field: &Field) {
-    match field {
-        Field::Wire(wire) => put(out, &[&headers.wire()[wire.line_range()], b"\r\n"]),
-        Field::Owned(_) => {
-            put(out, &[headers.name(field).as_str().as_bytes(), b": ", headers.value(field), b"\r\n"]);
-        }
-    }
-}
-
-/// The header as it came if it tells the truth, else a true one in its place.
-fn put_length(out: &mut BytesMut, headers: &Headers, field: &Field, len: usize) {
-    let mut digits = Digits::default();
-    let digits = digits.of(len);
-    if matches!(field, Field::Wire(_)) && headers.value(field) == digits {
-        put_field(out, headers, field);
-    } else {
-        put(out, &[b"Content-Length: ", digits, b"\r\n"]);
-    }
 }
 
 fn put(out: &mut BytesMut, parts: &[&[u8]]) {
@@ -94,5 +92,39 @@ impl Digits {
                 return &self.0[at..];
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use crate::{HeaderName, Message};
+
+    const BYE: &str = "BYE sip:a@h.example SIP/2.0\r\nv: SIP/2.0/UDP h\r\nf: sip:a@h;tag=1\r\nt: sip:b@h\r\ni: 1\r\n\
+        l : 2\r\nX-Odd:  as   it came \t\r\n  folded\r\nCSeq: 1 BYE\r\n\r\nab";
+
+    #[test]
+    fn a_changed_body_changes_content_length_alone() {
+        let Message::Request(mut bye) = Message::parse(Bytes::from(BYE)).unwrap() else {
+            panic!("is a request")
+        };
+        assert_eq!(bye.to_bytes(), BYE);
+        bye.body = Bytes::from("three");
+        bye.headers.push(HeaderName::CONTENT_LENGTH, "77");
+        let expected =
+            BYE.replace("l : 2\r\n", "").replace("\r\n\r\nab", "\r\nContent-Length: 5\r\n\r\nthree");
+        assert_eq!(bye.to_bytes(), expected);
+    }
+
+    #[test]
+    fn a_removed_and_an_added_header_leave_the_others_as_they_came() {
+        let Message::Request(mut bye) = Message::parse(Bytes::from(BYE)).unwrap() else {
+            panic!("is a request")
+        };
+        bye.headers.remove(HeaderName::FROM);
+        bye.headers.push_front(HeaderName::VIA, "SIP/2.0/UDP us");
+        let expected = BYE.replace("f: sip:a@h;tag=1\r\n", "").replace("v: ", "Via: SIP/2.0/UDP us\r\nv: ");
+        assert_eq!(bye.to_bytes(), expected);
     }
 }
