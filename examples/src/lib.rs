@@ -3,6 +3,11 @@
 use anyhow::Context;
 use iqra_media::conversation::{CallContext, ConversationFactory, ConversationSink, Echo, SinkRefusal, Tone};
 
+/// The code in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 pub mod counts;
 pub mod demo;
 pub mod quickstart;
