@@ -138,7 +138,11 @@ impl Backend {
             drain: config.drain_limit,
             ..BackendSettings::default()
         };
-        Ok(Self::claiming((endpoint, incoming), media, claims, identity, factory).settings(settings))
+        let backend =
+            Self::claiming((endpoint, incoming), media, claims, identity, factory).settings(settings);
+        // A proxy that is ready because this is bound finds it at once; INVITEs wait until it is served.
+        backend.shared.report().await;
+        Ok(backend)
     }
 
     /// The endpoint: its listeners and counts.
