@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Ended, Gate, Shared};
 use crate::handover::claim::{Claim, Claims};
 use crate::handover::outcome::{CallRecord, EndedBy, Outcome};
+use crate::handover::token::MIN_TOKEN;
 use crate::reason::Reason;
 use crate::sip::{ALLOW, TOKEN_PARAM, caller};
 
@@ -65,7 +66,7 @@ impl Shared {
     async fn claim(&self, claims: &Claims, request: &Request) -> Result<Claim, Reason> {
         let caller = caller(&request.headers).map_err(|_| Reason::Malformed)?;
         let param = request.uri.param_decoded(TOKEN_PARAM);
-        let user = request.uri.user_decoded();
+        let user = request.uri.user_decoded().filter(|user| user.len() >= MIN_TOKEN);
         claims.claim(param.or(user).as_deref(), &caller, self.clock.now()).await
     }
 

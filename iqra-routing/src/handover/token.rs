@@ -30,6 +30,8 @@ pub const MIN_KEY: usize = 32;
 pub const MAX_KEYS: usize = 8;
 /// The longest token, in characters; longer ones are not looked at.
 pub const MAX_TOKEN: usize = 320;
+/// No token is shorter, in characters: a user part that is, is a user and no token.
+pub const MIN_TOKEN: usize = (HEAD + MAC) * 8 / 5;
 
 const VERSION: u8 = 1;
 const HEAD: usize = 32;
