@@ -4,7 +4,8 @@
 //! What a test needs is a module each:
 //!
 //! ```text
-//!  tests/*.rs ─┬─ sipp      runs a scenario, bounded in calls and time, and reads its statistics
+//!  tests/*.rs ─┬─ ours      builds and starts the programs under test, reads their ready and counts lines
+//!              ├─ sipp      runs a scenario, bounded in calls and time, and reads its statistics
 //!              ├─ baresip   a headless phone: dial, hang up, the recording of what it heard
 //!              ├─ caller    a scripted caller over a bare socket, for what no real program would send
 //!              ├─ rtp       one side of a G.711 stream with known content
@@ -23,6 +24,7 @@ pub mod audio;
 pub mod baresip;
 pub mod caller;
 pub mod g711;
+pub mod ours;
 pub mod ports;
 pub mod program;
 pub mod relay;

@@ -128,19 +128,13 @@ impl Program {
     /// When it runs longer than `within`.
     pub fn end(mut self, within: Duration) -> Ended {
         let deadline = Instant::now() + within;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("the child is ours") {
-                self.output.wait_closed(Duration::from_secs(2));
-                return Ended { status, output: self.text() };
-            }
-            let text = if Instant::now() < deadline { String::new() } else { self.text() };
-            assert!(
-                text.is_empty() && Instant::now() < deadline,
-                "{} still runs after {within:?}\n{text}",
-                self.name
-            );
+        while self.is_running() {
+            assert!(Instant::now() < deadline, "{} still runs after {within:?}\n{}", self.name, self.text());
             std::thread::sleep(Duration::from_millis(5));
         }
+        self.output.wait_closed(Duration::from_secs(2));
+        let status = self.child.wait().expect("the child is ours");
+        Ended { status, output: self.text() }
     }
 
     /// SIGTERM, then [`Program::end`].

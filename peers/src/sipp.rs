@@ -212,10 +212,9 @@ impl Running {
         let ended = self.program.end(within);
         let figures = read(self.scratch.path(), "figures.csv");
         let errors = read(self.scratch.path(), "errors.log");
-        let report =
-            Report::new(self.scenario, self.calls, ended.status.code(), &figures, errors, ended.output);
-        drop(self.scratch);
-        report
+        let code = ended.status.code();
+        let report = Report::new(self.scenario, self.calls, code, &figures, errors, ended.output);
+        Report { scratch: Some(self.scratch), ..report }
     }
 }
 
@@ -229,6 +228,8 @@ pub struct Report {
     /// Unexpected messages and timeouts, as sipp logged them.
     pub errors: String,
     screen: String,
+    /// Its files stay when the test fails.
+    scratch: Option<Scratch>,
 }
 
 impl Report {
@@ -244,7 +245,7 @@ impl Report {
         let names = lines.next().unwrap_or_default().split(';');
         let values = lines.next_back().unwrap_or_default().split(';');
         let columns = names.zip(values).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        Self { scenario, asked, code, columns, errors, screen }
+        Self { scenario, asked, code, columns, errors, screen, scratch: None }
     }
 
     /// A cumulative figure by sipp's name without `(C)`: `SuccessfulCall`, `FailedCall`, `Retransmissions`.
@@ -263,7 +264,11 @@ impl Report {
     /// # Panics
     /// When not, with sipp's log of unexpected messages.
     pub fn assert_all_succeeded(&self) -> &Self {
-        let told = format!("sipp {}: exit {:?}\n{}\n{}", self.scenario, self.code, self.errors, self.screen);
+        let files = self.scratch.as_ref().map(Scratch::path);
+        let told = format!(
+            "sipp {}: exit {:?}, {files:?}\n{}\n{}",
+            self.scenario, self.code, self.errors, self.screen
+        );
         assert_eq!(self.code, Some(0), "{told}");
         assert_eq!(
             (self.figure("SuccessfulCall"), self.figure("FailedCall")),

@@ -1,4 +1,4 @@
-//! Waiting for a condition, with a deadline: the only place of the harness that sleeps.
+//! Waiting for a condition, with a deadline.
 
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,26 @@ const INTERVAL: Duration = Duration::from_millis(5);
 /// # Panics
 /// When `within` has passed; the message names `what` was awaited.
 pub fn until<T>(what: &str, within: Duration, mut check: impl FnMut() -> Option<T>) -> T {
+    until_ok(what, within, || check().ok_or("nothing of it"))
+}
+
+/// As [`until`], for a `check` that tells how things stand instead.
+///
+/// # Panics
+/// When `within` has passed; the message holds the last thing that `check` told.
+pub fn until_ok<T, E: std::fmt::Debug>(
+    what: &str,
+    within: Duration,
+    mut check: impl FnMut() -> Result<T, E>,
+) -> T {
     let deadline = Instant::now() + within;
     loop {
-        if let Some(value) = check() {
-            return value;
+        match check() {
+            Ok(value) => return value,
+            Err(state) => {
+                assert!(Instant::now() < deadline, "waited {within:?} in vain for {what}: {state:?}");
+            }
         }
-        assert!(Instant::now() < deadline, "waited {within:?} in vain for {what}");
         std::thread::sleep(INTERVAL);
     }
 }
