@@ -1,5 +1,7 @@
 //! What the programs share: logging, the stop signal, and the demo's two parties.
 
+use std::process::ExitCode;
+
 use anyhow::Context;
 use iqra_media::conversation::{CallContext, ConversationFactory, ConversationSink, Echo, SinkRefusal, Tone};
 
@@ -17,6 +19,16 @@ pub fn init_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// How a program ends: what went wrong is one line on standard error, and the exit status is 1.
+#[must_use]
+#[allow(clippy::print_stderr, reason = "an error is for whoever started the program, whatever RUST_LOG says")]
+pub fn ended(program: anyhow::Result<ExitCode>) -> ExitCode {
+    program.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }
 
 /// Prints a line on standard output, where programs and tests read it.

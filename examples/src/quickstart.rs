@@ -18,7 +18,8 @@ use iqra_routing::proxy::Proxy;
 use iqra_routing::start::{Trace, listeners_line};
 use iqra_routing::stores::LiveStores;
 use iqra_sip::net::Endpoint;
-use iqra_sip::observe::{TraceRecord, ladder};
+use iqra_sip::observe::TraceRecord;
+use iqra_sip::observe::ladder::{self, Style, Traced};
 
 use crate::counts::Counted;
 use crate::demo::agent::{AgentNotes, DemoAgent};
@@ -175,11 +176,23 @@ impl Messages {
         Arc::new(move |record| messages.lock().unwrap_or_else(PoisonError::into_inner).push(record.clone()))
     }
 
-    fn ladder(&self, heading: &str, call_id: &str) -> String {
-        let messages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        format!("{heading}\n{}", ladder::draw(&messages, call_id, ladder::Style::default()))
+    fn taken(&self) -> Vec<TraceRecord> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
+
+/// The messages of one call with a rail per party.
+fn ladder(call_id: &str, at_proxy: &[TraceRecord], at_backend: &[TraceRecord]) -> String {
+    let tiers = [
+        Traced { name: "proxy tier", records: at_proxy },
+        Traced { name: "backend tier", records: at_backend },
+    ];
+    let style = Style { width: RAILS_APART, ..Style::default() };
+    ladder::draw_several("phone", &tiers, call_id, style)
+}
+
+/// Three rails and the times fit into 90 columns.
+const RAILS_APART: usize = 40;
 
 /// Places a call through both tiers and reports.
 ///
@@ -210,11 +223,7 @@ pub async fn demo(recording: PathBuf) -> anyhow::Result<DemoReport> {
     serving.await.context("the tiers panicked")?;
     let agent = agent_notes.lock().unwrap_or_else(PoisonError::into_inner).clone();
     Ok(DemoReport {
-        ladder: [
-            at_proxy.ladder("the phone and the proxy tier", &called.call_id),
-            at_backend.ladder("the phone and the backend tier", &called.call_id),
-        ]
-        .concat(),
+        ladder: ladder(&called.call_id, &at_proxy.taken(), &at_backend.taken()),
         set_up: called.set_up,
         end: called.end,
         backend,

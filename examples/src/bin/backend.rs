@@ -4,10 +4,11 @@
 //! `ready: backend udp:…`.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Parser;
 use iqra_examples::counts::Counted;
-use iqra_examples::{Agent, init_logging, say, shutdown_signal};
+use iqra_examples::{Agent, ended, init_logging, say, shutdown_signal};
 use iqra_routing::backend::Backend;
 use iqra_routing::config::BackendConfig;
 use iqra_routing::start::listeners_line;
@@ -24,9 +25,12 @@ struct Args {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     init_logging();
-    let args = Args::parse();
+    ended(run(Args::parse()).await)
+}
+
+async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let stop = shutdown_signal()?;
     let backend = Backend::bind(BackendConfig::load(args.config)?, None, None, args.agent).await?;
     let mut counted = Counted::of_endpoint(backend.endpoint());
@@ -35,5 +39,5 @@ async fn main() -> anyhow::Result<()> {
     say(&format!("ready: backend {}", listeners_line(backend.endpoint().listeners())));
     backend.on_end(counted.on_end()).serve_until(stop).await;
     say(&counted.line().await);
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

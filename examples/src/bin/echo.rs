@@ -4,10 +4,12 @@
 //! softphone: you hear yourself. Expected: a line `ready: echo udp:127.0.0.1:5080 tcp:127.0.0.1:5080`.
 
 use std::net::SocketAddr;
+use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Parser;
 use iqra_examples::counts::Counted;
-use iqra_examples::{Agent, init_logging, say, shutdown_signal};
+use iqra_examples::{Agent, ended, init_logging, say, shutdown_signal};
 use iqra_media::net::{MediaConfig, MediaDriver};
 use iqra_providers::sip::SipMedia;
 use iqra_routing::backend::Backend;
@@ -26,11 +28,15 @@ struct Args {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     init_logging();
-    let args = Args::parse();
+    ended(run(Args::parse()).await)
+}
+
+async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let stop = shutdown_signal()?;
-    let (endpoint, incoming) = Endpoint::builder().udp(args.listen).tcp(args.listen).bind().await?;
+    let endpoint = Endpoint::builder().udp(args.listen).tcp(args.listen).bind().await;
+    let (endpoint, incoming) = endpoint.context("cannot listen; name another address with --listen")?;
     let media = MediaDriver::start(MediaConfig { bind: args.listen.ip(), ..MediaConfig::default() })?;
     let mut counted = Counted::of_endpoint(&endpoint);
     counted.media = Some(media.clone());
@@ -40,5 +46,5 @@ async fn main() -> anyhow::Result<()> {
     let backend = Backend::without_proxy((endpoint, incoming), media, args.agent);
     backend.on_end(counted.on_end()).serve_until(stop).await;
     say(&counted.line().await);
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

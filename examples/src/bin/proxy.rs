@@ -3,10 +3,11 @@
 //! Run: `cargo run --release --bin proxy -- --config docs/config/proxy.toml`. Expected: a line `ready: proxy udp:…`.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Parser;
 use iqra_examples::counts::Counted;
-use iqra_examples::{init_logging, say, shutdown_signal};
+use iqra_examples::{ended, init_logging, say, shutdown_signal};
 use iqra_routing::config::ProxyConfig;
 use iqra_routing::proxy::Proxy;
 use iqra_routing::start::listeners_line;
@@ -20,9 +21,12 @@ struct Args {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     init_logging();
-    let args = Args::parse();
+    ended(run(Args::parse()).await)
+}
+
+async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let stop = shutdown_signal()?;
     let config = ProxyConfig::load(args.config)?;
     let accounts = config.numbers.accounts();
@@ -33,5 +37,5 @@ async fn main() -> anyhow::Result<()> {
     say(&format!("ready: proxy {}", listeners_line(proxy.endpoint().listeners())));
     proxy.serve_until(stop).await;
     say(&counted.line().await);
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

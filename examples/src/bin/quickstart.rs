@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use iqra_examples::quickstart::{Quickstart, demo};
-use iqra_examples::{Agent, init_logging, say, shutdown_signal};
+use iqra_examples::{Agent, ended, init_logging, say, shutdown_signal};
 
 /// Starts both tiers on loopback.
 #[derive(Parser)]
@@ -28,9 +28,12 @@ struct Args {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
+async fn main() -> ExitCode {
     init_logging();
-    let args = Args::parse();
+    ended(run(Args::parse()).await)
+}
+
+async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.demo {
         let report = demo(PathBuf::from("quickstart-demo.wav")).await?;
         say(&report.to_string());

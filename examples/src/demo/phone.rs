@@ -27,6 +27,8 @@ pub struct PhoneNotes {
     pub greeting: bool,
     /// How many key confirmations were recognised.
     pub confirmations: usize,
+    /// What it waited for in vain.
+    pub missed: Option<String>,
 }
 
 impl PhoneNotes {
@@ -100,7 +102,9 @@ impl ConversationSink for DemoPhone {
 
     async fn converse(self: Box<Self>, line: Line) -> Result<(), SinkError> {
         let (mut hearing, speaking) = line.split();
-        self.talk(&mut hearing, &speaking).await
+        let talked = self.talk(&mut hearing, &speaking).await;
+        self.note(|notes| notes.missed = talked.as_ref().err().map(ToString::to_string));
+        talked
     }
 }
 
