@@ -26,8 +26,17 @@ pub fn init_logging() {
 #[allow(clippy::print_stderr, reason = "an error is for whoever started the program, whatever RUST_LOG says")]
 pub fn ended(program: anyhow::Result<ExitCode>) -> ExitCode {
     program.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        eprintln!("error: {}", one_line(&error));
         ExitCode::FAILURE
+    })
+}
+
+/// An error and its causes, each said once: some errors say their cause themselves.
+fn one_line(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
+        "" => cause,
+        said if said.contains(&cause) => said.to_owned(),
+        said => format!("{said}: {cause}"),
     })
 }
 
@@ -73,4 +82,15 @@ pub fn shutdown_signal() -> anyhow::Result<impl Future<Output = ()> + Send> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_each_of_its_causes_once() {
+        let error = anyhow::anyhow!("the port is taken").context("cannot bind: the port is taken");
+        assert_eq!(one_line(&error.context("no start")), "no start: cannot bind: the port is taken");
+    }
 }

@@ -86,7 +86,7 @@ impl Quickstart {
         format!("ready: proxy {proxy} backend {}", listeners_line(self.backend.endpoint().listeners()))
     }
 
-    /// How to call the built-in number.
+    /// How to call the number of the built-in configuration.
     #[must_use]
     pub fn how_to_call(&self) -> String {
         let at = self.proxy.endpoint().listeners().first().map(|listener| listener.addr.to_string());

@@ -41,9 +41,12 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let stop = shutdown_signal()?;
     let files = args.proxy.zip(args.backend);
+    let built_in = files.is_none();
     let quickstart = Quickstart::start(files, args.agent).await?;
     say(&quickstart.ready());
-    say(&quickstart.how_to_call());
+    if built_in {
+        say(&quickstart.how_to_call());
+    }
     say(&quickstart.serve_until(stop).await);
     Ok(ExitCode::SUCCESS)
 }
