@@ -191,7 +191,7 @@ fn ladder(call_id: &str, at_proxy: &[TraceRecord], at_backend: &[TraceRecord]) -
     ladder::draw_several("phone", &tiers, call_id, style)
 }
 
-/// Three rails and the times fit into 90 columns.
+/// Three rails, their names and the times fit into 100 columns.
 const RAILS_APART: usize = 40;
 
 /// Places a call through both tiers and reports.

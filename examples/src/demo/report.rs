@@ -39,6 +39,12 @@ impl DemoReport {
             && packets.is_some_and(|media| media.packets_received > 0 && media.packets_sent > 0)
     }
 
+    /// As the backend saw it, which knows who of the two hung up; else as the phone did.
+    fn ended(&self) -> String {
+        let Some(backend) = &self.backend else { return format!("{}, as the phone saw it", self.end) };
+        format!("{} after {:.1} s", backend.cause, backend.duration.as_secs_f64())
+    }
+
     fn heard(&self) -> String {
         let mut text = String::new();
         let phone = &self.phone;
@@ -107,12 +113,7 @@ impl fmt::Display for DemoReport {
         writeln!(f, "{}", self.ladder)?;
         let set_up = self.set_up.map(|set_up| format!("{:.1} ms", set_up.as_secs_f64() * 1e3));
         writeln!(f, "set-up (first INVITE to answer): {}", set_up.as_deref().unwrap_or("not answered"))?;
-        match &self.backend {
-            Some(backend) => {
-                writeln!(f, "ended: {} after {:.1} s", backend.cause, backend.duration.as_secs_f64())?
-            }
-            None => writeln!(f, "ended: {}, as the phone saw it", self.end)?,
-        }
+        writeln!(f, "ended: {}", self.ended())?;
         match self.backend.as_ref().and_then(|report| report.media.as_ref()) {
             Some(media) => writeln!(f, "\nmedia, as the backend saw it:\n{}", media_lines(media))?,
             None => writeln!(f, "\nno media")?,
