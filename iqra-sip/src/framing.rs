@@ -51,7 +51,7 @@ impl Framer {
     /// the limits.
     pub fn next_frame(&mut self, buffer: &mut BytesMut) -> Result<Option<Frame>, ParseError> {
         if self.searched == 0 && self.expected.is_none() && buffer.first() == Some(&b'\r') {
-            return Ok(self.keep_alive(buffer));
+            return self.keep_alive(buffer);
         }
         if self.expected.is_none() {
             self.expected = self.head(buffer)?;
@@ -65,16 +65,17 @@ impl Framer {
         }
     }
 
-    fn keep_alive(&mut self, buffer: &mut BytesMut) -> Option<Frame> {
-        let ping = buffer.starts_with(b"\r\n\r\n");
-        let split = buffer.len() == 3 && buffer.starts_with(b"\r\n\r");
-        if split || !buffer.starts_with(b"\r\n") {
-            return None;
-        }
-        buffer.advance(if ping { 4 } else { 2 });
-        let ping = ping || self.half_ping;
+    fn keep_alive(&mut self, buffer: &mut BytesMut) -> Result<Option<Frame>, ParseError> {
+        let length = match &buffer[..] {
+            b"\r" | b"\r\n\r" => return Ok(None),
+            [b'\r', b'\n', b'\r', b'\n', ..] => 4,
+            [b'\r', b'\n', ..] => 2,
+            _ => return Err(ParseError::new(Fault::LineBreak, None)),
+        };
+        buffer.advance(length);
+        let ping = length == 4 || self.half_ping;
         self.half_ping = !ping;
-        Some(if ping { Frame::Ping } else { Frame::Pong })
+        Ok(Some(if ping { Frame::Ping } else { Frame::Pong }))
     }
 
     /// The length of the message, when its head is complete.

@@ -151,6 +151,13 @@ fn lone_line_feeds_end_the_connection_at_once() {
 }
 
 #[test]
+fn a_carriage_return_that_begins_no_line_break_ends_the_connection() {
+    for stream in [&b"\rOPTIONS"[..], b"\r\r\n", b"\r\n\r\0"] {
+        assert_eq!(frames(stream).1.unwrap().fault, Fault::LineBreak, "{stream:?}");
+    }
+}
+
+#[test]
 fn what_keeps_a_binding_open_is_no_message() {
     assert!(is_keep_alive(b"\r\n\r\n") && is_keep_alive(b"\0") && is_keep_alive(b""));
     assert!(!is_keep_alive(b"\r\nOPTIONS"));
