@@ -5,8 +5,8 @@
 //! only one. What a stranger sends is refused: it reaches neither ear nor statistics, and turns nothing round.
 //!
 //! When the lock may move:
-//! - the signalled address may take it when nobody has it, or when the holder has been silent for
-//!   [`RELOCK_SILENCE`]; once it was heard, no other address gets the lock (`Auto`);
+//! - the signalled address takes it with its first packet, from whoever was quicker as well; from then on no other
+//!   address gets the lock (`Auto`);
 //! - another address may take it after [`PROBATION`] packets in a row with nobody else between them, if nobody has
 //!   it or the holder has been silent for [`RELOCK_SILENCE`] (`Auto` and `On`);
 //! - a new SDP answer with another address starts over.
@@ -67,7 +67,7 @@ impl SourceLock {
     pub fn check(&mut self, now: Instant, from: SocketAddr) -> Source {
         let accepted = match self.holder {
             Some(holder) if holder.address == from => true,
-            Some(holder) => self.may_move(now, holder) && self.proves_itself(from),
+            Some(holder) => self.may_move(now, holder, from) && self.proves_itself(from),
             None => self.proves_itself(from),
         };
         if !accepted {
@@ -101,10 +101,13 @@ impl SourceLock {
         }
     }
 
-    fn may_move(&self, now: Instant, holder: Holder) -> bool {
+    fn may_move(&self, now: Instant, holder: Holder, from: SocketAddr) -> bool {
         let silent = now.saturating_duration_since(holder.heard) >= RELOCK_SILENCE;
-        let settled = self.mode == SymmetricRtp::Auto && holder.address == self.signalled;
-        silent && !settled
+        match self.mode {
+            SymmetricRtp::Auto if from == self.signalled => true,
+            SymmetricRtp::Auto => silent && holder.address != self.signalled,
+            SymmetricRtp::On | SymmetricRtp::Off => silent,
+        }
     }
 
     fn proves_itself(&mut self, from: SocketAddr) -> bool {
@@ -209,12 +212,12 @@ mod tests {
     }
 
     #[test]
-    fn the_signalled_address_gets_the_lock_back_when_the_holder_is_silent() {
+    fn the_signalled_address_takes_the_lock_from_a_stranger_who_was_quicker() {
         let mut call = Call::new(SymmetricRtp::Auto);
-        call.hears_times(3, 5000);
-        assert_eq!(call.hears(SIGNALLED), Refuse);
-        call.now += RELOCK_SILENCE;
+        assert_eq!(call.hears_times(4, 5000), [Refuse, Refuse, Accept, Accept]);
         assert_eq!(call.hears(SIGNALLED), Accept);
+        assert_eq!(call.hears_times(10, 5000), [Refuse; 10]);
+        assert_eq!(call.lock.target(), at(SIGNALLED));
     }
 
     #[test]
