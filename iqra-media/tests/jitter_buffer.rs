@@ -82,6 +82,16 @@ fn even(count: u64) -> Vec<(u64, u64)> {
 }
 
 #[test]
+fn a_packet_of_one_sample_is_not_followed_by_pieces_of_one_sample() {
+    let mut line = Line::new();
+    let position = Position { sequence: 1000, timestamp: 100_000 };
+    line.buffer.push(line.start, position, 1, b"a");
+    line.pop_all(540);
+    assert_eq!(line.heard.trim_matches('_').chars().next(), Some('a'));
+    assert!(line.heard.len() <= 110, "{} pieces in half a second", line.heard.len());
+}
+
+#[test]
 fn an_even_stream_comes_out_whole_after_the_target_delay() {
     let mut line = Line::new();
     line.run(even(20), 35);

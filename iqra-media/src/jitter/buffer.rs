@@ -24,6 +24,9 @@ pub const MAX_PAYLOAD: usize = 1500;
 pub const WINDOW: u32 = 150;
 /// A timestamp further ahead than this is a jump of the sender, not silence; a tick later than this is a stall.
 const MAX_GAP: Duration = Duration::from_secs(1);
+/// Gaps are filled in pieces of this length or longer, however short the sender's frames are: a packet of one sample
+/// would otherwise be followed by thousands of pieces a second.
+const SHORTEST_FILL: Duration = Duration::from_millis(5);
 
 /// Settings of a [`Buffer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,7 +149,7 @@ pub struct Buffer {
     highest: u64,
     /// Bit n: sequence number `next - 1 - n` was played.
     history: u64,
-    /// Length of the last audio frame in clock units.
+    /// Length of the last audio frame in clock units, [`SHORTEST_FILL`] at least.
     frame: u32,
     /// Concealed in a row, in clock units.
     concealed: u32,
@@ -374,7 +377,7 @@ impl Buffer {
         self.skip_to(position.sequence);
         self.consume(position.sequence);
         self.next.timestamp = position.timestamp + u64::from(duration);
-        self.frame = duration;
+        self.frame = duration.max(units(SHORTEST_FILL, self.config.clock_rate));
         self.after_other = false;
         self.concealed = 0;
         if std::mem::take(&mut self.shorten) && self.ring.len() > 0 {
