@@ -148,10 +148,10 @@ impl LineEnd {
         }
     }
 
-    /// Ends the line; the first reason stays.
+    /// Ends the line; the first reason stays. The voice goes first, so that nobody who heard the end can still queue.
     pub fn end(&mut self, reason: EndReason) {
-        self.hearing.end(reason);
         self.speaking.end();
+        self.hearing.end(reason);
     }
 
     /// What a slow conversation lost so far.
@@ -178,7 +178,34 @@ pub fn line(formats: Formats, limits: &Limits) -> (Line, LineEnd, Commands) {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Wake};
+
     use super::*;
+
+    /// Speaks the moment it is woken, and notes how much of that was taken.
+    struct Hasty {
+        speaking: Speaking,
+        taken: AtomicUsize,
+    }
+
+    impl Wake for Hasty {
+        fn wake(self: Arc<Self>) {
+            self.taken.store(self.speaking.play(&[0; 8]), Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn whoever_is_woken_by_the_end_can_queue_nothing_more() {
+        let (mut line, mut end, _commands) = line(Formats::both(AudioFormat::HZ_8000), &Limits::default());
+        let hasty =
+            Arc::new(Hasty { speaking: line.speaking().clone(), taken: AtomicUsize::new(usize::MAX) });
+        assert!(pin!(line.next()).poll(&mut Context::from_waker(&hasty.clone().into())).is_pending());
+        end.end(EndReason::FarEnd);
+        assert_eq!(hasty.taken.load(Ordering::SeqCst), 0);
+    }
 
     #[tokio::test]
     async fn a_stalled_conversation_is_hung_up_once() {
