@@ -207,7 +207,8 @@ impl Engine {
         match std::mem::replace(&mut dialog.phase, Phase::Live) {
             Phase::HangUpAfterAck(headers) => self.send_bye(now, serial, &headers),
             Phase::ByeSent => dialog.phase = Phase::ByeSent,
-            Phase::Live if first => {
+            // That of a re-INVITE matters where it answers our offer.
+            Phase::Live if first || !ack.body.is_empty() => {
                 let dialog = dialog.id.clone();
                 self.events.push_back(Event::Confirmed { dialog, ack: Arc::new(ack) });
             }

@@ -44,7 +44,7 @@ pub enum Event {
         /// The INVITE.
         tx: ServerTx,
     },
-    /// The ACK of an accepted INVITE came. Once for a dialog.
+    /// The ACK of an accepted INVITE came: once for a dialog, and for each re-INVITE whose ACK has a body.
     Confirmed {
         /// The dialog.
         dialog: DialogId,

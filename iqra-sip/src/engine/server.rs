@@ -352,4 +352,12 @@ impl Engine {
         self.answer(now, tx.0, reply);
         Ok(())
     }
+
+    /// Drops a request without answering it, as if it had never come: another element answers it. A retransmission
+    /// is a new request. Harmless when the transaction is over.
+    pub fn forget(&mut self, tx: ServerTx) {
+        if self.servers.get(tx.0).is_some_and(|server| server.request.is_some()) {
+            self.close_server(tx.0);
+        }
+    }
 }

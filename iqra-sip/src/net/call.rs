@@ -27,7 +27,8 @@ pub struct Call {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CallEvent {
-    /// The ACK of our answer came; its body is the answer where the offer was ours. Only for a call that we accepted.
+    /// The ACK of our answer came; its body is the answer where the offer was ours. Once for a call that we accepted,
+    /// and for each re-INVITE whose ACK has a body.
     Confirmed(Arc<Request>),
     /// A request of the peer: re-INVITE, INFO, UPDATE and the like.
     Request(InDialogRequest),

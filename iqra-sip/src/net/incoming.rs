@@ -123,20 +123,29 @@ impl IncomingInvite {
         }
     }
 
-    /// Refuses the call, or redirects it. The status is 300 or more; anything else becomes 500.
-    pub fn reject(mut self, reply: Reply) {
+    /// Refuses the call, or redirects it. The status is 300 or more; anything else becomes 500. Gives whether the
+    /// answer left: one that the caller cancelled meanwhile has its 487.
+    pub fn reject(mut self, reply: Reply) -> bool {
         let refuses = reply.status.code() >= 300;
         let reply = if refuses { reply } else { Reply::new(StatusCode::SERVER_INTERNAL_ERROR) };
-        self.refuse(reply);
+        self.refuse(reply)
     }
 
-    fn refuse(&mut self, reply: Reply) {
+    /// Sends nothing and keeps nothing, because another element answers this INVITE.
+    pub fn ignore(mut self) {
+        self.settled = true;
+        self.handle.enter(|core, _| {
+            core.router.invites.remove(&self.tx);
+            core.engine.forget(self.tx);
+        });
+    }
+
+    fn refuse(&mut self, reply: Reply) -> bool {
         self.settled = true;
         self.handle.enter(|core, now| {
             core.router.invites.remove(&self.tx);
-            // A call that was cancelled meanwhile has its answer.
-            let _ = core.engine.respond(now, self.tx, reply);
-        });
+            core.engine.respond(now, self.tx, reply).is_ok()
+        })
     }
 
     /// Takes the call. The 2xx is repeated until the ACK comes, which [`CallEvent::Confirmed`](super::CallEvent) tells.

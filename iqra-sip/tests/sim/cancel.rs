@@ -40,6 +40,21 @@ fn a_cancelled_call_is_answered_487_and_told_to_both_sides() {
 }
 
 #[test]
+fn a_forgotten_invite_is_answered_by_nobody_and_leaves_nothing() {
+    let mut net = Network::calm();
+    let call = net.invite();
+    let (engine, now) = net.engine(CALLER);
+    engine.invite(now, call).unwrap();
+    let Event::Invite { tx, .. } = net.event(CALLEE) else { panic!("no INVITE") };
+    let (engine, _) = net.engine(CALLEE);
+    engine.forget(tx);
+    let counts = engine.counts();
+    assert_eq!((counts.server_transactions, counts.timers), (0, 0));
+    net.run(Duration::from_millis(400));
+    assert_eq!(net.count(CALLEE, "100 INVITE"), 0);
+}
+
+#[test]
 fn a_cancel_before_any_response_waits_for_the_first() {
     let mut net = Network::calm();
     let call = net.invite();
