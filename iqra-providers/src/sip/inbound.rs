@@ -13,9 +13,8 @@ use iqra_sip::event::Reply;
 use iqra_sip::message::header::From;
 use iqra_sip::net::{Answer, IncomingInvite};
 use iqra_sip::{HeaderName, Headers, StatusCode};
-use tokio_util::sync::CancellationToken;
 
-use super::live::LiveCall;
+use super::live::{ALLOW, LiveCall};
 use super::offer::{Exchange, SipMedia};
 use super::refusal::Refused;
 
@@ -34,7 +33,7 @@ pub enum Rung {
     Answer(Inbound),
     /// The caller gave up (CANCEL was answered with 487).
     Cancelled,
-    /// `stop` was cancelled first: the call is still to be refused.
+    /// `stop` came first: the call is still to be refused.
     Stopped(Inbound),
 }
 
@@ -43,6 +42,7 @@ impl Inbound {
     ///
     /// # Errors
     /// The INVITE back with why it cannot be taken; nothing was answered yet.
+    #[allow(clippy::result_large_err)] // It gives the INVITE back, which is to be answered.
     pub fn prepare(invite: IncomingInvite, media: &SipMedia) -> Result<Self, (IncomingInvite, Refused)> {
         let begun = media.reserve(fastrand::u64(..) >> 2).and_then(|(port, capabilities)| {
             let request = invite.request();
@@ -72,8 +72,13 @@ impl Inbound {
         }
     }
 
-    /// Rings (180) for `delay`, or not at all when it is zero, unless `stop` is cancelled.
-    pub async fn ring(mut self, delay: Duration, stop: &CancellationToken) -> Rung {
+    /// Resolves when the caller gives up, or its transport fails. Cancel-safe.
+    pub async fn cancelled(&mut self) {
+        self.invite.cancelled().await;
+    }
+
+    /// Rings (180) for `delay`, or not at all when it is zero, until `stop` resolves.
+    pub async fn ring(mut self, delay: Duration, stop: impl Future<Output = ()>) -> Rung {
         if !delay.is_zero() {
             // A call that was cancelled meanwhile says so below.
             let _ = self.invite.provisional(StatusCode::RINGING, Headers::new(), None).await;
@@ -81,9 +86,15 @@ impl Inbound {
         tokio::select! {
             biased;
             () = self.invite.cancelled() => Rung::Cancelled,
-            () = stop.cancelled() => Rung::Stopped(self),
+            () = stop => Rung::Stopped(self),
             () = tokio::time::sleep(delay) => Rung::Answer(self),
         }
+    }
+
+    /// The INVITE alone, to be refused; the port is free again.
+    #[must_use]
+    pub fn into_invite(self) -> IncomingInvite {
+        self.invite
     }
 
     /// Refuses.
@@ -91,11 +102,14 @@ impl Inbound {
         self.invite.reject(reply);
     }
 
-    /// Answers with 200.
+    /// Answers with 200; `Allow` is added where `headers` have none.
     ///
     /// # Errors
     /// When the caller gave up in the meantime; the port is free again.
-    pub async fn accept(self, headers: Headers) -> Result<LiveCall, iqra_sip::net::Error> {
+    pub async fn accept(self, mut headers: Headers) -> Result<LiveCall, iqra_sip::net::Error> {
+        if !headers.contains(HeaderName::ALLOW) {
+            headers.push(HeaderName::ALLOW, ALLOW);
+        }
         let answer = Answer { headers, body: Some(self.exchange.body()) };
         let call = self.invite.accept(answer).await?;
         Ok(LiveCall::new(call, self.media, self.exchange, self.port, self.capabilities))

@@ -21,17 +21,26 @@ use super::refusal::Refused;
 use crate::lifecycle::EndCause;
 
 /// Methods that a call answers (RFC 3261 §20.5).
-const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE";
+pub(super) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE";
 
 /// What bounds a call, besides the people on it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct CallOptions {
     /// Hang up after this long; `None` for no limit.
     pub max_duration: Option<Duration>,
     /// Record both directions into this stereo WAV: left the far end, right the conversation.
     pub recording: Option<PathBuf>,
-    /// Cancelled when the call has to end: the program stops, or somebody hangs up by its id.
+    /// Cancelled when the call has to end.
     pub stop: CancellationToken,
+    /// What it ends for then. Default [`EndCause::Shutdown`].
+    pub stop_cause: EndCause,
+}
+
+impl Default for CallOptions {
+    fn default() -> Self {
+        let stop = CancellationToken::new();
+        Self { max_duration: None, recording: None, stop, stop_cause: EndCause::Shutdown }
+    }
 }
 
 /// What is known of a call when it is over.
@@ -71,13 +80,18 @@ impl LiveCall {
     pub async fn run(self, sink: Box<dyn ConversationSink>, options: CallOptions) -> CallReport {
         let answered = Instant::now();
         let Self { mut call, media, exchange, port, capabilities } = self;
-        let (local, negotiated) = match agree(&mut call, exchange, &capabilities).await {
+        let agreed = tokio::select! {
+            agreed = agree(&mut call, exchange, &capabilities) => agreed,
+            () = options.stop.cancelled() => Err(options.stop_cause),
+        };
+        let (local, negotiated) = match agreed {
             Ok(agreed) => agreed,
             Err(cause) => return abandon(call, cause, answered).await,
         };
         let formats = sink.formats(&negotiated);
         let (recording, tap) = options.recording.as_ref().and_then(|path| record(path, &negotiated)).unzip();
-        let opened = OpenOptions { recording: tap, ..OpenOptions::default() };
+        let session = media.session_config();
+        let opened = OpenOptions { recording: tap, session, ..OpenOptions::default() };
         let (line, leg) = match media.driver().open_with(port, negotiated, formats, opened) {
             Ok(open) => open,
             Err(error) => {
@@ -181,7 +195,7 @@ impl Running {
                     None => return EndCause::ConversationFailed,
                 },
                 () = &mut limit => return EndCause::DurationLimit,
-                () = options.stop.cancelled() => return EndCause::Shutdown,
+                () = options.stop.cancelled() => return options.stop_cause,
             }
         }
     }
@@ -192,15 +206,17 @@ impl Running {
             return;
         }
         match sdp::accept_answer(&self.capabilities, body) {
-            Ok(negotiated) => self.change(negotiated),
+            Ok(negotiated) => {
+                self.change(negotiated);
+            }
             Err(refusal) => tracing::warn!(%refusal, "answer in ACK ignored, media goes on as before"),
         }
     }
 
-    fn change(&self, negotiated: Negotiated) {
-        if let Err(error) = self.leg.update(negotiated) {
-            tracing::warn!(%error, "media goes on as before");
-        }
+    /// Whether the media took the change; otherwise it goes on as before.
+    fn change(&self, negotiated: Negotiated) -> bool {
+        let changed = self.leg.update(negotiated);
+        changed.map_err(|error| tracing::warn!(%error, "media goes on as before")).is_ok()
     }
 
     fn request(&mut self, request: InDialogRequest) {
@@ -219,10 +235,10 @@ impl Running {
             return Reply::new(StatusCode::OK);
         }
         match Exchange::begin(kind.as_deref(), &request.body, &self.capabilities) {
-            Ok(Exchange::Answered(answer, negotiated)) => {
-                self.change(negotiated);
+            Ok(Exchange::Answered(answer, negotiated)) if self.change(negotiated.clone()) => {
                 self.reply_with(answer)
             }
+            Ok(Exchange::Answered(..)) => Reply::new(StatusCode::NOT_ACCEPTABLE_HERE),
             Ok(Exchange::Offered(offer)) => {
                 self.offered = true;
                 self.reply_with(offer)

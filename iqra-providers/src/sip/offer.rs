@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
-use iqra_media::codec::{CodecSpec, Registry};
+use iqra_media::codec::CodecSpec;
 use iqra_media::net::{MediaDriver, MediaPort};
 use iqra_media::sdp::{self, Capabilities, Negotiated};
+use iqra_media::session::Config;
 use iqra_sip::event::Body;
 
 use super::refusal::Refused;
@@ -15,24 +16,59 @@ pub struct SipMedia {
     driver: MediaDriver,
     address: IpAddr,
     codecs: Vec<CodecSpec>,
+    session: Config,
 }
 
 impl SipMedia {
-    /// Media on `driver`'s ports, which peers reach at `address`, with all built-in codecs.
+    /// Media on `driver`'s ports, which peers reach at `address`, with all codecs of the driver.
     pub fn new(driver: MediaDriver, address: IpAddr) -> Self {
-        Self { driver, address, codecs: Registry::default().specs() }
+        let codecs = driver.codecs().specs();
+        Self { driver, address, codecs, session: Config::default() }
     }
 
-    /// The same with these codecs in order of preference, by their SDP names (`PCMU`, `PCMA`); unknown names are
-    /// left out, and an empty list leaves the preference as it is.
+    /// The same with these settings of each call's media: media time-out, jitter buffer, who may send.
     #[must_use]
-    pub fn preferring<S: AsRef<str>>(&self, names: &[S]) -> Self {
-        let known = |name: &S| {
-            self.codecs.iter().copied().find(|codec| codec.name.eq_ignore_ascii_case(name.as_ref()))
-        };
-        let chosen: Vec<CodecSpec> = names.iter().filter_map(known).collect();
-        let codecs = if chosen.is_empty() { self.codecs.clone() } else { chosen };
-        Self { codecs, ..self.clone() }
+    pub fn session(self, session: Config) -> Self {
+        Self { session, ..self }
+    }
+
+    /// The same with only these codecs, in order of preference, by their SDP names (`PCMU`, `PCMA`). Names that the
+    /// driver does not have are left out with a warning in the log; an empty list leaves all codecs as they are.
+    ///
+    /// # Errors
+    /// [`Refused::Codecs`] when the driver has none of them: the list asks for what this build cannot do.
+    pub fn preferring<S: AsRef<str>>(&self, names: &[S]) -> Result<Self, Refused> {
+        if names.is_empty() {
+            return Ok(self.clone());
+        }
+        let named =
+            |name: &str| self.codecs.iter().copied().find(|codec| codec.name.eq_ignore_ascii_case(name));
+        let codecs: Vec<CodecSpec> = names.iter().filter_map(|name| named(name.as_ref())).collect();
+        let unknown: Vec<&str> =
+            names.iter().map(AsRef::as_ref).filter(|name| named(name).is_none()).collect();
+        if codecs.is_empty() {
+            let (asked, known) = (unknown.join(", "), self.codec_names());
+            return Err(Refused::Codecs(format!("{asked}: none of them is among {known}")));
+        }
+        if !unknown.is_empty() {
+            let known = self.codec_names();
+            tracing::warn!(
+                ?unknown,
+                known,
+                "codecs left out that this build does not have; correct the list"
+            );
+        }
+        Ok(Self { codecs, ..self.clone() })
+    }
+
+    fn codec_names(&self) -> String {
+        let names: Vec<&str> = self.codecs.iter().map(|codec| codec.name).collect();
+        names.join(", ")
+    }
+
+    /// How each call's media is handled.
+    pub(super) fn session_config(&self) -> Config {
+        self.session.clone()
     }
 
     /// The media threads.
@@ -84,4 +120,31 @@ impl Exchange {
 
 fn is_sdp(content_type: &str) -> bool {
     content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/sdp"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use iqra_media::net::MediaConfig;
+
+    fn media() -> SipMedia {
+        let config = MediaConfig { bind: [127, 0, 0, 1].into(), ..MediaConfig::default() };
+        SipMedia::new(MediaDriver::start(config).unwrap(), [127, 0, 0, 1].into())
+    }
+
+    #[tokio::test]
+    async fn a_preference_orders_and_restricts_and_leaves_out_what_is_unknown() {
+        let names = |list: &[&str]| media().preferring(list).map(|media| media.codec_names());
+        assert_eq!(names(&["pcma", "OPUS"]).unwrap(), "PCMA");
+        assert_eq!(names(&["PCMA", "PCMU"]).unwrap(), "PCMA, PCMU");
+        assert_eq!(names(&[]).unwrap(), media().codec_names());
+    }
+
+    #[tokio::test]
+    async fn a_preference_for_nothing_that_is_there_is_refused_and_names_both_sides() {
+        let refused = media().preferring(&["OPUS", "G729"]).unwrap_err();
+        let text = refused.to_string();
+        assert!(text.contains("OPUS, G729") && text.contains("PCMU"), "{text}");
+        assert_eq!(refused.status(), 488);
+    }
 }

@@ -3,12 +3,14 @@
 //! In: a [`PlaceCall`]. Out: an INVITE with our offer, redirects followed (RFC 3261 §8.1.3.4), and on the answer the
 //! same [`LiveCall`] that an inbound call becomes.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use iqra_media::conversation::{CallContext, ConversationSink};
+use iqra_media::conversation::{CallContext, ConversationSink, Direction};
 use iqra_media::net::MediaPort;
 use iqra_media::sdp::{self, Capabilities};
 use iqra_sip::event::{Body, OutgoingInvite};
@@ -16,7 +18,7 @@ use iqra_sip::message::NameAddr;
 use iqra_sip::message::header::{Contact, From};
 use iqra_sip::net::{Endpoint, OutgoingCall, OutgoingEvent};
 use iqra_sip::{Headers, Response, StatusCode, Uri};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::live::{CallOptions, LiveCall};
@@ -35,6 +37,7 @@ pub struct SipProvider {
     endpoint: Endpoint,
     media: SipMedia,
     calls: Calls,
+    room: Arc<Semaphore>,
 }
 
 type Calls = Arc<Mutex<HashMap<ProviderCallId, Placed>>>;
@@ -48,7 +51,13 @@ impl SipProvider {
     /// A provider that signals through `endpoint` and has its media on `media`'s ports.
     #[must_use]
     pub fn new(endpoint: Endpoint, media: SipMedia) -> Self {
-        Self { endpoint, media, calls: Calls::default() }
+        Self { endpoint, media, calls: Calls::default(), room: Arc::new(Semaphore::new(MAX_CALLS)) }
+    }
+
+    /// The same with room for so many calls at a time; the default is 1,000.
+    #[must_use]
+    pub fn max_calls(self, calls: usize) -> Self {
+        Self { room: Arc::new(Semaphore::new(calls)), ..self }
     }
 
     fn calls(&self) -> MutexGuard<'_, HashMap<ProviderCallId, Placed>> {
@@ -58,10 +67,18 @@ impl SipProvider {
     /// The conversation and the port come first: what they refuse costs no call.
     async fn begin(&self, request: &PlaceCall, call_id: &str) -> Result<Attempt, ProviderError> {
         let to = party("to", &request.to)?;
-        let from = party("caller_id", &request.caller_id)?;
+        let from = party("caller_id", &self.caller_uri(&request.caller_id))?;
+        let user = |party: &NameAddr| party.uri.user_decoded().map(Cow::into_owned);
+        let context = CallContext {
+            id: call_id.to_owned(),
+            direction: Direction::Outbound,
+            caller: user(&from),
+            called: user(&to),
+            parameters: Vec::new(),
+        };
         let sink = request
             .conversation
-            .conversation(&CallContext::default())
+            .conversation(&context)
             .await
             .map_err(|refusal| ProviderError::Exhausted(refusal.to_string()))?;
         let (port, capabilities) = self
@@ -81,6 +98,24 @@ impl SipProvider {
         };
         Ok(Attempt { sink, port, capabilities, offer, invite })
     }
+
+    /// A number becomes a URI of this endpoint.
+    fn caller_uri<'a>(&self, caller_id: &'a str) -> Cow<'a, str> {
+        let digits = caller_id.strip_prefix('+').unwrap_or_default();
+        let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        match self.endpoint.listeners().first() {
+            Some(listener) if is_number => {
+                Uri::sip(Some(caller_id), listener.advertised.ip(), None).as_str().to_owned().into()
+            }
+            _ => caller_id.into(),
+        }
+    }
+
+    /// A place for one more call.
+    fn room(&self) -> Result<OwnedSemaphorePermit, ProviderError> {
+        let room = self.room.clone().try_acquire_owned();
+        room.map_err(|_| ProviderError::Exhausted("as many calls as allowed are in progress".to_owned()))
+    }
 }
 
 /// A call before its answer.
@@ -99,9 +134,7 @@ impl ProviderClient for SipProvider {
     }
 
     async fn place(&self, request: PlaceCall) -> Result<PlacedCall, ProviderError> {
-        if self.calls().len() >= MAX_CALLS {
-            return Err(ProviderError::Exhausted(format!("{MAX_CALLS} calls are in progress")));
-        }
+        let room = self.room()?;
         // Unique is all that a Call-ID has to be (RFC 3261 §8.1.1.4).
         let call_id = format!("{:032x}", fastrand::u128(..));
         let attempt = self.begin(&request, &call_id).await?;
@@ -121,6 +154,7 @@ impl ProviderClient for SipProvider {
             let cause = dial.run(attempt, outgoing).await;
             dial.tell(CallState::Ended(cause));
             dial.provider.calls().remove(&call);
+            drop(room);
         });
         Ok(PlacedCall { id, states: receiver })
     }
@@ -161,23 +195,25 @@ impl Dial {
     }
 
     async fn run(&self, mut attempt: Attempt, mut outgoing: OutgoingCall) -> EndCause {
-        let deadline = tokio::time::Instant::now() + self.request.ring_limit;
-        for _ in 0..=MAX_REDIRECTS {
-            match self.dial(outgoing, deadline).await {
+        // Longer than this nobody rings.
+        let ring_limit = self.request.ring_limit.min(Duration::from_secs(24 * 3600));
+        let deadline = tokio::time::Instant::now() + ring_limit;
+        let mut followed = 0;
+        loop {
+            let response = match self.dial(outgoing, deadline).await {
                 Dialled::Answered(call, response) => return self.answered(attempt, call, &response).await,
                 Dialled::Ended(cause) => return cause,
-                Dialled::Redirected(response) => {
-                    if !follow(&mut attempt.invite, &response) {
-                        return EndCause::Rejected(response.status.code());
-                    }
-                }
+                Dialled::Redirected(response) => response,
+            };
+            if followed == MAX_REDIRECTS || !follow(&mut attempt.invite, &response) {
+                return EndCause::Rejected(response.status.code());
             }
+            followed += 1;
             match self.provider.endpoint.invite(attempt.invite.clone()).await {
                 Ok(next) => outgoing = next,
                 Err(_) => return EndCause::Signalling,
             }
         }
-        EndCause::Rejected(StatusCode::MOVED_TEMPORARILY.code())
     }
 
     async fn dial(&self, mut outgoing: OutgoingCall, deadline: tokio::time::Instant) -> Dialled {
@@ -205,7 +241,10 @@ impl Dial {
                 OutgoingEvent::Redirected(response) => {
                     return gave_up.map_or(Dialled::Redirected(response), Dialled::Ended);
                 }
-                OutgoingEvent::Answered(call, response) => return Dialled::Answered(call, response),
+                OutgoingEvent::Answered(call, response) => {
+                    // An answer that came before our CANCEL: dropping the call hangs it up.
+                    return gave_up.map_or_else(|| Dialled::Answered(call, response), Dialled::Ended);
+                }
                 OutgoingEvent::Failed(response) => {
                     return Dialled::Ended(gave_up.unwrap_or_else(|| cause_of(response.status)));
                 }
@@ -227,6 +266,7 @@ impl Dial {
             max_duration: Some(self.request.max_duration),
             recording: self.request.recording.clone(),
             stop: self.stop.clone(),
+            stop_cause: EndCause::AgentHungUp,
         };
         live.run(sink, options).await.cause
     }

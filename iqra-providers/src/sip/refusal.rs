@@ -14,6 +14,9 @@ pub enum Refused {
     /// The body is not SDP (415, RFC 3261 §21.4.13).
     #[error("body of type {0} instead of application/sdp")]
     BodyType(String),
+    /// The number wants only codecs that this build does not have (488).
+    #[error("{0}; correct the number's list of codecs")]
+    Codecs(String),
     /// No RTP port is free (503).
     #[error("{0}")]
     Ports(String),
@@ -34,6 +37,7 @@ impl Refused {
         match self {
             Self::Sdp(refusal) => refusal.status(),
             Self::BodyType(_) => 415,
+            Self::Codecs(_) => 488,
             Self::Ports(_) => 503,
             Self::Conversation { status, .. } => *status,
         }
@@ -50,6 +54,7 @@ impl Refused {
                 reply.headers.push(HeaderName::WARNING, format!("{code} iqra \"{text}\""));
             }
             Self::BodyType(_) => reply.headers.push(HeaderName::ACCEPT, "application/sdp"),
+            Self::Codecs(_) => reply.headers.push(HeaderName::WARNING, format!("305 iqra \"{self}\"")),
             Self::Ports(_) | Self::Conversation { .. } => {}
         }
         reply
