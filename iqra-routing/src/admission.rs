@@ -195,6 +195,12 @@ impl Admission {
         self.end(entry, Reason::Cancelled, now).await
     }
 
+    /// The offer could not be sent: ends the call with this reason.
+    #[cfg(feature = "proxy")]
+    pub(crate) async fn failed(&self, entry: &Entry, reason: Reason, now: Timestamp) {
+        self.end(entry, reason, now).await;
+    }
+
     /// Runs the decision for a request without entering it.
     ///
     /// # Errors

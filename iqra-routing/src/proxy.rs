@@ -4,14 +4,14 @@
 //! that a slow store delays only its own call.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use iqra_sip::event::Reply;
 use iqra_sip::message::header::Via;
 use iqra_sip::net::{Endpoint, Incoming, IncomingInvite, IncomingRequest};
-use iqra_sip::{HeaderName, StatusCode, Uri};
-use tokio::time::{Instant, MissedTickBehavior};
+use iqra_sip::{HeaderName, Request, StatusCode, Uri};
+use tokio::time::MissedTickBehavior;
+use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, Answer, Choice, Offer, Settings, Stores};
 use crate::backends::{BackendRegistry, FixedBackends, STATUS_LIFE};
@@ -19,7 +19,7 @@ use crate::config::ProxyConfig;
 use crate::handover::outcome::{sweep, write_lost};
 use crate::identity::Incarnation;
 use crate::queue::Node;
-use crate::reason::Reason;
+use crate::reason::{Reason, Rejection};
 use crate::sip::{Parts, RefusalStyle, TOKEN_PARAM, other};
 use crate::start::{self, StartError, Trace};
 use crate::stores::LiveStores;
@@ -35,11 +35,19 @@ pub struct ProxySettings {
     /// How long new calls are refused after the stop signal before the sockets close, so that callers learn where
     /// not to go; ends early when no transaction is left. Default 10 s.
     pub drain: Duration,
+    /// Whether backends report themselves, so that one that is silent has lost its calls. Default yes; must be no
+    /// over [`FixedBackends`].
+    pub backends_report: bool,
 }
 
 impl Default for ProxySettings {
     fn default() -> Self {
-        Self { refusals: RefusalStyle::default(), most_pending: 10_000, drain: Duration::from_secs(10) }
+        Self {
+            refusals: RefusalStyle::default(),
+            most_pending: 10_000,
+            drain: Duration::from_secs(10),
+            backends_report: true,
+        }
     }
 }
 
@@ -54,7 +62,8 @@ struct Shared {
     admission: Arc<Admission>,
     settings: ProxySettings,
     clock: SystemClock,
-    pending: AtomicUsize,
+    /// One per INVITE that is being decided.
+    pending: TaskTracker,
 }
 
 impl Proxy {
@@ -86,6 +95,7 @@ impl Proxy {
         let serving = ProxySettings {
             refusals: RefusalStyle { plan_limit: config.plan_limit, ..RefusalStyle::default() },
             drain: config.drain_limit,
+            backends_report: config.backends.is_empty(),
             ..ProxySettings::default()
         };
         let stores =
@@ -114,8 +124,8 @@ impl Proxy {
         admission: Arc<Admission>,
         settings: ProxySettings,
     ) -> Self {
-        let shared =
-            Shared { admission, settings, clock: SystemClock::start(), pending: AtomicUsize::new(0) };
+        let (clock, pending) = (SystemClock::start(), TaskTracker::new());
+        let shared = Shared { admission, settings, clock, pending };
         Self { endpoint, incoming, shared: Arc::new(shared) }
     }
 
@@ -125,8 +135,13 @@ impl Proxy {
         self.serve(stop).await;
         self.shared.admission.drain();
         let endpoint = self.endpoint.clone();
-        self.serve(idle(endpoint, self.shared.clone(), self.shared.settings.drain)).await;
+        let shared = self.shared.clone();
+        self.serve(idle(endpoint, &shared)).await;
+        shared.pending.close();
+        // What a store that hangs keeps here cannot be answered any more.
+        let _ = tokio::time::timeout(Duration::from_secs(1), shared.pending.wait()).await;
         upkeep.abort();
+        let _ = upkeep.await;
         self.endpoint.shutdown(Duration::from_secs(1)).await;
     }
 
@@ -150,32 +165,30 @@ impl Proxy {
     }
 }
 
-/// Resolves when no transaction is left, or after `limit`.
-async fn idle(endpoint: Endpoint, shared: Arc<Shared>, limit: Duration) {
-    let deadline = Instant::now() + limit;
-    let mut look = tokio::time::interval(Duration::from_millis(100));
-    while Instant::now() < deadline {
-        look.tick().await;
-        if shared.pending.load(Ordering::Relaxed) == 0 && endpoint.counts().server_transactions == 0 {
-            return;
+/// Resolves when no transaction is left, or after [`ProxySettings::drain`].
+async fn idle(endpoint: Endpoint, shared: &Shared) {
+    let quiet = async {
+        let mut look = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            look.tick().await;
+            if shared.pending.is_empty() && endpoint.counts().server_transactions == 0 {
+                return;
+            }
         }
-    }
+    };
+    let _ = tokio::time::timeout(shared.settings.drain, quiet).await;
 }
 
 impl Shared {
     fn take(self: &Arc<Self>, invite: IncomingInvite) {
-        if self.pending.fetch_add(1, Ordering::Relaxed) >= self.settings.most_pending {
-            self.pending.fetch_sub(1, Ordering::Relaxed);
-            return invite.reject(self.settings.refusals.reply(&Reason::Overload.into()));
+        if self.pending.len() >= self.settings.most_pending {
+            return self.refuse(invite, &Reason::Overload.into());
         }
         let shared = self.clone();
-        tokio::spawn(async move {
-            shared.decide(invite).await;
-            shared.pending.fetch_sub(1, Ordering::Relaxed);
-        });
+        self.pending.spawn(async move { shared.decide(invite).await });
     }
 
-    async fn decide(&self, mut invite: IncomingInvite) {
+    async fn decide(&self, invite: IncomingInvite) {
         let answer = {
             let parts = Parts::of(invite.request(), invite.source().remote.ip());
             let names = parts.names();
@@ -188,17 +201,30 @@ impl Shared {
                     fix = rejection.reason.row().fix,
                     "refused"
                 );
-                invite.reject(self.settings.refusals.reply(&rejection));
+                self.refuse(invite, &rejection);
             }
-            Answer::Absorb => drop(invite),
-            Answer::Offer(offer) if gave_up(&mut invite).await => {
-                self.admission.cancelled(&offer.entry, self.clock.now()).await;
-            }
-            Answer::Offer(offer) => {
-                tracing::debug!(entry = %offer.entry.id, backends = offer.choices.len(), "redirected");
-                let reply = redirect(&invite, &offer);
-                invite.reject(reply);
-            }
+            Answer::Absorb => invite.ignore(),
+            Answer::Offer(offer) => self.redirect(invite, &offer).await,
+        }
+    }
+
+    /// Refuses; a caller that gave up meanwhile has its answer.
+    fn refuse(&self, invite: IncomingInvite, rejection: &Rejection) {
+        invite.reject(self.settings.refusals.reply(rejection));
+    }
+
+    /// Sends the offer, or ends the call when the caller is gone or there is nowhere to send it.
+    async fn redirect(&self, invite: IncomingInvite, offer: &Offer) {
+        let reply = redirect(invite.request(), offer);
+        let now = self.clock.now();
+        if !reply.headers.contains(HeaderName::CONTACT) {
+            tracing::error!(entry = %offer.entry.id, "no backend offered has a usable URI; correct their sip_uris");
+            self.admission.failed(&offer.entry, Reason::NoBackend, now).await;
+            self.refuse(invite, &Reason::NoBackend.into());
+        } else if invite.reject(reply) {
+            tracing::debug!(entry = %offer.entry.id, backends = offer.choices.len(), "redirected");
+        } else {
+            self.admission.cancelled(&offer.entry, now).await;
         }
     }
 
@@ -224,24 +250,16 @@ impl Shared {
     ) -> Result<(), crate::error::StoreError> {
         let Admission { queue, limits, backends, .. } = &*self.admission;
         sweep(&**queue, &**limits, now).await?;
-        write_lost((&**queue, &**limits, &**backends), reachable_since, STATUS_LIFE, now).await?;
+        if self.settings.backends_report {
+            write_lost((&**queue, &**limits, &**backends), reachable_since, STATUS_LIFE, now).await?;
+        }
         Ok(())
     }
 }
 
-/// Whether the caller has cancelled by now.
-async fn gave_up(invite: &mut IncomingInvite) -> bool {
-    tokio::select! {
-        biased;
-        () = invite.cancelled() => true,
-        () = std::future::ready(()) => false,
-    }
-}
-
 /// 302 with a Contact per backend.
-fn redirect(invite: &IncomingInvite, offer: &Offer) -> Reply {
+fn redirect(request: &Request, offer: &Offer) -> Reply {
     let mut reply = Reply::new(StatusCode::MOVED_TEMPORARILY);
-    let request = invite.request();
     let user = request.uri.user_decoded();
     let transport =
         request.headers.typed::<Via>().map(|via| via.transport().into_owned()).unwrap_or_default();

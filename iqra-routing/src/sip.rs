@@ -37,17 +37,33 @@ impl Default for RefusalStyle {
 impl RefusalStyle {
     /// The final response to a rejection: status, Reason (RFC 6432), Warning, Retry-After.
     pub(crate) fn reply(&self, rejection: &Rejection) -> Reply {
-        let row = rejection.reason.row();
         let status = rejection.reason.status(self.plan_limit);
         let mut reply = Reply::new(StatusCode::new(status).unwrap_or(StatusCode::SERVER_INTERNAL_ERROR));
-        let warning: Cow<'_, str> = rejection.warning().replace(['"', '\\', '\r', '\n'], "'").into();
-        reply.headers.push(HeaderName::REASON, format!("Q.850;cause={}", row.cause));
-        reply.headers.push(HeaderName::WARNING, format!("399 iqra \"{warning}\""));
-        if row.retry_after {
+        reply.headers.push(HeaderName::REASON, format!("Q.850;cause={}", rejection.reason.row().cause));
+        reply.headers.push(HeaderName::WARNING, format!("399 iqra \"{}\"", quotable(rejection.warning())));
+        if rejection.reason.row().retry_after {
             reply.headers.push(HeaderName::RETRY_AFTER, self.retry_after.as_secs().to_string());
         }
         reply
     }
+}
+
+/// A response that has its status already, with the catalogue's Reason, and its Warning where there is none yet;
+/// `words` go into the Reason.
+#[cfg(feature = "backend")]
+pub(crate) fn refused_with(mut reply: Reply, reason: Reason, words: Option<&str>) -> Reply {
+    let row = reason.row();
+    let text = words.map(|words| format!(";text=\"{}\"", quotable(words))).unwrap_or_default();
+    reply.headers.push(HeaderName::REASON, format!("Q.850;cause={}{text}", row.cause));
+    if !reply.headers.contains(HeaderName::WARNING) {
+        reply.headers.push(HeaderName::WARNING, format!("399 iqra \"{}\"", row.warning));
+    }
+    reply
+}
+
+/// A text as it may stand between quotation marks in a header.
+fn quotable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() || matches!(c, '"' | '\\') { '\'' } else { c }).collect()
 }
 
 /// The texts of a request that [`Asked`] borrows from.
@@ -74,7 +90,8 @@ pub(crate) struct Names<'a> {
 impl<'a> Parts<'a> {
     /// Reads what identifies a call. What cannot be read is left out, and refused where it is needed.
     pub(crate) fn of(request: &'a Request, peer: IpAddr) -> Self {
-        let via: Vec<Via> = request.headers.typed_all().filter_map(Result::ok).collect();
+        // Behind a Via that cannot be read nobody knows who wrote what: none of those counts.
+        let via: Vec<Via> = request.headers.typed_all().map_while(Result::ok).collect();
         let uri = &request.uri;
         let decoded = |name: &str| uri.param_decoded(name).unwrap_or_default();
         let id_values = |name: &'static str| request.headers.all(name).map(move |value| (name, value));

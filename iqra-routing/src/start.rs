@@ -13,7 +13,7 @@ use iqra_sip::{Listener, Transport};
 use crate::config::{ConfigError, Listen, ProxyConfig, Selector};
 use crate::error::StoreError;
 use crate::handover::token::KeyError;
-use crate::select::{BackendSelector, LeastLoad, Rendezvous, RoundRobin};
+use crate::select::{BackendSelector, ByRegion, LeastLoad, Rendezvous, RoundRobin};
 use crate::stores::LiveStores;
 
 /// Why a tier did not start.
@@ -111,11 +111,12 @@ pub(crate) fn media(
     Ok(iqra_providers::sip::SipMedia::new(driver, address))
 }
 
+/// The choice that the configuration names, the number's own region first.
 pub(crate) fn selector(config: &ProxyConfig) -> Arc<dyn BackendSelector> {
     match config.selector {
-        Selector::LeastLoad => Arc::new(LeastLoad::default()),
-        Selector::RoundRobin => Arc::new(RoundRobin::default()),
-        Selector::Rendezvous => Arc::new(Rendezvous),
+        Selector::LeastLoad => Arc::new(ByRegion(LeastLoad)),
+        Selector::RoundRobin => Arc::new(ByRegion(RoundRobin::default())),
+        Selector::Rendezvous => Arc::new(ByRegion(Rendezvous)),
     }
 }
 

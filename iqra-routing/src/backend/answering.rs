@@ -13,45 +13,62 @@ pub(super) struct Answering(Mutex<HashMap<EntryId, Stage>>);
 
 #[derive(Debug)]
 enum Stage {
-    /// Not answered yet; cancelled when a repetition takes its place.
-    Ringing(CancellationToken),
-    Answered,
+    /// Not decided yet; cancelled when a repetition takes its place.
+    Open(CancellationToken),
+    /// Being answered, refused or given up; or answered.
+    Settled,
+}
+
+/// An INVITE's place in [`Answering`], given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    calls: &'a Answering,
+    id: EntryId,
+    displaced: CancellationToken,
 }
 
 impl Answering {
-    /// A claimed INVITE comes in: what cancels when it is displaced; `None` when the call is answered already.
-    pub(super) fn begin(&self, id: EntryId) -> Option<CancellationToken> {
+    /// A claimed INVITE comes in and displaces an earlier one; `None` when that one is settled already.
+    pub(super) fn begin(&self, id: EntryId) -> Option<Turn<'_>> {
         let mut calls = self.calls();
         match calls.get(&id) {
-            Some(Stage::Answered) => return None,
-            Some(Stage::Ringing(earlier)) => earlier.cancel(),
+            Some(Stage::Settled) => return None,
+            Some(Stage::Open(earlier)) => earlier.cancel(),
             None => {}
         }
         let displaced = CancellationToken::new();
-        calls.insert(id, Stage::Ringing(displaced.clone()));
-        Some(displaced)
-    }
-
-    /// Whether this INVITE may be answered: it was not displaced, and from now on cannot be.
-    pub(super) fn settle(&self, id: EntryId, displaced: &CancellationToken) -> bool {
-        let mut calls = self.calls();
-        if displaced.is_cancelled() {
-            return false;
-        }
-        calls.insert(id, Stage::Answered);
-        true
-    }
-
-    /// The INVITE, or the call that came of it, is over.
-    pub(super) fn end(&self, id: EntryId, displaced: &CancellationToken) {
-        let mut calls = self.calls();
-        if !displaced.is_cancelled() {
-            calls.remove(&id);
-        }
+        calls.insert(id, Stage::Open(displaced.clone()));
+        Some(Turn { calls: self, id, displaced })
     }
 
     fn calls(&self) -> MutexGuard<'_, HashMap<EntryId, Stage>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Turn<'_> {
+    /// Resolves when a repetition has taken this INVITE's place.
+    pub(super) async fn displaced(&self) {
+        self.displaced.cancelled().await;
+    }
+
+    /// Whether this INVITE decides the call: it was not displaced, and from now on cannot be.
+    pub(super) fn settle(&self) -> bool {
+        let mut calls = self.calls.calls();
+        let mine = !self.displaced.is_cancelled();
+        if mine {
+            calls.insert(self.id, Stage::Settled);
+        }
+        mine
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut calls = self.calls.calls();
+        if !self.displaced.is_cancelled() {
+            calls.remove(&self.id);
+        }
     }
 }
 
@@ -66,19 +83,20 @@ mod tests {
         let answering = Answering::default();
         let first = answering.begin(ID).unwrap();
         let second = answering.begin(ID).unwrap();
-        assert!(first.is_cancelled() && !second.is_cancelled());
-        assert!(!answering.settle(ID, &first));
-        answering.end(ID, &first);
-        assert!(answering.settle(ID, &second));
+        assert!(!first.settle());
+        drop(first);
+        assert!(second.settle());
+        drop(second);
+        assert!(answering.calls().is_empty());
     }
 
     #[test]
     fn a_repetition_after_the_answer_is_refused_until_the_call_is_over() {
         let answering = Answering::default();
         let first = answering.begin(ID).unwrap();
-        assert!(answering.settle(ID, &first));
+        assert!(first.settle());
         assert!(answering.begin(ID).is_none());
-        answering.end(ID, &first);
+        drop(first);
         assert!(answering.begin(ID).is_some());
     }
 }

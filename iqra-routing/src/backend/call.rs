@@ -1,27 +1,46 @@
-//! One call at the backend: claim, prepare, ring, commit, answer, converse, finish.
+//! One call at the backend: claim, weigh, commit, answer, converse, finish.
 //!
 //! Whatever fails, the claim is given back or finished with the reason, so entry and slot end with the call. A
-//! repetition of the INVITE before the answer displaces the first: it is served and the first hears 482.
+//! repetition of the INVITE before the answer displaces the first: it is served and the first hears 482. The slot is
+//! renewed from the claim on, for a call may ring longer than a lease lives.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
-use iqra_media::conversation::{ConversationSink, SinkRefusal};
+use iqra_media::conversation::{CallContext, ConversationSink, SinkRefusal};
 use iqra_providers::lifecycle::EndCause;
-use iqra_providers::sip::{CallOptions, CallReport, Inbound, LiveCall, Refused, Rung, SipMedia};
-use iqra_sip::net::IncomingInvite;
-use iqra_sip::{HeaderName, Headers, Request};
-use tokio_util::sync::CancellationToken;
+use iqra_providers::sip::{CallOptions, CallReport, Inbound, LiveCall, Refused, Rung};
+use iqra_sip::event::{EngineError, Reply};
+use iqra_sip::net::{Error, IncomingInvite};
+use iqra_sip::{Headers, Request};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio_util::task::AbortOnDropHandle;
 
-use super::{Ended, Gate, Shared};
+use super::{Ended, Gate, PARAM_BUSINESS, PARAM_PHONE, PARAM_ROUTE, Shared};
 use crate::handover::claim::{Claim, Claims};
 use crate::handover::outcome::{CallRecord, EndedBy, Outcome};
 use crate::handover::token::MIN_TOKEN;
+use crate::queue::Entry;
 use crate::reason::Reason;
-use crate::sip::{ALLOW, TOKEN_PARAM, caller};
+use crate::sip::{TOKEN_PARAM, caller, refused_with};
 
 /// How often an outcome is written again while the store is away, and how long between.
 const FINISH_TRIES: u32 = 30;
 const FINISH_PAUSE: Duration = Duration::from_secs(1);
+/// How long a factory may take to make a conversation.
+const FACTORY_LIMIT: Duration = Duration::from_secs(30);
+
+/// What is to be done with an INVITE.
+enum Verdict {
+    /// Answer it.
+    Answer(Box<Inbound>, Box<dyn ConversationSink>),
+    /// Refuse it.
+    Refuse(IncomingInvite, Refused),
+    /// The caller gave up, and has heard 487.
+    Cancelled,
+    /// A repetition took its place, or the drain limit passed.
+    Stopped(IncomingInvite),
+}
 
 impl Shared {
     pub(super) async fn call(&self, invite: IncomingInvite) {
@@ -33,14 +52,18 @@ impl Shared {
 
     /// A call without a proxy: nothing to claim, nothing to write.
     async fn open_call(&self, invite: IncomingInvite) {
-        let (inbound, sink) = match self.prepare(invite, &self.media).await {
-            Ok(prepared) => prepared,
-            Err((refusing, refused)) => return refusing.reject(&refused),
-        };
-        let Rung::Answer(inbound) = inbound.ring(Duration::ZERO, &self.stop).await else { return };
-        if let Ok(live) = inbound.accept(answer_headers()).await {
-            let report = live.run(sink, self.options(None, None)).await;
-            self.tell(Ended { report, record: None });
+        match self.weigh(invite, None, self.stop.cancelled()).await {
+            Verdict::Answer(inbound, sink) => {
+                if let Ok(live) = inbound.accept(Headers::new()).await {
+                    let report = live.run(sink, self.options(None, None)).await;
+                    self.tell(Ended { report, record: None });
+                }
+            }
+            Verdict::Refuse(invite, refused) => {
+                invite.reject(refusal(&refused));
+            }
+            Verdict::Cancelled => {}
+            Verdict::Stopped(invite) => self.refuse(invite, Reason::Draining),
         }
     }
 
@@ -49,18 +72,27 @@ impl Shared {
             Ok(claim) => claim,
             Err(reason) => {
                 tracing::info!(reason = reason.label(), fix = reason.row().fix, "refused");
-                return invite.reject(self.settings.refusals.reply(&reason.into()));
+                return self.refuse(invite, reason);
             }
         };
-        let Some(displaced) = self.answering.begin(claim.entry.id) else {
-            return invite.reject(self.settings.refusals.reply(&Reason::AlreadyAnswered.into()));
+        let Some(turn) = self.answering.begin(claim.entry.id) else {
+            return self.refuse(invite, Reason::AlreadyAnswered);
         };
-        if let Some((live, sink)) = self.answer(claims, &claim, invite, &displaced).await {
-            let report = self.converse(claims, &claim, live, sink).await;
-            let record = self.finish(claims, &claim, outcome(report.cause)).await;
-            self.tell(Ended { report, record });
+        let over = async {
+            tokio::select! {
+                () = turn.displaced() => {}
+                () = self.stop.cancelled() => {}
+            }
+        };
+        let verdict = tokio::select! {
+            verdict = self.weigh(invite, Some(&claim.entry), over) => verdict,
+            never = self.keep_slot(claims, &claim) => match never {},
+        };
+        if turn.settle() {
+            self.carry_out(verdict, claims, &claim).await;
+        } else {
+            verdict.reject(self.reply(Reason::Superseded));
         }
-        self.answering.end(claim.entry.id, &displaced);
     }
 
     async fn claim(&self, claims: &Claims, request: &Request) -> Result<Claim, Reason> {
@@ -70,59 +102,105 @@ impl Shared {
         claims.claim(param.or(user).as_deref(), &caller, self.clock.now()).await
     }
 
-    /// From the claim to the 200; `None` when the call was refused or given up, and then the claim is dealt with.
-    async fn answer(
+    /// Media, conversation and ringing: all that may take time or refuse before the call is decided. `over` ends it.
+    async fn weigh(
         &self,
-        claims: &Claims,
-        claim: &Claim,
         invite: IncomingInvite,
-        displaced: &CancellationToken,
-    ) -> Option<(LiveCall, Box<dyn ConversationSink>)> {
-        let terms = claim.entry.terms.clone();
-        let media = self.media.preferring(&terms.codecs);
-        let (inbound, sink) = match self.prepare(invite, &media).await {
-            Ok(prepared) => prepared,
-            Err((refusing, refused)) => {
-                self.release(claims, claim, &refused).await;
-                refusing.reject(&refused);
-                return None;
-            }
+        entry: Option<&Entry>,
+        over: impl Future<Output = ()>,
+    ) -> Verdict {
+        tokio::pin!(over);
+        let mut inbound = match self.prepare(invite, entry) {
+            Ok(inbound) => inbound,
+            Err((invite, refused)) => return Verdict::Refuse(invite, refused),
         };
-        let inbound = match inbound.ring(terms.answer_delay, displaced).await {
-            Rung::Answer(inbound) if self.answering.settle(claim.entry.id, displaced) => inbound,
-            Rung::Cancelled => {
-                self.cancelled(claims, claim).await;
-                return None;
-            }
-            Rung::Answer(inbound) | Rung::Stopped(inbound) => {
-                inbound.reject(self.settings.refusals.reply(&Reason::Superseded.into()));
-                return None;
-            }
+        let context = context(&inbound, entry);
+        let made = tokio::select! {
+            biased;
+            () = inbound.cancelled() => return Verdict::Cancelled,
+            () = &mut over => return Verdict::Stopped(inbound.into_invite()),
+            made = self.conversation(context) => made,
         };
-        if let Err(reason) = claims.commit(claim, self.clock.now()).await {
-            inbound.reject(self.settings.refusals.reply(&reason.into()));
-            return None;
+        let sink = match made {
+            Ok(sink) => sink,
+            Err(refusal) => return Verdict::Refuse(inbound.into_invite(), refused_by(&refusal)),
+        };
+        let delay = entry.map(|entry| entry.terms.answer_delay).unwrap_or_default();
+        match inbound.ring(delay, over).await {
+            Rung::Answer(inbound) => Verdict::Answer(Box::new(inbound), sink),
+            Rung::Cancelled => Verdict::Cancelled,
+            Rung::Stopped(inbound) => Verdict::Stopped(inbound.into_invite()),
         }
-        match inbound.accept(answer_headers()).await {
-            Ok(live) => Some((live, sink)),
-            Err(_) => {
-                self.finish(claims, claim, Outcome::Failed(Reason::Cancelled)).await;
-                None
+    }
+
+    #[allow(clippy::result_large_err)] // As there.
+    fn prepare(
+        &self,
+        invite: IncomingInvite,
+        entry: Option<&Entry>,
+    ) -> Result<Inbound, (IncomingInvite, Refused)> {
+        let codecs = entry.map(|entry| &*entry.terms.codecs).unwrap_or_default();
+        match self.media.preferring(codecs) {
+            Ok(media) => Inbound::prepare(invite, &media),
+            Err(refused) => Err((invite, refused)),
+        }
+    }
+
+    /// The conversation. A factory that panics or takes too long refuses the call.
+    async fn conversation(&self, context: CallContext) -> Result<Box<dyn ConversationSink>, SinkRefusal> {
+        let factory = self.factory.clone();
+        let making = tokio::spawn(async move { factory.conversation(&context).await });
+        match tokio::time::timeout(FACTORY_LIMIT, AbortOnDropHandle::new(making)).await {
+            Ok(Ok(made)) => made,
+            Ok(Err(_)) => Err(SinkRefusal::new(500, "the factory of conversations panicked")),
+            Err(_) => Err(SinkRefusal::unavailable("the conversation was not ready in time")),
+        }
+    }
+
+    async fn carry_out(&self, verdict: Verdict, claims: &Claims, claim: &Claim) {
+        match verdict {
+            Verdict::Answer(inbound, sink) => self.answer(claims, claim, *inbound, sink).await,
+            Verdict::Refuse(invite, refused) => {
+                let reason = reason_of(&refused);
+                tracing::info!(entry = %claim.entry.id, reason = reason.label(), why = %refused, "refused after the claim");
+                self.release(claims, claim, refused.status(), reason).await;
+                invite.reject(refusal(&refused));
+            }
+            Verdict::Cancelled => {
+                if let Err(error) = claims.cancelled(claim, self.clock.now()).await {
+                    tracing::info!(entry = %claim.entry.id, %error, "cancelled call was not there to end");
+                }
+            }
+            Verdict::Stopped(invite) => {
+                self.release(claims, claim, 503, Reason::Draining).await;
+                self.refuse(invite, Reason::Draining);
             }
         }
     }
 
-    /// The media half and the conversation; nothing was answered when either refuses.
-    async fn prepare(
+    /// Commit, 200, the call itself, its outcome.
+    async fn answer(
         &self,
-        invite: IncomingInvite,
-        media: &SipMedia,
-    ) -> Result<(Inbound, Box<dyn ConversationSink>), (Refusing, Refused)> {
-        let inbound = Inbound::prepare(invite, media)
-            .map_err(|(invite, refused)| (Refusing::Invite(invite), refused))?;
-        match self.factory.conversation(&inbound.context()).await {
-            Ok(sink) => Ok((inbound, sink)),
-            Err(refusal) => Err((Refusing::Inbound(inbound), refused_by(&refusal))),
+        claims: &Claims,
+        claim: &Claim,
+        inbound: Inbound,
+        sink: Box<dyn ConversationSink>,
+    ) {
+        if let Err(reason) = claims.commit(claim, self.clock.now()).await {
+            inbound.reject(self.reply(reason));
+            if reason == Reason::StoreAway {
+                // The commit may count, and only its reply be lost: nobody else would end the entry then.
+                self.finish(claims, claim, Outcome::Failed(reason)).await;
+            }
+            return;
+        }
+        match inbound.accept(Headers::new()).await {
+            Ok(live) => {
+                let report = self.converse(claims, claim, live, sink).await;
+                let record = self.finish(claims, claim, outcome(report.cause)).await;
+                self.tell(Ended { report, record });
+            }
+            Err(error) => drop(self.finish(claims, claim, Outcome::Failed(unanswered(&error))).await),
         }
     }
 
@@ -136,17 +214,21 @@ impl Shared {
     ) -> CallReport {
         let recording =
             self.settings.recordings.as_ref().map(|folder| folder.join(format!("{}.wav", claim.entry.id)));
-        let run = live.run(sink, self.options(claim.entry.terms.max_duration, recording));
-        tokio::pin!(run);
-        let mut renewal = tokio::time::interval(claims.lease_life / 3);
+        tokio::select! {
+            report = live.run(sink, self.options(claim.entry.terms.max_duration, recording)) => report,
+            never = self.keep_slot(claims, claim) => match never {},
+        }
+    }
+
+    /// Renews the slot for as long as it is polled.
+    async fn keep_slot(&self, claims: &Claims, claim: &Claim) -> Infallible {
+        let every = (claims.lease_life / 3).max(Duration::from_millis(10));
+        let mut renewal = interval_at(Instant::now() + every, every);
+        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                report = &mut run => return report,
-                _ = renewal.tick() => {
-                    if let Err(reason) = claims.renew(claim, self.clock.now()).await {
-                        tracing::warn!(entry = %claim.entry.id, %reason, "slot not renewed; tried again");
-                    }
-                }
+            renewal.tick().await;
+            if let Err(reason) = claims.renew(claim, self.clock.now()).await {
+                tracing::warn!(entry = %claim.entry.id, %reason, "slot not renewed; tried again");
             }
         }
     }
@@ -154,24 +236,12 @@ impl Shared {
     fn options(&self, max_duration: Option<Duration>, recording: Option<std::path::PathBuf>) -> CallOptions {
         let limit = self.settings.max_duration;
         let max_duration = Some(max_duration.map_or(limit, |own| own.min(limit)));
-        CallOptions { max_duration, recording, stop: self.stop.clone() }
+        CallOptions { max_duration, recording, stop: self.stop.clone(), ..CallOptions::default() }
     }
 
-    async fn release(&self, claims: &Claims, claim: &Claim, refused: &Refused) {
-        let reason = match refused {
-            Refused::Ports(_) => Reason::NoMediaPort,
-            Refused::Conversation { .. } => Reason::ConversationRefused,
-            _ => Reason::UnsupportedMedia,
-        };
-        tracing::info!(entry = %claim.entry.id, reason = reason.label(), why = %refused, "refused after the claim");
-        if let Err(error) = claims.release(claim, refused.status(), reason, self.clock.now()).await {
+    async fn release(&self, claims: &Claims, claim: &Claim, status: u16, reason: Reason) {
+        if let Err(error) = claims.release(claim, status, reason, self.clock.now()).await {
             tracing::info!(entry = %claim.entry.id, %error, "claim was not there to give back");
-        }
-    }
-
-    async fn cancelled(&self, claims: &Claims, claim: &Claim) {
-        if let Err(error) = claims.cancelled(claim, self.clock.now()).await {
-            tracing::info!(entry = %claim.entry.id, %error, "cancelled call was not there to end");
         }
     }
 
@@ -191,6 +261,15 @@ impl Shared {
         None
     }
 
+    /// Refuses; a caller that gave up meanwhile has its answer.
+    pub(super) fn refuse(&self, invite: IncomingInvite, reason: Reason) {
+        invite.reject(self.reply(reason));
+    }
+
+    fn reply(&self, reason: Reason) -> Reply {
+        self.settings.refusals.reply(&reason.into())
+    }
+
     fn tell(&self, ended: Ended) {
         tracing::info!(cause = %ended.report.cause, seconds = ended.report.duration.as_secs(), "call over");
         if let Some(on_end) = &self.on_end {
@@ -199,29 +278,59 @@ impl Shared {
     }
 }
 
-/// What is refused: before or after its media was prepared.
-enum Refusing {
-    Invite(IncomingInvite),
-    Inbound(Inbound),
-}
-
-impl Refusing {
-    fn reject(self, refused: &Refused) {
+impl Verdict {
+    /// Refuses whatever was decided, unless the caller gave up.
+    fn reject(self, reply: Reply) {
         match self {
-            Self::Invite(invite) => invite.reject(refused.reply()),
-            Self::Inbound(inbound) => inbound.reject(refused.reply()),
+            Self::Answer(inbound, _) => inbound.reject(reply),
+            Self::Refuse(invite, _) | Self::Stopped(invite) => {
+                invite.reject(reply);
+            }
+            Self::Cancelled => {}
         }
     }
+}
+
+/// What a factory is told of a call; a proxy's entry adds its id and what the number says.
+fn context(inbound: &Inbound, entry: Option<&Entry>) -> CallContext {
+    let context = inbound.context();
+    let Some(entry) = entry else { return context };
+    let named = [
+        (PARAM_BUSINESS, entry.key.business.as_str()),
+        (PARAM_PHONE, entry.key.phone.as_str()),
+        (PARAM_ROUTE, entry.terms.route.as_str()),
+    ];
+    let parameters = named.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    CallContext { id: entry.id.to_string(), parameters, ..context }
 }
 
 fn refused_by(refusal: &SinkRefusal) -> Refused {
     Refused::Conversation { status: refusal.status, reason: refusal.reason.clone() }
 }
 
-fn answer_headers() -> Headers {
-    let mut headers = Headers::new();
-    headers.push(HeaderName::ALLOW, ALLOW);
-    headers
+fn reason_of(refused: &Refused) -> Reason {
+    match refused {
+        Refused::Ports(_) => Reason::NoMediaPort,
+        Refused::Conversation { .. } => Reason::ConversationRefused,
+        _ => Reason::UnsupportedMedia,
+    }
+}
+
+/// The response to what the media half or the conversation refused.
+fn refusal(refused: &Refused) -> Reply {
+    let words = match refused {
+        Refused::Conversation { reason, .. } => Some(reason.as_str()),
+        _ => None,
+    };
+    refused_with(refused.reply(), reason_of(refused), words)
+}
+
+/// Why a call that was committed got no 200.
+fn unanswered(error: &Error) -> Reason {
+    match error {
+        Error::Engine(EngineError::Header(_)) => Reason::Malformed,
+        _ => Reason::Cancelled,
+    }
 }
 
 fn outcome(cause: EndCause) -> Outcome {

@@ -16,7 +16,6 @@ use iqra_media::conversation::ConversationFactory;
 use iqra_providers::sip::{CallReport, SipMedia};
 use iqra_sip::net::{Endpoint, Incoming, IncomingInvite, IncomingRequest};
 use tokio::sync::Notify;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -72,6 +71,14 @@ pub struct Ended {
 
 /// Told of every call that is over; runs on the call's task and must not block.
 pub type OnEnd = Arc<dyn Fn(&Ended) + Send + Sync>;
+
+/// The name of the business in [`CallContext::parameters`](iqra_media::conversation::CallContext) of a call that a proxy
+/// handed over.
+pub const PARAM_BUSINESS: &str = "business";
+/// There the name of the number, by its phone id.
+pub const PARAM_PHONE: &str = "phone";
+/// There the name of the number's route, by which a factory chooses the conversation.
+pub const PARAM_ROUTE: &str = "route";
 
 /// Where calls come from.
 enum Gate {
@@ -203,12 +210,14 @@ impl Backend {
         let reporting = tokio::spawn(shared.clone().keep_reporting());
         shared.serve(&mut incoming, stop).await;
         shared.draining.cancel();
-        shared.report().await;
+        // One task reports, so that an older report cannot come after this one.
+        shared.changed.notify_one();
         shared.serve(&mut incoming, shared.drained()).await;
         shared.stop.cancel();
         shared.tasks.close();
         shared.serve(&mut incoming, shared.tasks.wait()).await;
         reporting.abort();
+        let _ = reporting.await;
         shared.withdraw().await;
         endpoint.shutdown(Duration::from_secs(2)).await;
     }
@@ -253,32 +262,49 @@ impl Shared {
 
     /// Starts a call's task, or refuses when this backend is full or past its drain.
     fn take(self: &Arc<Self>, invite: IncomingInvite) {
-        let refuse = |reason: Reason| self.settings.refusals.reply(&reason.into());
         if self.stop.is_cancelled() || (self.draining.is_cancelled() && matches!(self.gate, Gate::Open)) {
-            return invite.reject(refuse(Reason::Draining));
+            return self.refuse(invite, Reason::Draining);
         }
-        if self.calls.fetch_add(1, Ordering::Relaxed) >= self.settings.capacity as usize {
-            self.calls.fetch_sub(1, Ordering::Relaxed);
-            return invite.reject(refuse(Reason::BackendFull));
+        let place = Place::new(self);
+        if place.before >= self.settings.capacity as usize {
+            return self.refuse(invite, Reason::BackendFull);
         }
-        let shared = self.clone();
-        self.tasks.spawn(async move {
-            shared.changed.notify_one();
-            shared.call(invite).await;
-            shared.calls.fetch_sub(1, Ordering::Relaxed);
-            shared.changed.notify_one();
-        });
+        self.tasks.spawn(async move { place.shared.call(invite).await });
     }
 
     /// Resolves when no call is left and no valid offer names this backend, or when the drain limit has passed.
     async fn drained(self: &Arc<Self>) {
-        let deadline = Instant::now() + self.settings.drain;
-        let mut look = tokio::time::interval(Duration::from_millis(100));
-        while Instant::now() < deadline {
-            look.tick().await;
-            if self.calls.load(Ordering::Relaxed) == 0 && !self.is_awaited().await {
-                return;
+        let empty = async {
+            let mut look = tokio::time::interval(Duration::from_millis(100));
+            loop {
+                look.tick().await;
+                if self.calls.load(Ordering::Relaxed) == 0 && !self.is_awaited().await {
+                    return;
+                }
             }
-        }
+        };
+        let _ = tokio::time::timeout(self.settings.drain, empty).await;
+    }
+}
+
+/// A call's place within the capacity, free again when it is dropped.
+struct Place {
+    shared: Arc<Shared>,
+    /// How many calls there were without it.
+    before: usize,
+}
+
+impl Place {
+    fn new(shared: &Arc<Shared>) -> Self {
+        let before = shared.calls.fetch_add(1, Ordering::Relaxed);
+        shared.changed.notify_one();
+        Self { shared: shared.clone(), before }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.calls.fetch_sub(1, Ordering::Relaxed);
+        self.shared.changed.notify_one();
     }
 }

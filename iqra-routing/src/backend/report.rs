@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Gate, Shared};
 use crate::backends::{BackendRegistry, BackendState, BackendStatus, REPORT_EVERY, Report, STATUS_LIFE};
-use crate::queue::{Filter, MAX_PAGE, Page, State};
+use crate::queue::{Entry, Filter, MAX_PAGE, Page, State};
 
 /// What of a backend's status does not change while it runs.
 #[derive(Clone)]
@@ -69,14 +69,19 @@ impl Shared {
     }
 
     /// Whether a caller may be under way with an offer that names this backend. A store that is away says yes: the
-    /// drain limit bounds the wait.
+    /// drain limit bounds the wait. So does a page that is full.
     pub(super) async fn is_awaited(&self) -> bool {
         let Gate::Claims(gate) = &self.gate else { return false };
         let claims = &gate.0;
         let filter = Filter { state: Some(State::ProcessedProxy), live: Some(true), ..Filter::default() };
         let page = Page { before: None, most: MAX_PAGE };
+        let now = self.clock.now();
+        let me = &claims.me.backend;
+        let awaits = |entry: &Entry| {
+            entry.offered_until >= now && entry.offered.contains(me) && !entry.tried.contains(me)
+        };
         match claims.queue.list(&filter, page).await {
-            Ok(entries) => entries.iter().any(|entry| entry.offered.contains(&claims.me.backend)),
+            Ok(entries) => entries.len() == MAX_PAGE || entries.iter().any(|entry| awaits(entry)),
             Err(_) => true,
         }
     }
