@@ -34,6 +34,8 @@ pub mod identity;
 pub mod limits;
 pub mod number;
 #[cfg(feature = "proxy")]
+mod parts;
+#[cfg(feature = "proxy")]
 pub mod proxy;
 pub mod queue;
 pub mod reason;

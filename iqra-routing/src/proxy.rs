@@ -15,12 +15,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, Answer, Choice, Offer, Settings, Stores};
 use crate::backends::{BackendRegistry, FixedBackends, STATUS_LIFE};
-use crate::config::ProxyConfig;
+use crate::config::{ProxyConfig, Selector};
 use crate::handover::outcome::{sweep, write_lost};
 use crate::identity::Incarnation;
+use crate::parts::Parts;
 use crate::queue::Node;
 use crate::reason::{Reason, Rejection};
-use crate::sip::{Parts, RefusalStyle, TOKEN_PARAM, other};
+use crate::select::{BackendSelector, ByRegion, LeastLoad, Rendezvous, RoundRobin};
+use crate::sip::{RefusalStyle, TOKEN_PARAM, other};
 use crate::start::{self, StartError, Trace};
 use crate::stores::LiveStores;
 use crate::time::{SystemClock, Timestamp};
@@ -91,7 +93,7 @@ impl Proxy {
             [] => live.backends,
             listed => Arc::new(FixedBackends::new(listed.iter().cloned())),
         };
-        let selector = start::selector(&config);
+        let chosen_by = selector(&config);
         let serving = ProxySettings {
             refusals: RefusalStyle { plan_limit: config.plan_limit, ..RefusalStyle::default() },
             drain: config.drain_limit,
@@ -101,7 +103,7 @@ impl Proxy {
         let stores =
             Stores { numbers: Arc::new(config.numbers), queue: live.queue, limits: live.limits, backends };
         let seed = fastrand::u64(..);
-        let admission = Admission::new(stores, selector, config.regions, tokens, settings, seed);
+        let admission = Admission::new(stores, chosen_by, config.regions, tokens, settings, seed);
         Ok(Self::new((endpoint, incoming), Arc::new(admission), serving))
     }
 
@@ -283,4 +285,13 @@ fn target(choice: &Choice, user: Option<&str>, transport: &str, token_in_user: b
         uri = uri.with_param(name, value);
     }
     Some(if token_in_user { uri } else { uri.with_param(TOKEN_PARAM, Some(&choice.token)) })
+}
+
+/// The choice that the configuration names, the number's own region first.
+fn selector(config: &ProxyConfig) -> Arc<dyn BackendSelector> {
+    match config.selector {
+        Selector::LeastLoad => Arc::new(ByRegion(LeastLoad)),
+        Selector::RoundRobin => Arc::new(ByRegion(RoundRobin::default())),
+        Selector::Rendezvous => Arc::new(ByRegion(Rendezvous)),
+    }
 }

@@ -3,17 +3,15 @@
 //! Binding reports what is wrong before any call comes in; a bound tier knows its real ports.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use iqra_sip::Listener;
 use iqra_sip::net::{Endpoint, Incoming};
 use iqra_sip::observe::TraceRecord;
-use iqra_sip::{Listener, Transport};
 
-use crate::config::{ConfigError, Listen, ProxyConfig, Selector};
+use crate::config::{ConfigError, Listen};
 use crate::error::StoreError;
 use crate::handover::token::KeyError;
-use crate::select::{BackendSelector, ByRegion, LeastLoad, Rendezvous, RoundRobin};
 use crate::stores::LiveStores;
 
 /// Why a tier did not start.
@@ -74,50 +72,6 @@ pub fn listeners_line(listeners: &[Listener]) -> String {
         .map(|listener| format!("{}:{}", listener.transport.as_str().to_lowercase(), listener.addr))
         .collect();
     words.join(" ")
-}
-
-/// Where callers reach an endpoint: a URI per listener, UDP first.
-pub(crate) fn own_uris(endpoint: &Endpoint) -> Vec<String> {
-    let of = |transport: Transport| {
-        let named = transport.as_str().to_lowercase();
-        endpoint
-            .listeners()
-            .iter()
-            .filter(move |listener| listener.transport == transport)
-            .map(move |listener| format!("sip:{};transport={named}", listener.advertised))
-    };
-    of(Transport::Udp).chain(of(Transport::Tcp)).collect()
-}
-
-/// The address that peers send media to.
-pub(crate) fn media_address(endpoint: &Endpoint) -> IpAddr {
-    let first = endpoint.listeners().first().map(|listener| listener.advertised);
-    first.map_or(IpAddr::from([127, 0, 0, 1]), |addr: SocketAddr| addr.ip())
-}
-
-/// Starts the media threads of a backend.
-#[cfg(feature = "backend")]
-pub(crate) fn media(
-    endpoint: &Endpoint,
-    config: &crate::config::Media,
-) -> Result<iqra_providers::sip::SipMedia, StartError> {
-    use iqra_media::net::{MediaConfig, MediaDriver};
-    let address = media_address(endpoint);
-    let bind = endpoint.listeners().first().map_or(address, |listener| listener.addr.ip());
-    let config =
-        MediaConfig { ports: config.ports.clone(), tick: config.tick, bind, ..MediaConfig::default() };
-    let what = format!("RTP ports {:?}", config.ports);
-    let driver = MediaDriver::start(config).map_err(|error| StartError::Bind { what, error })?;
-    Ok(iqra_providers::sip::SipMedia::new(driver, address))
-}
-
-/// The choice that the configuration names, the number's own region first.
-pub(crate) fn selector(config: &ProxyConfig) -> Arc<dyn BackendSelector> {
-    match config.selector {
-        Selector::LeastLoad => Arc::new(ByRegion(LeastLoad)),
-        Selector::RoundRobin => Arc::new(ByRegion(RoundRobin::default())),
-        Selector::Rendezvous => Arc::new(ByRegion(Rendezvous)),
-    }
 }
 
 /// A tier's stores: those given, or those that its configuration names.

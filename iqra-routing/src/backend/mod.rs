@@ -4,6 +4,7 @@
 //! that a proxy admitted; [`Backend::without_proxy`] answers every INVITE, for a trunk that is trusted by other means.
 //! One task per call ([`call`]); a status report every few seconds tells proxies how full this backend is.
 
+mod addresses;
 mod answering;
 mod call;
 mod report;
@@ -126,7 +127,7 @@ impl Backend {
         let tokens = config.token_keys.keys()?;
         let live = start::stores(given, &config.store, config.queue)?;
         let (endpoint, incoming) = start::bind(&config.listen, trace).await?;
-        let media = start::media(&endpoint, &config.media)?;
+        let media = addresses::media(&endpoint, &config.media)?;
         let clock = SystemClock::start();
         let claims = Claims {
             queue: live.queue,
@@ -137,7 +138,7 @@ impl Backend {
             lease_life: config.lease_life,
         };
         let sip_uris =
-            if config.sip_uris.is_empty() { start::own_uris(&endpoint) } else { config.sip_uris.clone() };
+            if config.sip_uris.is_empty() { addresses::own_uris(&endpoint) } else { config.sip_uris.clone() };
         let identity =
             Identity { registry: live.backends, sip_uris: sip_uris.into(), development: config.development };
         let settings = BackendSettings {
