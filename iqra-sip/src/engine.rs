@@ -99,7 +99,8 @@ impl Engine {
         }
     }
 
-    /// Learns that a message could be sent neither by its flow nor by its fallback.
+    /// Learns that a message could be sent neither by its flow nor by its fallback. A request with a second way goes out
+    /// by that.
     pub fn handle_transport_error(&mut self, now: Instant, failed: &Transmit) {
         match failed.owner {
             Some(Owner::Server(id)) => self.server_unsent(now, id),

@@ -12,7 +12,7 @@ use super::flow::{Flow, Owner, Transmit};
 use super::outbound::Purpose;
 use super::target::Way;
 use crate::message::header::{CSeq, Via};
-use crate::message::{Method, Request, Response, StatusCode};
+use crate::message::{HeaderName, Message, Method, Request, Response, StatusCode};
 use crate::transaction::key::ClientKey;
 use crate::transaction::timer::{Clocks, Timer};
 use crate::transaction::{Action, Step, client, invite_client};
@@ -78,6 +78,11 @@ impl Machine {
             self,
             Machine::Invite(invite_client::State::Terminated) | Machine::Other(client::State::Terminated)
         )
+    }
+
+    /// True while no response has come at all.
+    fn is_unanswered(self) -> bool {
+        matches!(self, Machine::Invite(invite_client::State::Calling) | Machine::Other(client::State::Trying))
     }
 
     fn is_quiet(self) -> bool {
@@ -223,8 +228,8 @@ impl Engine {
 
     fn send_request(&mut self, id: u64) {
         let Some(client) = self.clients.get(id) else { return };
-        let (flow, fallback, bytes) = (client.flow, client.fallback, client.wire.clone());
-        self.transmits.push_back(Transmit { flow, fallback, bytes, owner: Some(Owner::Client(id)) });
+        let (flow, bytes) = (client.flow, client.wire.clone());
+        self.transmits.push_back(Transmit { flow, fallback: None, bytes, owner: Some(Owner::Client(id)) });
     }
 
     /// Matches a response by the branch of its topmost Via, which we drew, and its method (RFC 3261 §17.1.3).
@@ -289,7 +294,27 @@ impl Engine {
     }
 
     pub(super) fn client_unsent(&mut self, now: Instant, id: u64) {
-        self.step_client(now, id, Cause::TransportError);
+        if self.take_second_way(now, id).is_none() {
+            self.step_client(now, id, Cause::TransportError);
+        }
+    }
+
+    /// Sends an unanswered request by its second way. The Via names the transport that carries it, where ACK and CANCEL
+    /// follow, and on a datagram transport it is repeated (RFC 3261 §18.1.1).
+    fn take_second_way(&mut self, now: Instant, id: u64) -> Option<()> {
+        let client = self.clients.by_id.get_mut(&id).filter(|client| client.machine.is_unanswered())?;
+        let flow = client.fallback.take()?;
+        let Ok(Message::Request(mut request)) = Message::parse(client.wire.clone()) else { return None };
+        let branch = client.key.branch.clone();
+        request.headers.set_first(HeaderName::VIA, self.via(&flow, &branch).to_string());
+        let client = self.clients.by_id.get_mut(&id)?;
+        (client.flow, client.wire) = (flow, request.to_bytes());
+        let (invite, reliable) = (client.invite.is_some(), flow.transport.is_reliable());
+        client.invite = invite.then(|| Arc::new(request));
+        let repeat = if invite { Timer::A } else { Timer::E };
+        self.timers.start(now, Owner::Client(id), &mut client.clocks, repeat, reliable);
+        self.send_request(id);
+        Some(())
     }
 
     /// A response that we word ourselves, as if the peer had sent it.

@@ -93,7 +93,8 @@ pub(crate) enum Owner {
 pub struct Transmit {
     /// Between which ends.
     pub flow: Flow,
-    /// Where to try next when `flow` cannot carry it (RFC 3261 §18.2.2, §18.1.1).
+    /// Where to try next when `flow` cannot carry it (RFC 3261 §18.2.2). Requests that wait for an answer have none:
+    /// the engine words them anew for their second way.
     pub fallback: Option<Flow>,
     /// The message.
     pub bytes: Bytes,

@@ -85,10 +85,14 @@ impl Engine {
         self.listener_of(flow).map_or(flow.local, |listener| listener.advertised)
     }
 
-    /// Puts our Via on top. `rport` lets the answer come back through a NAT (RFC 3581 §3).
+    /// Puts our Via on top.
     pub(super) fn sign(&self, request: &mut Request, flow: &Flow, branch: &str) {
-        let via = Via::new(flow.transport.as_str(), self.advertised(flow), branch).with_param("rport", None);
-        request.headers.push_front_typed(&via);
+        request.headers.push_front_typed(&self.via(flow, branch));
+    }
+
+    /// Our Via on this flow. `rport` lets the answer come back through a NAT (RFC 3581 §3).
+    pub(super) fn via(&self, flow: &Flow, branch: &str) -> Via {
+        Via::new(flow.transport.as_str(), self.advertised(flow), branch).with_param("rport", None)
     }
 
     /// Our Contact on this flow, for requests inside the dialog to come back to.

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use iqra_sip::event::{Body, EngineError, Event, Failure, OutgoingInvite, Reply};
-use iqra_sip::{Engine, EngineConfig, Headers, Listener, StatusCode, Transport};
+use iqra_sip::event::{Body, ClientTx, EngineError, Event, Failure, OutgoingInvite, Reply};
+use iqra_sip::{Engine, EngineConfig, Headers, Listener, StatusCode, Transmit, Transport};
 
 use crate::calls::connect;
 use crate::network::{CALLEE, CALLER, Network, Weather};
@@ -43,17 +43,64 @@ fn both_transports() -> (Engine, OutgoingInvite) {
     (engine, Network::calm().invite())
 }
 
-#[test]
-fn a_long_request_goes_by_tcp_and_falls_back_to_udp() {
+/// An INVITE of this length, on its way.
+fn calling(sdp_bytes: usize) -> (Engine, Instant, ClientTx, Transmit) {
     let (mut engine, short) = both_transports();
-    let long = OutgoingInvite { body: Some(Body::sdp(vec![b'x'; 1_300])), ..short.clone() };
-    engine.invite(Instant::now(), short).unwrap();
-    assert_eq!(engine.poll_transmit().unwrap().flow.transport, Transport::Udp);
-    engine.invite(Instant::now(), long).unwrap();
+    let call = OutgoingInvite { body: Some(Body::sdp(vec![b'x'; sdp_bytes])), ..short };
+    let now = Instant::now();
+    let tx = engine.invite(now, call).unwrap();
     let transmit = engine.poll_transmit().unwrap();
-    assert_eq!(transmit.flow.transport, Transport::Tcp);
-    assert!(String::from_utf8_lossy(&transmit.bytes).contains("Via: SIP/2.0/TCP 10.0.0.1:5060"));
-    assert_eq!(transmit.by_fallback().unwrap().flow.transport, Transport::Udp);
+    (engine, now, tx, transmit)
+}
+
+#[test]
+fn a_long_request_goes_by_tcp() {
+    let (_, _, _, short) = calling(10);
+    assert_eq!(short.flow.transport, Transport::Udp);
+    let (_, _, _, long) = calling(1_300);
+    assert_eq!(long.flow.transport, Transport::Tcp);
+    assert!(String::from_utf8_lossy(&long.bytes).contains("Via: SIP/2.0/TCP 10.0.0.1:5060"));
+}
+
+#[test]
+fn where_there_is_no_tcp_a_long_request_becomes_a_datagram_in_every_respect() {
+    let (mut engine, now, tx, by_tcp) = calling(1_300);
+    engine.handle_transport_error(now, &by_tcp);
+    let by_udp = engine.poll_transmit().unwrap();
+    assert_eq!(by_udp.flow.transport, Transport::Udp);
+    let text = String::from_utf8_lossy(&by_udp.bytes).into_owned();
+    assert!(text.contains("Via: SIP/2.0/UDP 10.0.0.1:5060") && !text.contains("/TCP"), "{text}");
+
+    let now = now + Duration::from_millis(500);
+    engine.handle_timeout(now);
+    assert_eq!(engine.poll_transmit().as_ref(), Some(&by_udp), "it is repeated");
+    engine.cancel(now, tx).unwrap();
+    for (answer, method) in [("180 Ringing", "CANCEL "), ("486 Busy Here", "ACK ")] {
+        engine.handle_message(now, &by_udp.flow, response_to(&text, answer).into());
+        let next = engine.poll_transmit().unwrap();
+        assert!(next.bytes.starts_with(method.as_bytes()));
+        assert_eq!(next.flow.transport, Transport::Udp, "{method}goes the way of its INVITE");
+    }
+}
+
+#[test]
+fn a_request_that_neither_way_carries_fails_once() {
+    let (mut engine, now, _, by_tcp) = calling(1_300);
+    engine.handle_transport_error(now, &by_tcp);
+    let by_udp = engine.poll_transmit().unwrap();
+    engine.handle_transport_error(now, &by_udp);
+    assert!(matches!(engine.poll_event(), Some(Event::Failed { failure: Failure::Transport, .. })));
+    assert!(engine.poll_event().is_none() && engine.poll_transmit().is_none());
+    assert_eq!(engine.counts(), Default::default());
+}
+
+/// What a callee answers to a request of ours.
+fn response_to(request: &str, status: &str) -> String {
+    let copied = ["Via:", "From:", "To:", "Call-ID:", "CSeq:"];
+    let lines = request.lines().filter(|line| copied.iter().any(|name| line.starts_with(name)));
+    let lines: String = lines.map(|line| format!("{line}\r\n")).collect();
+    format!("SIP/2.0 {status}\r\n{lines}Content-Length: 0\r\n\r\n")
+        .replace("\r\nCall-ID", ";tag=b\r\nCall-ID")
 }
 
 #[test]
