@@ -146,3 +146,12 @@ async fn an_address_that_nobody_can_reach_is_refused_with_the_remedy() {
     assert!(error.to_string().contains("advertise"), "{error}");
     assert!(Endpoint::builder().bind().await.is_err());
 }
+
+#[tokio::test]
+async fn bounds_of_zero_leave_a_working_endpoint() {
+    let none = NetConfig { incoming_queue: 0, write_queue: 0, ..NetConfig::default() };
+    let (_endpoint, incoming, mut stream) = endpoint(none).await;
+    tokio::spawn(serve(incoming));
+    stream.write_all(message("OPTIONS", "one").as_bytes()).await.unwrap();
+    assert!(reply(&mut stream).await.starts_with("SIP/2.0 200"));
+}

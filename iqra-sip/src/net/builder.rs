@@ -22,7 +22,7 @@ use crate::observe::TraceRecord;
 /// The bounds of the sockets; those of the state are in [`EngineConfig`].
 #[derive(Debug, Clone)]
 pub struct NetConfig {
-    /// Requests outside dialogs that wait for [`Incoming::next`]; more are answered 503. Default 4,096.
+    /// Requests outside dialogs that wait for [`Incoming::next`], 1 at least; more are answered 503. Default 4,096.
     pub incoming_queue: usize,
     /// Kernel receive buffer of a UDP socket, in bytes; the kernel may grant less. Default 4 MiB, with which a burst
     /// of 30,000 calls a second is not lost while the process waits for a core.
@@ -134,7 +134,7 @@ impl Builder {
         let listeners = self.listeners(&udp, &tcp)?;
         let mut engine = Engine::new(self.engine, os_seed()?);
         listeners.iter().for_each(|listener| engine.add_listener(*listener));
-        let (sender, requests) = mpsc::channel(self.net.incoming_queue);
+        let (sender, requests) = mpsc::channel(self.net.incoming_queue.max(1));
         let core = Core::new(engine, Router::new(sender));
         let handle = Handle::new(Shared::new(core, listeners, udp, self.net, self.trace, self.trace_secrets));
         driver::start(handle.shared(), tcp);
