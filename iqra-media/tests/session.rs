@@ -132,6 +132,19 @@ async fn keys_wait_for_speech_and_speech_for_keys() {
 }
 
 #[tokio::test]
+async fn speech_that_ends_within_a_packet_is_said_before_the_key() {
+    let mut call = Call::new(&Setup::default());
+    let speech = [8_000; 3 * 160 + 40];
+    assert_eq!(call.a.line.speaking().play(&speech), speech.len());
+    call.a.line.speaking().send_dtmf("5").await.unwrap();
+    call.talk(500);
+    let audio = call.a.sent.iter().map(|bytes| Packet::parse(bytes).unwrap());
+    let audio = audio.filter(|packet| packet.payload_type() == 0);
+    let said: usize = audio.map(|packet| packet.payload().iter().filter(|&&byte| byte != 0xFF).count()).sum();
+    assert_eq!((said, call.b.keys().as_str()), (speech.len(), "5"));
+}
+
+#[tokio::test]
 async fn a_far_end_without_events_costs_keys_and_nothing_else() {
     let mut call = Call::new(&Setup::default());
     let no_events = Negotiated { telephone_event: None, ..negotiated(PCMU, 20, address(2)) };

@@ -171,7 +171,9 @@ impl Sending {
         if let Some(tap) = tap {
             tap.spoken(now, &self.pcm);
         }
-        let written = match self.next_key(line) {
+        // The speech before a key may end within this packet, and has to leave in it: the key waits for the next.
+        let key = if said { None } else { self.next_key(line) };
+        let written = match key {
             Some((header, payload)) => header.write(&payload, out).ok(),
             None => self.audio_packet(out),
         };
