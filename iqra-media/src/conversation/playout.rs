@@ -55,7 +55,7 @@ impl SpeakingEnd {
     /// `reached` for each mark on the way.
     pub(super) fn pull(&mut self, out: &mut [i16], mut reached: impl FnMut(Mark)) -> usize {
         let faded = self.clear(out, &mut reached);
-        let samples = faded + self.fill(&mut out[faded..], &mut reached);
+        let samples = faded + self.fill(&mut out[faded..], u64::MAX, &mut reached);
         out[samples..].fill(0);
         self.shared.publish(self.position);
         samples
@@ -103,7 +103,7 @@ impl SpeakingEnd {
         }
         let most =
             self.fade.min(out.len()).min(usize::try_from(target - self.position).unwrap_or(usize::MAX));
-        let faded = self.fill(&mut out[..most], reached);
+        let faded = self.fill(&mut out[..most], target, reached);
         level::fade(&mut out[..faded], 1.0, 0.0);
         let stopped_at = self.position;
         self.skip_to(target);
@@ -126,9 +126,10 @@ impl SpeakingEnd {
         self.position = self.position.max(target);
     }
 
-    fn fill(&mut self, out: &mut [i16], reached: &mut impl FnMut(Mark)) -> usize {
+    /// Takes nothing from the position `until` on, so that a clear leaves alone what was said after it.
+    fn fill(&mut self, out: &mut [i16], until: u64, reached: &mut impl FnMut(Mark)) -> usize {
         let mut filled = 0;
-        while filled < out.len() && self.has_samples(reached) {
+        while filled < out.len() && self.has_samples(until, reached) {
             let ready = &self.current[self.current_at..];
             let count = ready.len().min(out.len() - filled);
             out[filled..filled + count].copy_from_slice(&ready[..count]);
@@ -139,10 +140,10 @@ impl SpeakingEnd {
         filled
     }
 
-    /// Whether the current piece has samples left, after moving on to the next piece where there is one.
-    fn has_samples(&mut self, reached: &mut impl FnMut(Mark)) -> bool {
+    /// Whether the current piece has samples left, after moving on to the next piece where there is one before `until`.
+    fn has_samples(&mut self, until: u64, reached: &mut impl FnMut(Mark)) -> bool {
         while self.current_at == self.current.len() {
-            if self.digit.is_some() {
+            if self.digit.is_some() || self.position >= until {
                 return false;
             }
             let Ok(piece) = self.pieces.pop() else { return false };

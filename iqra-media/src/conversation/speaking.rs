@@ -235,6 +235,7 @@ pub(super) fn speaking(format: AudioFormat, limits: &Limits, asking: Asking) -> 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicBool;
+    use std::task::Poll;
 
     use super::*;
     use crate::conversation::{Formats, LineEnd, line};
@@ -314,6 +315,21 @@ mod tests {
         assert_eq!(next.play(&[2; 160]), 160);
         assert_eq!(end.take_audio(&mut out), 160);
         assert_eq!(out[0], 2);
+    }
+
+    #[tokio::test]
+    async fn a_clear_of_marks_alone_leaves_what_is_said_after_it() {
+        let (speaking, mut end) = speaking(&Limits::default());
+        for _ in 0..3 {
+            speaking.mark().await;
+        }
+        let mut clear = std::pin::pin!(speaking.clear());
+        let waits = std::future::poll_fn(|context| Poll::Ready(clear.as_mut().poll(context).is_pending()));
+        assert!(waits.await);
+        speaking.play(&[7; 40]);
+        let mut out = [0; 80];
+        assert_eq!(end.take_audio(&mut out), 40);
+        assert_eq!(out[..40], [7; 40]);
     }
 
     #[tokio::test]
