@@ -4,15 +4,19 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use iqra_routing::admission::{Admission, Answer, Offer, Settings, Stores};
 use iqra_routing::backends::{BackendRegistry, BackendState, BackendStatus, MemoryBackends, STATUS_LIFE};
+use iqra_routing::error::StoreError;
 use iqra_routing::handover::claim::Claims;
 use iqra_routing::handover::outcome::{EndedBy, Outcome, sweep, write_lost};
+use iqra_routing::handover::table::Expect;
 use iqra_routing::handover::token::TokenKeys;
-use iqra_routing::identity::{Asked, CallerKey, Incarnation, Named};
-use iqra_routing::limits::{LEASE_LIFE, MemoryLimits, PlanLimits};
+use iqra_routing::identity::{AccountId, Asked, CallerKey, EntryId, Incarnation, Named};
+use iqra_routing::limits::{Ask, LEASE_LIFE, MemoryLimits, PlanLimits, Renewal, Slot};
 use iqra_routing::number::{Account, Business, MemoryNumbers, Number, Provider, Trunk};
 use iqra_routing::queue::{CallQueue, Filter, Holder, MemoryQueue, Node, State};
 use iqra_routing::reason::Reason;
@@ -199,6 +203,65 @@ async fn a_call_is_offered_claimed_answered_and_recorded() {
     assert_eq!((record.id, record.talked), (offer.entry.id, Duration::from_secs(40)));
     assert_eq!(claims.finish(&claim, DONE, end).await.unwrap(), record, "a repeat gives the same record");
     assert_eq!(world.used(end).await, 0);
+}
+
+/// Limits that do not answer the first release.
+struct AwayAtRelease(Arc<MemoryLimits>, AtomicBool);
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl PlanLimits for AwayAtRelease {
+    async fn reserve(&self, ask: Ask<'_>, now: Timestamp) -> Result<Slot, StoreError> {
+        self.0.reserve(ask, now).await
+    }
+
+    async fn take_over(&self, ask: Ask<'_>, owner: Expect, now: Timestamp) -> Result<Slot, StoreError> {
+        self.0.take_over(ask, owner, now).await
+    }
+
+    async fn renew(
+        &self,
+        lease: EntryId,
+        owner: Expect,
+        life: Duration,
+        now: Timestamp,
+    ) -> Result<Renewal, StoreError> {
+        self.0.renew(lease, owner, life, now).await
+    }
+
+    async fn release(&self, lease: EntryId, owner: Expect, now: Timestamp) -> Result<bool, StoreError> {
+        if self.1.swap(false, Ordering::Relaxed) {
+            return Err(StoreError::Away { store: "limits", why: "a test says so".to_owned() });
+        }
+        self.0.release(lease, owner, now).await
+    }
+
+    async fn free(&self, lease: EntryId, now: Timestamp) -> Result<bool, StoreError> {
+        self.0.free(lease, now).await
+    }
+
+    async fn used(&self, account: &AccountId, now: Timestamp) -> Result<u32, StoreError> {
+        self.0.used(account, now).await
+    }
+
+    async fn sweep(&self, now: Timestamp) -> Result<usize, StoreError> {
+        self.0.sweep(now).await
+    }
+}
+
+#[tokio::test]
+async fn a_call_is_finished_only_when_its_slot_is_free_too() {
+    let world = World::new().await;
+    let offer = world.offered("one").await;
+    let first = &offer.choices[0];
+    let limits = Arc::new(AwayAtRelease(world.limits.clone(), AtomicBool::new(true)));
+    let claims = Claims { limits, ..world.claims(first.backend.id.as_str()) };
+    let claim = claims.claim(Some(&first.token), &caller("one"), START).await.unwrap();
+    claims.commit(&claim, START).await.unwrap();
+    assert_eq!(claims.finish(&claim, DONE, START).await, Err(Reason::StoreAway), "to be repeated");
+    assert_eq!(world.used(START).await, 1);
+    assert!(claims.finish(&claim, DONE, START).await.is_ok());
+    assert_eq!(world.used(START).await, 0);
 }
 
 #[tokio::test]

@@ -257,7 +257,7 @@ impl Shared {
                 }
             }
         }
-        tracing::error!(entry = %claim.entry.id, "outcome lost: the store stayed away for {FINISH_TRIES} tries");
+        tracing::error!(entry = %claim.entry.id, "outcome or slot not written: a store stayed away for {FINISH_TRIES} tries");
         None
     }
 

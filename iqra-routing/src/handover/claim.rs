@@ -147,16 +147,20 @@ impl Claims {
     /// Writes how an answered call ended, frees its slot and gives its record. Harmless to repeat.
     ///
     /// # Errors
-    /// The reason why nothing was written; after [`Reason::StoreAway`] repeat it later with the same outcome.
+    /// The reason why the outcome was not written or the slot not freed; after [`Reason::StoreAway`] repeat it later
+    /// with the same outcome.
     pub async fn finish(
         &self,
         claim: &Claim,
         outcome: Outcome,
         now: Timestamp,
     ) -> Result<CallRecord, Reason> {
-        self.free(claim, now).await;
+        let freed = self.free(claim, now).await;
         let event = Event::Finish { expect: claim.expect, outcome };
         let entry = self.queue.apply(claim.entry.id, &event, now).await.map_err(|error| error.reason())?;
+        if !freed {
+            return Err(Reason::StoreAway); // both or neither: the slot is not to stay taken until it expires
+        }
         CallRecord::of(&entry).ok_or(Reason::Internal)
     }
 
@@ -166,10 +170,13 @@ impl Claims {
         Ask { lease: claim.entry.id, account: &terms.account, limit, life: self.lease_life }
     }
 
-    async fn free(&self, claim: &Claim, now: Timestamp) {
-        if let Err(error) = self.limits.release(claim.entry.id, claim.expect, now).await {
+    /// Frees the slot; whether the store took it.
+    async fn free(&self, claim: &Claim, now: Timestamp) -> bool {
+        let freed = self.limits.release(claim.entry.id, claim.expect, now).await;
+        if let Err(error) = &freed {
             tracing::warn!(entry = %claim.entry.id, %error, "slot not freed; it expires by itself");
         }
+        freed.is_ok()
     }
 
     /// Gives back a claim that got no slot; what the caller hears.
