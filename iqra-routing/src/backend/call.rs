@@ -99,7 +99,11 @@ impl Shared {
         let caller = caller(&request.headers).map_err(|_| Reason::Malformed)?;
         let param = request.uri.param_decoded(TOKEN_PARAM);
         let user = request.uri.user_decoded().filter(|user| user.len() >= MIN_TOKEN);
-        claims.claim(param.or(user).as_deref(), &caller, self.clock.now()).await
+        let token = param.or(user);
+        if token.is_none() && self.draining.is_cancelled() {
+            return Err(Reason::Draining);
+        }
+        claims.claim(token.as_deref(), &caller, self.clock.now()).await
     }
 
     /// Media, conversation and ringing: all that may take time or refuse before the call is decided. `over` ends it.

@@ -28,6 +28,11 @@ async fn a_draining_backend_finishes_its_calls_and_serves_those_under_way() {
             Phone::new().await.options(world.backend).await.status.code() == 503
         })
         .await;
+    let mut stranger = Phone::new().await;
+    stranger.call(world.backend).await;
+    let refused = stranger.answer().await;
+    assert_eq!(refused.status.code(), 503, "a call without a token is a new call");
+    assert_eq!(refused.headers.get(HeaderName::RETRY_AFTER).as_deref(), Some("10"));
     under_way.follow(&offered[0]).await;
     let ok = under_way.answer().await;
     assert_eq!(ok.status.code(), 200);
