@@ -14,7 +14,7 @@ mod outbound;
 pub(crate) mod random;
 mod server;
 mod stateless;
-mod target;
+pub(crate) mod target;
 mod via;
 
 use std::collections::VecDeque;

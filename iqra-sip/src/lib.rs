@@ -44,7 +44,7 @@ pub use dialog::DialogId;
 pub use engine::Engine;
 pub use engine::config::EngineConfig;
 pub use engine::event;
-pub use engine::flow::{ConnectionId, Flow, Listener, Transmit, Transport};
+pub use engine::flow::{ConnectionId, Flow, Hop, Listener, Transmit, Transport};
 pub use engine::random::Seed;
 pub use message::{HeaderName, Headers, Message, Method, Request, Response, StatusCode, Uri};
 pub use transaction::timer::Timings;

@@ -23,6 +23,8 @@ pub(crate) struct Client {
     key: ClientKey,
     pub(super) flow: Flow,
     fallback: Option<Flow>,
+    /// The domain that the peer has to prove.
+    pub(super) name: Option<Arc<str>>,
     wire: Bytes,
     clocks: Clocks,
     /// The INVITE, from which ACK and CANCEL are made.
@@ -208,6 +210,7 @@ impl Engine {
             key: key.clone(),
             flow: way.flow,
             fallback: way.fallback,
+            name: way.name,
             wire: request.to_bytes(),
             clocks: Clocks::default(),
             invite: invite.then(|| Arc::new(request)),
@@ -228,8 +231,9 @@ impl Engine {
 
     fn send_request(&mut self, id: u64) {
         let Some(client) = self.clients.get(id) else { return };
-        let (flow, bytes) = (client.flow, client.wire.clone());
-        self.transmits.push_back(Transmit { flow, fallback: None, bytes, owner: Some(Owner::Client(id)) });
+        let (flow, name, bytes) = (client.flow, client.name.clone(), client.wire.clone());
+        let owner = Some(Owner::Client(id));
+        self.transmits.push_back(Transmit { flow, fallback: None, name, bytes, owner });
     }
 
     /// Matches a response by the branch of its topmost Via, which we drew, and its method (RFC 3261 §17.1.3).

@@ -26,7 +26,8 @@ pub struct EngineConfig {
     /// The value of the Server and User-Agent headers; `None` sends neither. Default `None`, which tells a scanner
     /// nothing.
     pub product: Option<String>,
-    /// Requests longer than this go by TCP where a TCP listener exists, in bytes (RFC 3261 §18.1.1). Default 1,300.
+    /// Requests longer than this go by TCP first, in bytes (RFC 3261 §18.1.1); where that fails, by UDP. For peers whose
+    /// firewall lets TCP time out, `usize::MAX` keeps everything on UDP. Default 1,300.
     pub max_datagram_request: usize,
 }
 

@@ -10,6 +10,7 @@ use super::event::{Body, ClientTx, EndReason, EngineError, Event, Reply, ServerT
 use super::flow::{Flow, Owner};
 use super::outbound::{Purpose, add_body, add_headers};
 use super::server::Cause;
+use super::target;
 use crate::dialog::{Dialog, DialogId, Phase, Unacknowledged};
 use crate::message::header::{CSeq, CallId, From, To};
 use crate::message::{HeaderName, Headers, Method, Request, StatusCode};
@@ -75,7 +76,7 @@ impl Engine {
             return Err(EngineError::Misuse("accept takes an INVITE outside a dialog and a 2xx"));
         }
         let flow = server.path().flow;
-        let contact = self.contact(&flow, invite.uri.user());
+        let contact = self.contact(&flow, invite.uri.user(), target::comes_by_sips(&invite));
         let (tag, sequence) = (server.tag().to_owned(), self.random.sequence());
         let dialog = Dialog::called(&invite, &tag, sequence, flow, contact)
             .map_err(|_| EngineError::Header("Contact, From or CSeq of the INVITE"))?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::flow::{Flow, Transport};
+use super::flow::{Flow, Hop};
 use crate::dialog::DialogId;
 use crate::message::{HeaderName, Headers, NameAddr, Request, Response, StatusCode, Uri};
 
@@ -185,7 +185,7 @@ pub struct OutgoingInvite {
     /// The Request-URI.
     pub uri: Uri,
     /// Where the INVITE goes; `None` takes the first Route header, else the URI, which must then name an IP address.
-    pub next_hop: Option<(Transport, std::net::SocketAddr)>,
+    pub next_hop: Option<Hop>,
     /// The caller; a tag is drawn where it has none.
     pub from: NameAddr,
     /// The callee.

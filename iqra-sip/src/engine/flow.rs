@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -13,13 +14,46 @@ pub enum Transport {
     Udp,
     /// A stream, framed by Content-Length (RFC 3261 §18.3).
     Tcp,
+    /// TLS over TCP, framed like it (RFC 3261 §26.2.1).
+    Tls,
+    /// WebSocket: one message per WebSocket message (RFC 7118).
+    Ws,
+    /// WebSocket over TLS.
+    Wss,
 }
 
 impl Transport {
+    /// Every transport.
+    pub const ALL: [Transport; 5] =
+        [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss];
+
     /// True where the transport repeats lost octets itself, so that transactions do not.
     #[must_use]
     pub const fn is_reliable(self) -> bool {
         !matches!(self, Transport::Udp)
+    }
+
+    /// True where nobody between the two ends can read along: what `sips` asks for (RFC 3261 §26.2.2).
+    #[must_use]
+    pub const fn is_secure(self) -> bool {
+        matches!(self, Transport::Tls | Transport::Wss)
+    }
+
+    /// True for WebSocket, where only the client can open a connection (RFC 7118 §5.2.4).
+    #[must_use]
+    pub const fn is_websocket(self) -> bool {
+        matches!(self, Transport::Ws | Transport::Wss)
+    }
+
+    /// The port where a URI or a sent-by names none (RFC 3261 §19.1.2, RFC 7118 §5.3).
+    #[must_use]
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Transport::Udp | Transport::Tcp => 5060,
+            Transport::Tls => 5061,
+            Transport::Ws => 80,
+            Transport::Wss => 443,
+        }
     }
 
     /// The name in a Via header, `UDP`.
@@ -28,19 +62,59 @@ impl Transport {
         match self {
             Transport::Udp => "UDP",
             Transport::Tcp => "TCP",
+            Transport::Tls => "TLS",
+            Transport::Ws => "WS",
+            Transport::Wss => "WSS",
+        }
+    }
+
+    /// The value of a URI's `transport` parameter; `ws` stands for both kinds of WebSocket (RFC 7118 §5.2.2).
+    #[must_use]
+    pub const fn as_param(self) -> &'static str {
+        match self {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+            Transport::Ws | Transport::Wss => "ws",
         }
     }
 
     /// The transport of that name, whatever its case; `None` for those that are not built in.
     #[must_use]
     pub fn named(name: &str) -> Option<Transport> {
-        [Transport::Udp, Transport::Tcp].into_iter().find(|t| t.as_str().eq_ignore_ascii_case(name))
+        Self::ALL.into_iter().find(|transport| transport.as_str().eq_ignore_ascii_case(name))
     }
 }
 
 impl fmt::Display for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// Where a request goes next.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Hop {
+    /// The transport.
+    pub transport: Transport,
+    /// The peer's socket.
+    pub addr: SocketAddr,
+    /// The domain that the peer's certificate must name (RFC 5922 §4); `None` wants the address itself in it. Without
+    /// meaning for transports that are not secure.
+    pub name: Option<Arc<str>>,
+}
+
+impl Hop {
+    /// The same hop, its peer known by a domain.
+    #[must_use]
+    pub fn named(self, domain: &str) -> Self {
+        Self { name: Some(domain.into()), ..self }
+    }
+}
+
+impl From<(Transport, SocketAddr)> for Hop {
+    fn from((transport, addr): (Transport, SocketAddr)) -> Self {
+        Self { transport, addr, name: None }
     }
 }
 
@@ -96,6 +170,8 @@ pub struct Transmit {
     /// Where to try next when `flow` cannot carry it (RFC 3261 §18.2.2). Requests that wait for an answer have none:
     /// the engine words them anew for their second way.
     pub fallback: Option<Flow>,
+    /// The domain that the peer of a secure flow has to prove, as in [`Hop`].
+    pub name: Option<Arc<str>>,
     /// The message.
     pub bytes: Bytes,
     pub(crate) owner: Option<Owner>,
@@ -106,6 +182,7 @@ impl Transmit {
     #[must_use]
     pub fn by_fallback(&self) -> Option<Transmit> {
         let flow = self.fallback?;
-        Some(Transmit { flow, fallback: None, bytes: self.bytes.clone(), owner: self.owner })
+        let (name, bytes) = (self.name.clone(), self.bytes.clone());
+        Some(Transmit { flow, fallback: None, name, bytes, owner: self.owner })
     }
 }

@@ -7,8 +7,8 @@ use std::time::Instant;
 use super::Engine;
 use super::client::{Cancel, Cause};
 use super::event::{Body, ClientTx, EndReason, EngineError, Event, Failure, OutgoingInvite};
-use super::flow::{Transmit, Transport};
-use super::target::Way;
+use super::flow::{Hop, Transmit};
+use super::target::{self, Way};
 use crate::dialog::Dialog;
 use crate::message::header::{CSeq, From, To};
 use crate::message::{HeaderName, Headers, Method, NameAddr, Request, Response, StatusCode, Text};
@@ -43,14 +43,14 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Unresolved`] and [`EngineError::NoListener`] when there is no way to the peer;
     /// [`EngineError::Full`].
-    pub fn invite(&mut self, now: Instant, call: OutgoingInvite) -> Result<ClientTx, EngineError> {
+    pub fn invite(&mut self, now: Instant, mut call: OutgoingInvite) -> Result<ClientTx, EngineError> {
         if self.is_full() {
             return Err(EngineError::Full("max_transactions"));
         }
         if self.dialogs.len() >= self.config.max_dialogs {
             return Err(EngineError::Full("max_dialogs"));
         }
-        let way = self.way_to(call.next_hop, &call.headers, &call.uri)?;
+        let way = self.way_to(call.next_hop.take(), &call.headers, &call.uri)?;
         let request = self.word_invite(call, &way);
         Ok(ClientTx(self.open_client(now, request, way, None, Purpose::Program)))
     }
@@ -58,7 +58,8 @@ impl Engine {
     fn word_invite(&mut self, call: OutgoingInvite, way: &Way) -> Request {
         let tagged =
             |from: NameAddr, tag: String| if from.tag().is_some() { from } else { from.with_tag(&tag) };
-        let contact = self.contact(&way.flow, call.from.uri.user());
+        let secure = target::asks_for_sips(&call.uri, &call.headers);
+        let contact = self.contact(&way.flow, call.from.uri.user(), secure);
         let mut request = Request::new(Method::Invite, call.uri);
         let headers = &mut request.headers;
         headers.push(HeaderName::FROM, tagged(call.from, self.random.tag()).to_string());
@@ -86,7 +87,7 @@ impl Engine {
         &mut self,
         now: Instant,
         mut request: Request,
-        next_hop: Option<(Transport, std::net::SocketAddr)>,
+        next_hop: Option<Hop>,
     ) -> Result<ClientTx, EngineError> {
         if matches!(request.method, Method::Invite | Method::Ack | Method::Cancel) {
             return Err(EngineError::Misuse(
@@ -134,7 +135,8 @@ impl Engine {
         let Some(client) = self.clients.get_mut(id) else { return };
         let Some(invite) = client.invite.clone().filter(|_| client.cancel != Cancel::Sent) else { return };
         client.cancel = Cancel::Sent;
-        let (branch, way) = (client.branch().to_owned(), Way { flow: client.flow, fallback: None });
+        let way = Way { flow: client.flow, fallback: None, name: client.name.clone() };
+        let branch = client.branch().to_owned();
         let cancel =
             about_invite(&invite, Method::Cancel, invite.headers.get(HeaderName::TO).unwrap_or_default());
         self.start_client(now, cancel, branch, way, None, Purpose::Engine);
@@ -146,8 +148,8 @@ impl Engine {
         let Some(client) = self.clients.get(id) else { return };
         let Some(invite) = &client.invite else { return };
         let ack = about_invite(invite, Method::Ack, response.headers.get(HeaderName::TO).unwrap_or_default());
-        let (flow, bytes) = (client.flow, ack.to_bytes());
-        self.transmits.push_back(Transmit { flow, fallback: None, bytes, owner: None });
+        let (flow, name, bytes) = (client.flow, client.name.clone(), ack.to_bytes());
+        self.transmits.push_back(Transmit { flow, fallback: None, name, bytes, owner: None });
     }
 
     /// A response for the layer above.
@@ -292,9 +294,9 @@ impl Engine {
         let sequence = invite.headers.typed::<CSeq>().map_or(0, |cseq| cseq.number);
         let mut ack = dialog.request(Method::Ack, sequence);
         ack.headers.copy_from(&invite.headers, &[HeaderName::AUTHORIZATION, HeaderName::PROXY_AUTHORIZATION]);
-        let Way { flow, fallback } = self.way_within(dialog);
+        let Way { flow, fallback, name } = self.way_within(dialog);
         self.sign(&mut ack, &flow, branch);
-        Transmit { flow, fallback, bytes: ack.to_bytes(), owner: None }
+        Transmit { flow, fallback, name, bytes: ack.to_bytes(), owner: None }
     }
 
     fn send_ack(&mut self, id: u64, tag: &str, ack: Transmit) {

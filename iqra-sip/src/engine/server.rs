@@ -271,7 +271,8 @@ impl Engine {
         let Some(server) = self.servers.by_id.get(&id) else { return };
         let Some(bytes) = server.wire.clone() else { return };
         let ReplyPath { flow, fallback } = server.path;
-        self.transmits.push_back(Transmit { flow, fallback, bytes, owner: Some(Owner::Server(id)) });
+        let owner = Some(Owner::Server(id));
+        self.transmits.push_back(Transmit { flow, fallback, name: None, bytes, owner });
     }
 
     fn send_trying(&mut self, id: u64) {

@@ -55,6 +55,12 @@ impl Engine {
         via.to_string().hash(&mut hasher);
         set_to_tag(&mut response.headers, &format!("{:x}", hasher.finish()));
         let ReplyPath { flow, fallback } = path;
-        self.transmits.push_back(Transmit { flow, fallback, bytes: response.to_bytes(), owner: None });
+        self.transmits.push_back(Transmit {
+            flow,
+            fallback,
+            name: None,
+            bytes: response.to_bytes(),
+            owner: None,
+        });
     }
 }

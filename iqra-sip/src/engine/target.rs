@@ -2,53 +2,87 @@
 //! numeric hosts, names being the caller's to resolve).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::Engine;
 use super::event::EngineError;
-use super::flow::{Flow, Listener, Transport};
+use super::flow::{Flow, Hop, Listener, Transport};
 use crate::dialog::Dialog;
-use crate::message::header::{Route, Via};
+use crate::message::header::{Contact, RecordRoute, Route, Via};
 use crate::message::{HeaderName, Headers, Request, Scheme, Text, Uri};
 
-/// A request's way: by which flow, by which else, and the sent-by of its Via.
+/// A request's way: by which flow, by which else, and the domain that the peer has to prove.
 pub(crate) struct Way {
     pub(crate) flow: Flow,
     pub(crate) fallback: Option<Flow>,
+    pub(crate) name: Option<Arc<str>>,
 }
 
-/// The address that a URI names by number, and the transport that it asks for.
-pub(crate) fn address(uri: &Uri) -> Result<(Transport, SocketAddr), EngineError> {
-    if uri.scheme() != Scheme::Sip {
-        return Err(EngineError::Misuse("only sip URIs can be sent to: sips needs TLS, tel a next_hop"));
+/// The transport that a URI asks for (RFC 3263 §4.1, RFC 3261 §26.2.2): `sips` goes over TLS or secure WebSocket whatever
+/// its parameter says.
+pub(crate) fn transport(uri: &Uri) -> Result<Transport, EngineError> {
+    let unknown = || EngineError::Misuse("the URI's transport is unknown: use udp, tcp, tls, ws or none");
+    let asked = uri.transport().map(|word| Transport::named(word).ok_or_else(unknown)).transpose()?;
+    match (uri.scheme(), asked) {
+        (Scheme::Sip, asked) => Ok(asked.unwrap_or(Transport::Udp)),
+        (Scheme::Sips, None | Some(Transport::Tcp | Transport::Tls)) => Ok(Transport::Tls),
+        (Scheme::Sips, Some(Transport::Ws | Transport::Wss)) => Ok(Transport::Wss),
+        (Scheme::Sips, Some(Transport::Udp)) => {
+            Err(EngineError::Misuse("a sips URI cannot go over UDP: drop its transport parameter"))
+        }
+        _ => Err(EngineError::Misuse("only sip and sips URIs can be sent to: give tel a next_hop")),
     }
-    let transport = uri.transport().map_or(Some(Transport::Udp), Transport::named);
-    transport
-        .and_then(|transport| Some((transport, uri.socket_addr(5060)?)))
-        .ok_or_else(|| EngineError::Unresolved(uri.host().map(|host| host.to_string()).unwrap_or_default()))
+}
+
+/// The hop that a URI names by number.
+pub(crate) fn hop(uri: &Uri) -> Result<Hop, EngineError> {
+    let transport = transport(uri)?;
+    let unresolved = || EngineError::Unresolved(uri.host().map(|host| host.to_string()).unwrap_or_default());
+    let addr = uri.socket_addr(transport.default_port()).ok_or_else(unresolved)?;
+    Ok((transport, addr).into())
+}
+
+/// Whether a request of ours has to be secure at every hop: its URI or first Route is `sips`; then our Contact is too
+/// (RFC 3261 §8.1.1.8).
+pub(super) fn asks_for_sips(uri: &Uri, headers: &Headers) -> bool {
+    let routed = headers.typed::<Route>().is_ok_and(|route| route.uri.scheme() == Scheme::Sips);
+    routed || uri.scheme() == Scheme::Sips
+}
+
+/// Whether the Contact of our answer has to be `sips`: the Request-URI is, or the first Record-Route, or for want of one
+/// the Contact (RFC 3261 §12.1.1).
+pub(super) fn comes_by_sips(request: &Request) -> bool {
+    let contact = || {
+        let contact = request.headers.typed::<Contact>().ok()?;
+        contact.address().map(|address| address.uri.scheme() == Scheme::Sips)
+    };
+    let route = request.headers.typed::<RecordRoute>().ok().map(|route| route.uri.scheme() == Scheme::Sips);
+    request.uri.scheme() == Scheme::Sips || route.or_else(contact).unwrap_or(false)
 }
 
 impl Engine {
     /// The way to a peer outside a dialog: the hop given, else the first Route, else the URI.
-    pub(super) fn way_to(
-        &self,
-        hop: Option<(Transport, SocketAddr)>,
-        headers: &Headers,
-        uri: &Uri,
-    ) -> Result<Way, EngineError> {
-        let (transport, remote) = match (hop, headers.typed::<Route>()) {
+    pub(super) fn way_to(&self, hop: Option<Hop>, headers: &Headers, uri: &Uri) -> Result<Way, EngineError> {
+        let Hop { transport, addr: remote, name } = match (hop, headers.typed::<Route>()) {
             (Some(hop), _) => hop,
-            (None, Ok(route)) => address(&route.uri)?,
-            (None, Err(_)) => address(uri)?,
+            (None, Ok(route)) => self::hop(&route.uri)?,
+            (None, Err(_)) => self::hop(uri)?,
         };
+        if asks_for_sips(uri, headers) && !transport.is_secure() {
+            return Err(EngineError::Misuse("a sips URI goes over TLS or WSS only: give such a next_hop"));
+        }
         let local = self.sender(transport, remote)?.addr;
-        Ok(Way { flow: Flow { transport, local, remote, connection: None }, fallback: None })
+        Ok(Way { flow: Flow { transport, local, remote, connection: None }, fallback: None, name })
     }
 
     /// The way inside a dialog: to the route or Contact where it has an IP address, else back along the INVITE's own
-    /// flow, which is also the second try.
+    /// flow, which is also the second try. A WebSocket client is reached by its own connection alone.
     pub(super) fn way_within(&self, dialog: &Dialog) -> Way {
         let known = dialog.flow;
-        let direct = address(dialog.next_hop()).ok().and_then(|(transport, remote)| {
+        let direct = hop(dialog.next_hop()).ok().and_then(|Hop { transport, addr: remote, .. }| {
+            if transport.is_websocket() && known.transport.is_websocket() {
+                return None;
+            }
             let same = (transport, remote) == (known.transport, known.remote);
             let local = match transport == known.transport {
                 true => known.local,
@@ -58,8 +92,11 @@ impl Engine {
             Some(Flow { transport, local, remote, connection })
         });
         match direct {
-            Some(flow) => Way { flow, fallback: Some(known).filter(|known| *known != flow) },
-            None => Way { flow: known, fallback: None },
+            Some(flow) => {
+                let as_secure = known.transport.is_secure() || !flow.transport.is_secure();
+                Way { flow, fallback: Some(known).filter(|known| *known != flow && as_secure), name: None }
+            }
+            None => Way { flow: known, fallback: None, name: None },
         }
     }
 
@@ -96,28 +133,31 @@ impl Engine {
     }
 
     /// Our Contact on this flow, for requests inside the dialog to come back to.
-    pub(super) fn contact(&self, flow: &Flow, user: Option<&str>) -> Text {
-        let at = self.advertised(flow);
+    /// It names the listener there is: the transport of a flow that we cannot be called back by is not in it.
+    pub(super) fn contact(&self, flow: &Flow, user: Option<&str>, secure: bool) -> Text {
+        let listener = self.listener_of(flow);
+        let at = listener.map_or(flow.local, |listener| listener.advertised);
+        let transport = listener.map_or(flow.transport, |listener| listener.transport);
         let host = crate::message::Host::Ip(at.ip());
         let user = user.map(|user| format!("{user}@")).unwrap_or_default();
-        let transport = if flow.transport == Transport::Udp { "" } else { ";transport=tcp" };
-        Text::from(format!("<sip:{user}{host}:{}{transport}>", at.port()))
+        let (scheme, param) = match (secure, transport) {
+            (true, Transport::Ws | Transport::Wss) => ("sips", ";transport=ws"),
+            (true, _) => ("sips", ""),
+            (false, Transport::Udp) => ("sip", ""),
+            (false, transport) => ("sip", &*format!(";transport={}", transport.as_param())),
+        };
+        Text::from(format!("<{scheme}:{user}{host}:{}{param}>", at.port()))
     }
 
-    /// A long request goes by TCP where we could also be reached by it; UDP is then the second try
-    /// (RFC 3261 §18.1.1).
+    /// A long request goes by TCP, and UDP is then the second try (RFC 3261 §18.1.1). Without a TCP listener of ours
+    /// too: responses come back on the connection, and our Contact names a listener that we have.
     pub(super) fn widen(&self, way: Way, length: usize) -> Way {
-        let tcp =
-            |l: &&Listener| l.transport == Transport::Tcp && l.addr.is_ipv4() == way.flow.remote.is_ipv4();
-        match self.listeners.iter().find(tcp) {
-            Some(listener)
-                if way.flow.transport == Transport::Udp && length > self.config.max_datagram_request =>
-            {
-                let flow = Flow { transport: Transport::Tcp, local: listener.addr, ..way.flow };
-                Way { flow, fallback: Some(way.flow) }
-            }
-            _ => way,
+        if way.flow.transport != Transport::Udp || length <= self.config.max_datagram_request {
+            return way;
         }
+        let local = self.sender(Transport::Tcp, way.flow.remote).map_or(way.flow.local, |l| l.addr);
+        let flow = Flow { transport: Transport::Tcp, local, ..way.flow };
+        Way { flow, fallback: Some(way.flow), name: None }
     }
 
     /// Adds the headers that every request of ours has, where the program gave none.

@@ -15,8 +15,6 @@ pub(crate) struct ReplyPath {
     pub(crate) fallback: Option<Flow>,
 }
 
-const DEFAULT_PORT: u16 = 5060;
-
 /// Fills `received` and `rport` into the topmost Via and says where responses go.
 ///
 /// `maddr` is not followed: it would let anyone aim our responses at a third party, and no unicast client sends it.
@@ -41,11 +39,14 @@ pub(crate) fn receive(request: &mut Request, flow: &Flow) -> Result<(Via, ReplyP
 /// RFC 3261 §18.2.2: on UDP to the source address and, without `rport`, the port of sent-by; on a stream by the
 /// connection, else by a new one to sent-by's port.
 fn reply_path(via: &Via, flow: &Flow) -> ReplyPath {
-    let sent_by = SocketAddr::new(flow.remote.ip(), via.port.unwrap_or(DEFAULT_PORT));
+    let port = via.port.unwrap_or(flow.transport.default_port());
+    let sent_by = SocketAddr::new(flow.remote.ip(), port);
     match flow.transport {
         Transport::Udp if via.rport().is_some() => ReplyPath { flow: *flow, fallback: None },
         Transport::Udp => ReplyPath { flow: Flow { remote: sent_by, ..*flow }, fallback: None },
-        Transport::Tcp => {
+        // A WebSocket client cannot be called back.
+        Transport::Ws | Transport::Wss => ReplyPath { flow: *flow, fallback: None },
+        Transport::Tcp | Transport::Tls => {
             let fallback = Flow { remote: sent_by, connection: None, ..*flow };
             ReplyPath { flow: *flow, fallback: Some(fallback) }
         }

@@ -1,6 +1,5 @@
 //! The handle of an endpoint: what a program asks of it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use super::builder::Builder;
 use super::outgoing::OutgoingCall;
 use super::resolve;
 use super::shared::Handle;
-use crate::engine::flow::{Listener, Transport};
+use crate::engine::flow::{Hop, Listener};
 use crate::event::{Dropped, OutgoingInvite};
 use crate::message::{Headers, Request, Response};
 
@@ -77,11 +76,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`Error::Timeout`], [`Error::Transport`]; else as [`invite`](Self::invite).
-    pub async fn request(
-        &self,
-        request: Request,
-        next_hop: Option<(Transport, SocketAddr)>,
-    ) -> Result<Arc<Response>, Error> {
+    pub async fn request(&self, request: Request, next_hop: Option<Hop>) -> Result<Arc<Response>, Error> {
         let next_hop = match next_hop {
             Some(hop) => Some(hop),
             None => resolve::next_hop(self.listeners(), &request.headers, &request.uri).await?,

@@ -180,6 +180,7 @@ impl Shared {
         let failed = match transmit.flow.transport {
             Transport::Udp => udp::send(self, transmit),
             Transport::Tcp => tcp::send(self, transmit),
+            Transport::Tls | Transport::Ws | Transport::Wss => Err(Box::new(transmit)),
         };
         if let Err(failed) = failed {
             self.unsent(*failed);

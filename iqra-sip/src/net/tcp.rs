@@ -265,7 +265,8 @@ fn take_frames(
 
 fn pong(shared: &Arc<Shared>, flow: Flow) {
     if let Some((_, writer)) = shared.streams.writer(&flow) {
-        let pong = Transmit { flow, fallback: None, bytes: Bytes::from_static(b"\r\n"), owner: None };
+        let pong =
+            Transmit { flow, fallback: None, name: None, bytes: Bytes::from_static(b"\r\n"), owner: None };
         // A full queue means that the peer gets enough signs of life.
         let _ = writer.try_send(pong);
     }

@@ -35,6 +35,40 @@ fn a_call_over_a_stream_ends_without_lingering() {
     net.settle();
 }
 
+#[test]
+fn a_sips_uri_goes_by_tls_and_asks_to_be_called_back_so() {
+    let (mut engine, call) = both_transports();
+    let addr: SocketAddr = "10.0.0.1:5061".parse().unwrap();
+    engine.add_listener(Listener::new(Transport::Tls, addr, None));
+    for uri in ["sips:a@10.0.0.2", "sips:a@10.0.0.2;transport=tcp"] {
+        let call = OutgoingInvite { uri: uri.parse().unwrap(), next_hop: None, ..call.clone() };
+        engine.invite(Instant::now(), call).unwrap();
+        let invite = engine.poll_transmit().unwrap();
+        assert_eq!(invite.flow.transport, Transport::Tls);
+        assert_eq!(invite.flow.remote, "10.0.0.2:5061".parse().unwrap());
+        let text = String::from_utf8_lossy(&invite.bytes).into_owned();
+        assert!(text.contains("Via: SIP/2.0/TLS 10.0.0.1:5061"), "{text}");
+        assert!(text.contains("@10.0.0.1:5061>") && text.contains("Contact: <sips:"), "{text}");
+    }
+    let call =
+        OutgoingInvite { uri: "sips:a@10.0.0.2;transport=udp".parse().unwrap(), next_hop: None, ..call };
+    assert!(matches!(engine.invite(Instant::now(), call), Err(EngineError::Misuse(_))));
+}
+
+#[test]
+fn a_long_request_tries_tcp_also_where_we_listen_on_udp_alone() {
+    let mut engine = Engine::new(EngineConfig::default(), 1);
+    engine.add_listener(Listener::new(Transport::Udp, "10.0.0.1:5060".parse().unwrap(), None));
+    let call = OutgoingInvite { body: Some(Body::sdp(vec![b'x'; 1_300])), ..Network::calm().invite() };
+    engine.invite(Instant::now(), call).unwrap();
+    let by_tcp = engine.poll_transmit().unwrap();
+    assert_eq!(by_tcp.flow.transport, Transport::Tcp);
+    let text = String::from_utf8_lossy(&by_tcp.bytes).into_owned();
+    assert!(text.contains("@10.0.0.1:5060>") && !text.contains("transport=tcp>"), "{text}");
+    engine.handle_transport_error(Instant::now(), &by_tcp);
+    assert_eq!(engine.poll_transmit().unwrap().flow.transport, Transport::Udp);
+}
+
 fn both_transports() -> (Engine, OutgoingInvite) {
     let mut engine = Engine::new(EngineConfig::default(), 1);
     let addr: SocketAddr = "10.0.0.1:5060".parse().unwrap();
@@ -122,7 +156,10 @@ fn a_name_and_a_missing_listener_are_refused_with_the_remedy() {
     let error = engine.invite(Instant::now(), named).unwrap_err();
     assert_eq!(error, EngineError::Unresolved("example.org".into()));
     let secure = OutgoingInvite { uri: "sips:a@10.0.0.2".parse().unwrap(), next_hop: None, ..call.clone() };
-    assert!(engine.invite(Instant::now(), secure).is_err(), "never in the clear");
-    let v6 = OutgoingInvite { next_hop: Some((Transport::Udp, "[::1]:5060".parse().unwrap())), ..call };
+    let udp = (Transport::Udp, "10.0.0.2:5060".parse().unwrap());
+    let open = OutgoingInvite { next_hop: Some(udp.into()), ..secure };
+    assert!(engine.invite(Instant::now(), open).is_err(), "never in the clear");
+    let udp = (Transport::Udp, "[::1]:5060".parse().unwrap());
+    let v6 = OutgoingInvite { next_hop: Some(udp.into()), ..call };
     assert!(matches!(engine.invite(Instant::now(), v6), Err(EngineError::NoListener(_))));
 }

@@ -74,7 +74,7 @@ impl UriError {
             UriError::Escape => "has a % in its URI that begins no escape; write it as %25",
             UriError::User => "has a malformed user part; escape its special characters as %HH",
             UriError::Host => "has a malformed host; write a name, an IPv4 address or an [IPv6] address",
-            UriError::Port => "has a malformed port; write 1 to 65535",
+            UriError::Port => "has a malformed port; write 0 to 65535",
             UriError::TooLong => "has a URI that is too long; shorten it",
         }
     }
