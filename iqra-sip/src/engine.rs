@@ -18,16 +18,18 @@ pub(crate) mod target;
 mod via;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use crate::message::{Message, ParseError};
+use crate::observe::{Dropped, Observer, Watch};
 use crate::transaction::timer::TimerQueue;
 use client::Clients;
 use config::EngineConfig;
 use dialogs::Dialogs;
-use event::{Dropped, EngineCounts, Event};
+use event::{EngineCounts, Event};
 use flow::Owner;
 use flow::{Flow, Listener, Transmit};
 use random::Random;
@@ -52,7 +54,7 @@ pub struct Engine {
     serial: u64,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
-    dropped: Dropped,
+    watch: Watch,
 }
 
 impl Engine {
@@ -70,7 +72,7 @@ impl Engine {
             serial: 0,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
-            dropped: Dropped::default(),
+            watch: Watch::default(),
         }
     }
 
@@ -79,8 +81,15 @@ impl Engine {
         self.listeners.push(listener);
     }
 
+    /// Tells `observer` of every transaction, dialog and drop from now on, in place of the one before. Messages are told
+    /// by whoever moves their octets.
+    pub fn observe(&mut self, observer: Arc<dyn Observer>) {
+        self.watch.observe(observer);
+    }
+
     /// Takes one framed message.
     pub fn handle_message(&mut self, now: Instant, flow: &Flow, bytes: Bytes) {
+        self.watch.arrives(now, flow);
         match Message::parse(bytes) {
             Ok(Message::Request(request)) => self.handle_request(now, flow, request),
             Ok(Message::Response(response)) => self.handle_response(now, response),
@@ -139,7 +148,7 @@ impl Engine {
     /// What was left unanswered so far.
     #[must_use]
     pub fn dropped(&self) -> Dropped {
-        self.dropped
+        self.watch.dropped()
     }
 
     /// True when nothing waits for the program or the peer any more: what is left only absorbs repeats.

@@ -54,6 +54,7 @@ impl Dialog {
             invite_in: None,
             invite_out: None,
             phase: Phase::Live,
+            end: crate::observe::DialogEnd::default(),
             clocks: Clocks::default(),
         })
     }
@@ -86,6 +87,7 @@ impl Dialog {
             invite_in: None,
             invite_out: None,
             phase: Phase::Live,
+            end: crate::observe::DialogEnd::default(),
             clocks: Clocks::default(),
         })
     }

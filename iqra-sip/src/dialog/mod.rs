@@ -10,6 +10,7 @@ mod route_set;
 pub use id::DialogId;
 
 use crate::message::{HeaderName, Headers, Method, Request, Text, Uri};
+use crate::observe::DialogEnd;
 use crate::transaction::timer::Clocks;
 use route_set::RouteSet;
 
@@ -41,6 +42,8 @@ pub(crate) struct Dialog {
     /// Our own re-INVITE under way.
     pub(crate) invite_out: Option<u64>,
     pub(crate) phase: Phase,
+    /// Why it ends, for observers.
+    pub(crate) end: DialogEnd,
     pub(crate) clocks: Clocks,
 }
 

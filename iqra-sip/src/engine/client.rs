@@ -13,6 +13,7 @@ use super::outbound::Purpose;
 use super::target::Way;
 use crate::message::header::{CSeq, Via};
 use crate::message::{HeaderName, Message, Method, Request, Response, StatusCode};
+use crate::observe::{DropReason, Side, TransactionState, TransactionStep};
 use crate::transaction::key::ClientKey;
 use crate::transaction::timer::{Clocks, Timer};
 use crate::transaction::{Action, Step, client, invite_client};
@@ -80,6 +81,19 @@ impl Machine {
             self,
             Machine::Invite(invite_client::State::Terminated) | Machine::Other(client::State::Terminated)
         )
+    }
+
+    fn state(self) -> TransactionState {
+        use TransactionState::{Accepted, Calling, Completed, Proceeding, Terminated, Trying};
+        use {client::State as Other, invite_client::State as Invite};
+        match self {
+            Machine::Invite(Invite::Calling) => Calling,
+            Machine::Other(Other::Trying) => Trying,
+            Machine::Invite(Invite::Proceeding) | Machine::Other(Other::Proceeding) => Proceeding,
+            Machine::Invite(Invite::Completed) | Machine::Other(Other::Completed) => Completed,
+            Machine::Invite(Invite::Accepted) => Accepted,
+            Machine::Invite(Invite::Terminated) | Machine::Other(Other::Terminated) => Terminated,
+        }
     }
 
     /// True while no response has come at all.
@@ -223,6 +237,8 @@ impl Engine {
         for timer in if invite { [Timer::A, Timer::B] } else { [Timer::E, Timer::F] } {
             self.timers.start(now, Owner::Client(id), &mut client.clocks, timer, reliable);
         }
+        let step = TransactionStep::Created(machine.state());
+        self.watch.transaction(id, Side::Client, &key.method, step);
         self.clients.by_key.insert(key, id);
         self.clients.by_id.insert(id, client);
         self.send_request(id);
@@ -243,7 +259,7 @@ impl Engine {
         let key = branch.zip(method).map(|(branch, method)| ClientKey { branch, method });
         match key.and_then(|key| self.clients.by_key.get(&key).copied()) {
             Some(id) => self.step_client(now, id, Cause::Response(&Arc::new(response))),
-            None => self.dropped.stray_responses += 1,
+            None => self.watch.discard(DropReason::StrayResponse),
         }
     }
 
@@ -251,6 +267,10 @@ impl Engine {
     pub(super) fn step_client(&mut self, now: Instant, id: u64, cause: Cause<'_>) {
         let Some(client) = self.clients.get_mut(id) else { return };
         let Some((next, actions)) = client.machine.step(cause) else { return };
+        if client.machine != next {
+            let step = TransactionStep::Moved(next.state());
+            self.watch.transaction(id, Side::Client, &client.key.method, step);
+        }
         client.machine = next;
         for &action in actions {
             self.act_client(now, id, action, cause);
@@ -283,6 +303,7 @@ impl Engine {
     fn close_client(&mut self, id: u64) {
         if let Some(mut client) = self.clients.by_id.remove(&id) {
             self.clients.by_key.remove(&client.key);
+            self.watch.transaction(id, Side::Client, &client.key.method, TransactionStep::Ended);
             self.timers.forget(Owner::Client(id), &mut client.clocks);
         }
     }

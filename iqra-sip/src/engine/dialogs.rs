@@ -14,6 +14,7 @@ use super::target;
 use crate::dialog::{Dialog, DialogId, Phase, Unacknowledged};
 use crate::message::header::{CSeq, CallId, From, To};
 use crate::message::{HeaderName, Headers, Method, Request, StatusCode};
+use crate::observe::{DialogEnd, DialogStep};
 use crate::transaction::timer::Timer;
 
 /// Seconds within which a second INVITE may be tried again (RFC 3261 §14.2: a random value from 0 to 10).
@@ -81,6 +82,7 @@ impl Engine {
         let dialog = Dialog::called(&invite, &tag, sequence, flow, contact)
             .map_err(|_| EngineError::Header("Contact, From or CSeq of the INVITE"))?;
         let (id, serial) = (dialog.id.clone(), self.next_serial());
+        self.watch.dialog(&id, DialogStep::Created);
         self.add_reply_headers(&mut reply, &dialog);
         self.dialogs.insert(serial, dialog);
         self.servers.set_dialog(tx.0, serial);
@@ -190,9 +192,12 @@ impl Engine {
 
     fn ended_by_peer(&mut self, now: Instant, serial: u64, bye: &Request) {
         let asked_for = self.dialogs.get(serial).is_some_and(|dialog| !matches!(dialog.phase, Phase::Live));
+        let reason = EndReason::Remote { headers: bye.headers.clone() };
+        if !asked_for {
+            self.note_end(serial, &reason);
+        }
         let Some(dialog) = self.close_dialog(now, serial) else { return };
         if !asked_for {
-            let reason = EndReason::Remote { headers: bye.headers.clone() };
             self.events.push_back(Event::Ended { dialog, reason });
         }
     }
@@ -205,6 +210,9 @@ impl Engine {
         dialog.unacknowledged = None;
         self.timers.forget(Owner::Dialog(serial), &mut dialog.clocks);
         let first = !std::mem::replace(&mut dialog.confirmed, true);
+        if first {
+            self.watch.dialog(&dialog.id, DialogStep::Confirmed);
+        }
         match std::mem::replace(&mut dialog.phase, Phase::Live) {
             Phase::HangUpAfterAck(headers) => self.send_bye(now, serial, &headers),
             Phase::ByeSent => dialog.phase = Phase::ByeSent,
@@ -247,6 +255,7 @@ impl Engine {
             return;
         }
         let dialog = dialog.id.clone();
+        self.note_end(serial, &reason);
         self.send_bye(now, serial, &Headers::new());
         self.events.push_back(Event::Ended { dialog, reason });
     }
@@ -326,6 +335,13 @@ impl Engine {
         self.dialogs.get(*serial).map(|dialog| dialog.flow)
     }
 
+    /// Remembers for observers why a dialog is about to end.
+    fn note_end(&mut self, serial: u64, reason: &EndReason) {
+        if let Some(dialog) = self.dialogs.get_mut(serial) {
+            dialog.end = DialogEnd::from(reason);
+        }
+    }
+
     fn refuse_pending_invite(&mut self, now: Instant, serial: u64) {
         let pending = self.dialogs.get_mut(serial).and_then(|dialog| dialog.invite_in.take());
         if let Some(server) = pending {
@@ -338,6 +354,7 @@ impl Engine {
         self.refuse_pending_invite(now, serial);
         let mut dialog = self.dialogs.by_serial.remove(&serial)?;
         self.dialogs.by_id.remove(&dialog.id);
+        self.watch.dialog(&dialog.id, DialogStep::Ended(dialog.end));
         self.timers.forget(Owner::Dialog(serial), &mut dialog.clocks);
         Some(dialog.id)
     }

@@ -239,19 +239,3 @@ pub struct EngineCounts {
     /// Timers that run.
     pub timers: usize,
 }
-
-/// What was left unanswered, by reason; each only grows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Dropped {
-    /// Messages that could not be parsed nor answered.
-    pub malformed: u64,
-    /// Responses that match no transaction of ours.
-    pub stray_responses: u64,
-    /// ACKs that match neither a transaction nor a dialog.
-    pub stray_acks: u64,
-    /// Requests answered 503 without state because a limit was reached.
-    pub overload: u64,
-    /// Answers of further branches above [`EngineConfig::max_forks`](crate::EngineConfig::max_forks).
-    pub forks: u64,
-}

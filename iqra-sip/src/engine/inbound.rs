@@ -11,6 +11,7 @@ use super::server::{Cause, Server};
 use super::via;
 use crate::message::header::{CSeq, Require};
 use crate::message::{HeaderName, Method, Request, StatusCode};
+use crate::observe::DropReason;
 use crate::transaction::key::{MergeKey, ServerKey};
 
 /// What Allow says besides the methods of the configuration.
@@ -21,7 +22,7 @@ impl Engine {
         let received = via::receive(&mut request, flow);
         let keyed = received.and_then(|(via, path)| Ok((ServerKey::of(&request, &via)?, via, path)));
         let Ok((key, via, path)) = keyed else {
-            self.dropped.malformed += 1;
+            self.watch.discard(DropReason::Malformed);
             return;
         };
         if request.method == Method::Ack {
@@ -150,7 +151,7 @@ impl Engine {
         let sequence = ack.headers.typed::<CSeq>().map(|cseq| cseq.number);
         match (serial, sequence) {
             (Some(serial), Ok(sequence)) => self.acknowledged(now, serial, sequence, ack),
-            _ => self.dropped.stray_acks += 1,
+            _ => self.watch.discard(DropReason::StrayAck),
         }
     }
 

@@ -12,6 +12,7 @@ use super::target::{self, Way};
 use crate::dialog::Dialog;
 use crate::message::header::{CSeq, From, To};
 use crate::message::{HeaderName, Headers, Method, NameAddr, Request, Response, StatusCode, Text};
+use crate::observe::{DialogStep, DropReason};
 
 /// Who wants to know how a request went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,7 +217,7 @@ impl Engine {
             return;
         }
         if client.forks.len() >= self.config.max_forks {
-            self.dropped.forks += 1;
+            self.watch.discard(DropReason::Forks);
             return;
         }
         match client.dialog {
@@ -260,7 +261,7 @@ impl Engine {
         let (first, cancelled) = (client.forks.is_empty(), client.cancel != Cancel::No);
         let contact = Text::from(invite.headers.get(HeaderName::CONTACT).unwrap_or_default().into_owned());
         let Ok(dialog) = Dialog::calling(invite, response, client.flow, contact) else {
-            self.dropped.malformed += 1;
+            self.watch.discard(DropReason::Malformed);
             return;
         };
         let branch = self.random.branch();
@@ -270,6 +271,8 @@ impl Engine {
         if first && !cancelled {
             let dialog_id = dialog.id.clone();
             let serial = self.next_serial();
+            self.watch.dialog(&dialog_id, DialogStep::Created);
+            self.watch.dialog(&dialog_id, DialogStep::Confirmed);
             self.dialogs.insert(serial, dialog);
             self.events.push_back(Event::Answered { tx, dialog: dialog_id, response: response.clone() });
             return;

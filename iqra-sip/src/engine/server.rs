@@ -13,6 +13,7 @@ use super::flow::{Owner, Transmit};
 use super::stateless::set_to_tag;
 use super::via::ReplyPath;
 use crate::message::{HeaderName, Method, Request, Response, StatusCode, Text};
+use crate::observe::{Side, TransactionState, TransactionStep};
 use crate::transaction::key::{MergeKey, ServerKey};
 use crate::transaction::timer::{Clocks, Timer};
 use crate::transaction::{Action, Step, invite_server, server};
@@ -69,6 +70,19 @@ impl Machine {
             self,
             Machine::Invite(invite_server::State::Terminated) | Machine::Other(server::State::Terminated)
         )
+    }
+
+    fn state(self) -> TransactionState {
+        use TransactionState::{Accepted, Completed, Confirmed, Proceeding, Terminated, Trying};
+        use {invite_server::State as Invite, server::State as Other};
+        match self {
+            Machine::Other(Other::Trying) => Trying,
+            Machine::Invite(Invite::Proceeding) | Machine::Other(Other::Proceeding) => Proceeding,
+            Machine::Invite(Invite::Completed) | Machine::Other(Other::Completed) => Completed,
+            Machine::Invite(Invite::Confirmed) => Confirmed,
+            Machine::Invite(Invite::Accepted) => Accepted,
+            Machine::Invite(Invite::Terminated) | Machine::Other(Other::Terminated) => Terminated,
+        }
     }
 
     /// True once it only absorbs repeats.
@@ -225,6 +239,8 @@ impl Engine {
             dialog: None,
             clocks,
         };
+        let step = TransactionStep::Created(machine.state());
+        self.watch.transaction(id, Side::Server, key.method(), step);
         self.servers.by_key.insert(key, id);
         self.servers.by_id.insert(id, server);
         id
@@ -234,6 +250,10 @@ impl Engine {
     pub(super) fn step_server(&mut self, now: Instant, id: u64, cause: Cause) -> bool {
         let Some(server) = self.servers.by_id.get_mut(&id) else { return false };
         let Some((next, actions)) = server.machine.step(cause) else { return false };
+        if server.machine != next {
+            let step = TransactionStep::Moved(next.state());
+            self.watch.transaction(id, Side::Server, server.key.method(), step);
+        }
         server.machine = next;
         let mut delivered = false;
         for &action in actions {
@@ -300,6 +320,7 @@ impl Engine {
     fn close_server(&mut self, id: u64) {
         if let Some(mut server) = self.servers.remove(id) {
             self.timers.forget(Owner::Server(id), &mut server.clocks);
+            self.watch.transaction(id, Side::Server, server.key.method(), TransactionStep::Ended);
         }
     }
 

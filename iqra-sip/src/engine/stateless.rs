@@ -7,6 +7,7 @@ use super::flow::{Flow, Transmit};
 use super::via::{self, ReplyPath};
 use crate::message::header::{To, Via};
 use crate::message::{HeaderName, Headers, Method, ParseError, Request, Response, StatusCode, Text};
+use crate::observe::DropReason;
 
 /// Seconds after which a client may come back when we are full (RFC 3261 §21.5.4).
 const RETRY_AFTER: &str = "5";
@@ -25,7 +26,7 @@ impl Engine {
     pub(super) fn refuse_malformed(&mut self, flow: &Flow, error: ParseError) {
         tracing::debug!(remote = %flow.remote, %error, "malformed message");
         let Some(mut request) = error.reply else {
-            self.dropped.malformed += 1;
+            self.watch.discard(DropReason::Malformed);
             return;
         };
         match via::receive(&mut request, flow) {
@@ -34,13 +35,13 @@ impl Engine {
                 response.reason = Text::from(error.fault.to_string());
                 self.send_stateless(response, &via, path);
             }
-            Err(_) => self.dropped.malformed += 1,
+            Err(_) => self.watch.discard(DropReason::Malformed),
         }
     }
 
     /// Answers 503 without keeping anything; an ACK is never answered.
     pub(super) fn refuse_overload(&mut self, request: &Request, via: &Via, path: ReplyPath) {
-        self.dropped.overload += 1;
+        self.watch.discard(DropReason::Full);
         if request.method == Method::Ack {
             return;
         }

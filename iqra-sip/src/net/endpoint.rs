@@ -11,8 +11,9 @@ use super::outgoing::OutgoingCall;
 use super::resolve;
 use super::shared::Handle;
 use crate::engine::flow::{Hop, Listener};
-use crate::event::{Dropped, OutgoingInvite};
+use crate::event::OutgoingInvite;
 use crate::message::{Headers, Request, Response};
+use crate::observe::Dropped;
 
 /// SIP on sockets. Cheap to clone; the sockets close when the last handle, call and request is dropped, or by
 /// [`shutdown`](Self::shutdown).

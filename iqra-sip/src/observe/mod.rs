@@ -1,14 +1,23 @@
-//! Watching calls: every message that passed the wire, and a ladder of one call made of them.
+//! Watching calls: the events of an engine, every message that passed the wire, and a ladder of one call made of them.
 
+mod drops;
+mod events;
 pub mod ladder;
 mod redact;
+mod watch;
 
 use std::time::SystemTime;
 
 use bytes::Bytes;
 
 use crate::engine::flow::Flow;
+pub use drops::{Discarded, DropReason, DropRow, Dropped};
+pub use events::{
+    DialogChange, DialogEnd, DialogStep, Feed, Observed, Observer, Observers, Side, TransactionChange,
+    TransactionState, TransactionStep, feed,
+};
 pub use redact::redact;
+pub(crate) use watch::Watch;
 
 /// Which way a message went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

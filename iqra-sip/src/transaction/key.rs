@@ -30,6 +30,11 @@ impl ServerKey {
         Ok(Self { id: id.into(), method: owned(&request.method) })
     }
 
+    /// The method of the request.
+    pub(crate) fn method(&self) -> &Method {
+        &self.method
+    }
+
     /// The key of the INVITE that this ACK or CANCEL is about.
     pub(crate) fn of_invite(&self) -> Self {
         Self { id: self.id.clone(), method: Method::Invite }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use iqra_sip::event::{Event, Reply};
+use iqra_sip::observe::DropReason;
 use iqra_sip::{DialogId, Engine, EngineConfig, Flow, Headers, Listener, Method, StatusCode, Transport};
 
 struct Wire {
@@ -91,7 +92,7 @@ fn a_request_inside_an_unknown_dialog_gets_481() {
 fn a_stray_ack_is_never_answered() {
     let mut wire = Wire::new(EngineConfig::default());
     assert!(wire.say(request("ACK", "x", "1", ";tag=none", "")).is_empty());
-    assert_eq!(wire.engine.dropped().stray_acks, 1);
+    assert_eq!(wire.engine.dropped().of(DropReason::StrayAck), 1);
 }
 
 #[test]
@@ -137,7 +138,7 @@ fn malformed_and_foreign_versions_are_answered_where_they_can_be() {
     let future = request("INVITE", "y", "1", "", "").replace(" SIP/2.0\r\nVia", " SIP/7.0\r\nVia");
     assert_eq!(starts(&wire.say(future)), ["505"]);
     assert!(wire.say("not sip at all\r\n\r\n").is_empty());
-    assert_eq!(wire.engine.dropped().malformed, 1);
+    assert_eq!(wire.engine.dropped().of(DropReason::Malformed), 1);
     assert_eq!(wire.engine.counts(), Default::default());
 }
 
@@ -205,7 +206,7 @@ fn a_full_engine_answers_503_without_state() {
         assert_eq!(starts(&out), if n <= 2 { vec![] } else { vec!["503"] });
     }
     assert_eq!(wire.engine.counts().server_transactions, 2);
-    assert_eq!(wire.engine.dropped().overload, 3);
+    assert_eq!(wire.engine.dropped().of(DropReason::Full), 3);
 }
 
 #[test]

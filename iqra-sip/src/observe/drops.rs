@@ -1,0 +1,200 @@
+//! Why a message was not served: one list of reasons, each with its counter, its label and what it means.
+//!
+//! Goes in: a reason, from the guard or the engine. Comes out: counters that only grow, for metrics, and at most one
+//! log line a second for each reason, so that a flood does not become a flood of logs.
+
+use std::time::{Duration, Instant};
+
+use crate::engine::flow::Flow;
+
+/// How often one reason is logged.
+const LOG_EVERY: Duration = Duration::from_secs(1);
+
+/// Why a message was dropped, or refused without a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DropReason {
+    /// It could neither be parsed nor answered.
+    Malformed,
+    /// A response to no request of ours.
+    StrayResponse,
+    /// An ACK of nothing that we answered.
+    StrayAck,
+    /// A request answered 503: a limit of the state is reached.
+    Full,
+    /// A 2xx of one branch too many.
+    Forks,
+    /// The source is banned.
+    Banned,
+    /// Too many new requests from one source.
+    RateNew,
+    /// Too many requests inside dialogs from one source.
+    RateDialog,
+    /// Too many responses from one source.
+    RateResponse,
+    /// It looks like a scanner.
+    Scanner,
+    /// A new request answered 503: the program does not keep up.
+    Shed,
+}
+
+/// What stands in the table of reasons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DropRow {
+    /// The name in metrics and logs.
+    pub label: &'static str,
+    /// What it means and what to do about it.
+    pub help: &'static str,
+}
+
+impl DropReason {
+    /// Every reason, in the order of the table.
+    pub const ALL: [DropReason; 11] = [
+        DropReason::Malformed,
+        DropReason::StrayResponse,
+        DropReason::StrayAck,
+        DropReason::Full,
+        DropReason::Forks,
+        DropReason::Banned,
+        DropReason::RateNew,
+        DropReason::RateDialog,
+        DropReason::RateResponse,
+        DropReason::Scanner,
+        DropReason::Shed,
+    ];
+
+    /// Its row of the table.
+    #[must_use]
+    pub const fn row(self) -> DropRow {
+        let (label, help) = match self {
+            DropReason::Malformed => {
+                ("malformed", "could be neither parsed nor answered; trace the source to see what it sends")
+            }
+            DropReason::StrayResponse => {
+                ("stray_response", "answers no request of ours: it came late, twice, or is forged")
+            }
+            DropReason::StrayAck => ("stray_ack", "acknowledges nothing that we answered: its call is over"),
+            DropReason::Full => ("full", "answered 503: raise max_transactions or max_dialogs"),
+            DropReason::Forks => ("forks", "one INVITE was answered by more than max_forks branches"),
+            DropReason::Banned => ("banned", "the source is banned; allow it if it is a peer of yours"),
+            DropReason::RateNew => {
+                ("rate_new", "the source starts more than its rate allows: allow it or raise new_requests")
+            }
+            DropReason::RateDialog => {
+                ("rate_dialog", "the source sends more inside dialogs than its rate allows: raise in_dialog")
+            }
+            DropReason::RateResponse => {
+                ("rate_response", "the source answers more than its rate allows: raise responses")
+            }
+            DropReason::Scanner => {
+                ("scanner", "matches a scanner's signature; change the signatures if it is a phone")
+            }
+            DropReason::Shed => {
+                ("shed", "answered 503 with Retry-After: the program does not keep up with new requests")
+            }
+        };
+        DropRow { label, help }
+    }
+}
+
+impl std::fmt::Display for DropReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.row().label)
+    }
+}
+
+/// How many messages were dropped, by reason; each only grows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Dropped([u64; DropReason::ALL.len()]);
+
+impl Dropped {
+    /// How many for this reason.
+    #[must_use]
+    pub fn of(&self, reason: DropReason) -> u64 {
+        self.0[reason as usize]
+    }
+
+    /// Every reason with its count, in the order of the table.
+    pub fn iter(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        DropReason::ALL.into_iter().zip(self.0)
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
+/// One dropped message, as an observer sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Discarded {
+    /// Why.
+    pub reason: DropReason,
+    /// Between which ends it travelled.
+    pub flow: Flow,
+}
+
+/// Counts, and logs now and then.
+#[derive(Debug, Default)]
+pub(crate) struct DropLog {
+    pub(crate) counts: Dropped,
+    spoke: [Option<(Instant, u64)>; DropReason::ALL.len()],
+}
+
+impl DropLog {
+    /// Counts a drop; where the reason's last line is old enough, writes one with the count since then.
+    pub(crate) fn count(&mut self, now: Instant, drop: &Discarded) {
+        let index = drop.reason as usize;
+        self.counts.0[index] += 1;
+        let total = self.counts.0[index];
+        let logged = match self.spoke[index] {
+            Some((at, _)) if now.saturating_duration_since(at) < LOG_EVERY => return,
+            Some((_, logged)) => logged,
+            None => 0,
+        };
+        self.spoke[index] = Some((now, total));
+        let DropRow { label, help } = drop.reason.row();
+        let (source, since) = (drop.flow.remote, total - logged);
+        tracing::info!(reason = label, %source, since_last_line = since, "message dropped: {help}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::flow::Transport;
+
+    fn drop_of(reason: DropReason) -> Discarded {
+        let addr = "192.0.2.1:5060".parse().unwrap();
+        Discarded {
+            reason,
+            flow: Flow { transport: Transport::Udp, local: addr, remote: addr, connection: None },
+        }
+    }
+
+    #[test]
+    fn every_reason_counts_for_itself_and_has_a_label_of_its_own() {
+        let (mut log, now) = (DropLog::default(), Instant::now());
+        for (index, reason) in DropReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+            (0..=index).for_each(|_| log.count(now, &drop_of(reason)));
+        }
+        assert!(log.counts.iter().zip(1..).all(|((_, count), expected)| count == expected));
+        let mut labels: Vec<_> = DropReason::ALL.iter().map(|reason| reason.row().label).collect();
+        labels.sort_unstable();
+        labels.dedup();
+        assert_eq!(labels.len(), DropReason::ALL.len());
+    }
+
+    #[test]
+    fn one_line_a_second_covers_all_that_came_meanwhile() {
+        let (mut log, start) = (DropLog::default(), Instant::now());
+        let banned = drop_of(DropReason::Banned);
+        log.count(start, &banned);
+        (0..500).for_each(|_| log.count(start + LOG_EVERY / 2, &banned));
+        assert_eq!(log.spoke[DropReason::Banned as usize], Some((start, 1)), "silent within the second");
+        log.count(start + LOG_EVERY, &banned);
+        assert_eq!(log.spoke[DropReason::Banned as usize], Some((start + LOG_EVERY, 502)));
+    }
+}

@@ -1,0 +1,58 @@
+//! The engine's end of the events: who watches, and the counters of what was dropped.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::drops::DropLog;
+use super::{
+    DialogChange, DialogStep, Discarded, DropReason, Dropped, Observer, Side, TransactionChange,
+    TransactionStep,
+};
+use crate::dialog::DialogId;
+use crate::engine::flow::Flow;
+use crate::message::Method;
+
+/// Held by an engine; each hook is one call that costs a branch where nobody watches.
+#[derive(Default)]
+pub(crate) struct Watch {
+    observer: Option<Arc<dyn Observer>>,
+    drops: DropLog,
+    /// The message under way: what is dropped is this one.
+    arriving: Option<(Instant, Flow)>,
+}
+
+impl Watch {
+    pub(crate) fn observe(&mut self, observer: Arc<dyn Observer>) {
+        self.observer = Some(observer);
+    }
+
+    pub(crate) fn arrives(&mut self, now: Instant, flow: &Flow) {
+        self.arriving = Some((now, *flow));
+    }
+
+    pub(crate) fn dropped(&self) -> Dropped {
+        self.drops.counts
+    }
+
+    /// Counts the message under way as dropped.
+    pub(crate) fn discard(&mut self, reason: DropReason) {
+        let Some((now, flow)) = self.arriving else { return };
+        let drop = Discarded { reason, flow };
+        self.drops.count(now, &drop);
+        if let Some(observer) = &self.observer {
+            observer.dropped(&drop);
+        }
+    }
+
+    pub(crate) fn transaction(&self, id: u64, side: Side, method: &Method, step: TransactionStep) {
+        if let Some(observer) = &self.observer {
+            observer.transaction(&TransactionChange { id, side, method: method.clone(), step });
+        }
+    }
+
+    pub(crate) fn dialog(&self, id: &DialogId, step: DialogStep) {
+        if let Some(observer) = &self.observer {
+            observer.dialog(&DialogChange { id: id.clone(), step });
+        }
+    }
+}
