@@ -1,5 +1,5 @@
 //! The headers that are a name-addr and nothing else (RFC 3261 §20.20, §20.30, §20.34, §20.39, RFC 3325, RFC 3327,
-//! RFC 3515, RFC 3892): one grammar, so one file.
+//! RFC 3515, RFC 3608, RFC 3892): one grammar, so one file.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -71,6 +71,10 @@ address_header! {
 address_header! {
     /// One proxy on the way to a registered contact (RFC 3327 §4).
     Path, PATH, element
+}
+address_header! {
+    /// One hop that a registrar wants requests of the registered party to take (RFC 3608 §5).
+    ServiceRoute, SERVICE_ROUTE, element
 }
 address_header! {
     /// An identity that a trusted network vouches for (RFC 3325 §9.1).

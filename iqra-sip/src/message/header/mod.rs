@@ -4,7 +4,11 @@
 
 mod address;
 mod allow;
+mod auth_params;
+mod authentication_info;
+mod authorization;
 mod call_id;
+mod challenge;
 mod contact;
 mod content_length;
 mod content_type;
@@ -26,10 +30,13 @@ use super::headers::Headers;
 use super::name::HeaderName;
 use super::text::Text;
 
-pub use address::{AssertedIdentity, From, Path, RecordRoute, ReferTo, ReferredBy, Route, To};
+pub use address::{AssertedIdentity, From, Path, RecordRoute, ReferTo, ReferredBy, Route, ServiceRoute, To};
 pub use allow::Allow;
+pub use authentication_info::AuthenticationInfo;
+pub use authorization::{Authorization, DigestResponse, ProxyAuthorization};
 pub use call_id::CallId;
 pub(crate) use call_id::check as check_call_id;
+pub use challenge::{Challenge, ProxyAuthenticate, WwwAuthenticate};
 pub use contact::Contact;
 pub(crate) use contact::check as check_contact;
 pub use content_length::ContentLength;
