@@ -38,6 +38,7 @@ pub mod message;
 #[cfg(feature = "tokio")]
 pub mod net;
 pub mod observe;
+pub mod resolve;
 mod transaction;
 
 pub use dialog::DialogId;

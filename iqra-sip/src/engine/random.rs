@@ -59,6 +59,12 @@ impl Random {
         self.append(half)
     }
 
+    /// A number from 0 to `most`, both included.
+    pub(crate) fn up_to(&mut self, most: u32) -> u32 {
+        // The bias of a remainder of 64 bits is below 2^-32.
+        u32::try_from(self.0.next_u64() % (u64::from(most) + 1)).unwrap_or(most)
+    }
+
     /// The first CSeq number of a dialog side, below 2^31 with room to grow (RFC 3261 §8.1.1.5).
     pub(crate) fn sequence(&mut self) -> u32 {
         self.0.next_u32() >> 12 | 1
