@@ -7,6 +7,7 @@
 mod client;
 pub(crate) mod config;
 mod dialogs;
+mod early;
 pub mod event;
 pub(crate) mod flow;
 mod inbound;
@@ -154,7 +155,7 @@ impl Engine {
     /// True when nothing waits for the program or the peer any more: what is left only absorbs repeats.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        self.dialogs.len() == 0 && self.servers.are_quiet() && self.clients.are_quiet()
+        self.dialogs.are_quiet() && self.servers.are_quiet() && self.clients.are_quiet()
     }
 
     /// Learns that a stream carried what is no message: answers it where enough could be read. The connection is then

@@ -60,7 +60,7 @@ async fn answered(call: &mut OutgoingCall) -> Call {
     loop {
         match call.next().await {
             Some(OutgoingEvent::Answered(call, _)) => return call,
-            Some(OutgoingEvent::Provisional(_)) => {}
+            Some(OutgoingEvent::Provisional { .. }) => {}
             other => panic!("expected an answer, got {other:?}"),
         }
     }
@@ -135,8 +135,8 @@ async fn a_cancelled_call_ends_on_both_sides() {
     let mut outgoing = caller.invite(call_to(&callee)).await.unwrap();
     let mut invite = invited(&mut incoming).await;
     invite.provisional(StatusCode::RINGING, Headers::new(), None).await.unwrap();
-    assert!(matches!(outgoing.next().await, Some(OutgoingEvent::Provisional(_))));
-    outgoing.cancel().await;
+    assert!(matches!(outgoing.next().await, Some(OutgoingEvent::Provisional { .. })));
+    outgoing.cancel(Headers::new()).await;
     invite.cancelled().await;
     let Some(OutgoingEvent::Failed(response)) = outgoing.next().await else { panic!("not failed") };
     assert_eq!(response.status, StatusCode::REQUEST_TERMINATED);

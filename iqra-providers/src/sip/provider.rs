@@ -223,21 +223,21 @@ impl Dial {
                 event = outgoing.next() => event,
                 () = tokio::time::sleep_until(deadline), if gave_up.is_none() => {
                     gave_up = Some(EndCause::NoAnswer);
-                    outgoing.cancel().await;
+                    outgoing.cancel(Headers::new()).await;
                     continue;
                 }
                 () = self.stop.cancelled(), if gave_up.is_none() => {
                     gave_up = Some(EndCause::Cancelled);
-                    outgoing.cancel().await;
+                    outgoing.cancel(Headers::new()).await;
                     continue;
                 }
             };
             let Some(event) = event else { return Dialled::Ended(EndCause::Signalling) };
             match event {
-                OutgoingEvent::Provisional(response) if response.status != StatusCode::TRYING => {
+                OutgoingEvent::Provisional { response, .. } if response.status != StatusCode::TRYING => {
                     self.tell(CallState::Ringing);
                 }
-                OutgoingEvent::Provisional(_) => {}
+                OutgoingEvent::Provisional { .. } | OutgoingEvent::Request { .. } => {}
                 OutgoingEvent::Redirected(response) => {
                     return gave_up.map_or(Dialled::Redirected(response), Dialled::Ended);
                 }

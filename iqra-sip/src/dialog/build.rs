@@ -53,13 +53,14 @@ impl Dialog {
             confirmed: false,
             invite_in: None,
             invite_out: None,
+            origin: None,
             phase: Phase::Live,
             end: crate::observe::DialogEnd::default(),
             clocks: Clocks::default(),
         })
     }
 
-    /// The dialog that a 2xx to our INVITE made.
+    /// The dialog that a response to our INVITE made.
     pub(crate) fn calling(
         invite: &Request,
         response: &Response,
@@ -86,6 +87,7 @@ impl Dialog {
             confirmed: true,
             invite_in: None,
             invite_out: None,
+            origin: None,
             phase: Phase::Live,
             end: crate::observe::DialogEnd::default(),
             clocks: Clocks::default(),

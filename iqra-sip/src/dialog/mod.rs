@@ -1,7 +1,7 @@
 //! Dialogs: the state two user agents share about one call (RFC 3261 §12).
 //!
-//! On a call's path it stands above the transactions: a 2xx to INVITE makes a [`Dialog`], which then words every
-//! request inside the call and judges those of the peer. Pure values; the engine sends and receives.
+//! On a call's path it stands above the transactions: a provisional response or a 2xx to INVITE makes a [`Dialog`], which
+//! then words every request inside the call and judges those of the peer. Pure values; the engine sends and receives.
 
 mod build;
 mod id;
@@ -9,14 +9,14 @@ mod route_set;
 
 pub use id::DialogId;
 
-use crate::message::{HeaderName, Headers, Method, Request, Text, Uri};
+use crate::message::{HeaderName, Headers, Method, Request, Response, Text, Uri};
 use crate::observe::DialogEnd;
 use crate::transaction::timer::Clocks;
 use route_set::RouteSet;
 
 use crate::engine::flow::Flow;
 
-/// One side of a confirmed dialog, or of one that waits for its ACK.
+/// One side of a dialog, early or confirmed.
 #[derive(Debug)]
 pub(crate) struct Dialog {
     pub(crate) id: DialogId,
@@ -41,10 +41,21 @@ pub(crate) struct Dialog {
     pub(crate) invite_in: Option<u64>,
     /// Our own re-INVITE under way.
     pub(crate) invite_out: Option<u64>,
+    /// The INVITE that makes it, while it is early.
+    pub(crate) origin: Option<Origin>,
     pub(crate) phase: Phase,
     /// Why it ends, for observers.
     pub(crate) end: DialogEnd,
     pub(crate) clocks: Clocks,
+}
+
+/// The INVITE of an early dialog, by its transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Ours, which may make several dialogs.
+    Calling(u64),
+    /// Theirs.
+    Called(u64),
 }
 
 /// A 2xx of ours without its ACK.
@@ -57,12 +68,24 @@ pub(crate) struct Unacknowledged {
 /// How far a dialog is from its end.
 #[derive(Debug)]
 pub(crate) enum Phase {
+    /// Its INVITE has provisional responses only (RFC 3261 §12).
+    Early,
     /// It lives.
     Live,
     /// The program wants a BYE, which may not leave before the ACK (RFC 3261 §15): its headers.
     HangUpAfterAck(Headers),
     /// Our BYE is out; only the peer's own BYE is still welcome.
     ByeSent,
+    /// An early dialog that the call did not take, kept until its INVITE is forgotten: a late 2xx of the same branch is
+    /// hung up with the next CSeq number.
+    Released,
+}
+
+impl Phase {
+    /// True while requests may be sent and taken.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self, Phase::Early | Phase::Live)
+    }
 }
 
 impl Dialog {
@@ -101,6 +124,13 @@ impl Dialog {
             self.remote_sequence = Some(number);
         }
         rises
+    }
+
+    /// Takes the 2xx of its INVITE: the route set and the target are those of the 2xx (RFC 3261 §13.2.2.4).
+    pub(crate) fn confirm(&mut self, response: &Response) {
+        self.routes = RouteSet::of_response(&response.headers);
+        self.refresh_target(&response.headers);
+        (self.phase, self.origin) = (Phase::Live, None);
     }
 
     /// Takes the Contact of a target refresh, INVITE or UPDATE (RFC 3261 §12.2.2, RFC 3311 §5.1).

@@ -12,7 +12,7 @@ use super::flow::{Flow, Owner, Transmit};
 use super::outbound::Purpose;
 use super::target::Way;
 use crate::message::header::{CSeq, Via};
-use crate::message::{HeaderName, Message, Method, Request, Response, StatusCode};
+use crate::message::{HeaderName, Headers, Message, Method, Request, Response, StatusCode};
 use crate::observe::{DropReason, Side, TransactionState, TransactionStep};
 use crate::transaction::key::ClientKey;
 use crate::transaction::timer::{Clocks, Timer};
@@ -34,6 +34,12 @@ pub(crate) struct Client {
     pub(super) dialog: Option<u64>,
     pub(super) purpose: Purpose,
     pub(super) cancel: Cancel,
+    /// The early dialogs that its responses made: To tag and dialog.
+    pub(super) early: Vec<(Box<str>, u64)>,
+    /// The program has the final event.
+    pub(super) settled: bool,
+    /// Further headers of the CANCEL.
+    pub(super) cancel_headers: Headers,
     /// One for each branch that answered 2xx: its To tag and the ACK to repeat.
     pub(super) forks: Vec<(Box<str>, Transmit)>,
 }
@@ -231,6 +237,9 @@ impl Engine {
             dialog,
             purpose,
             cancel: Cancel::No,
+            early: Vec::new(),
+            settled: false,
+            cancel_headers: Headers::new(),
             forks: Vec::new(),
         };
         let reliable = way.flow.transport.is_reliable();
@@ -305,6 +314,7 @@ impl Engine {
             self.clients.by_key.remove(&client.key);
             self.watch.transaction(id, Side::Client, &client.key.method, TransactionStep::Ended);
             self.timers.forget(Owner::Client(id), &mut client.clocks);
+            self.close_calling(&client.early);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Dialogs in the engine: made by 2xx, confirmed by ACK, used by requests either way, ended by BYE
+//! Dialogs in the engine: made by 2xx (early ones: [`super::early`]), confirmed by ACK, used by requests either way, ended by BYE
 //! (RFC 3261 §12, §13, §14, §15).
 
 use std::collections::HashMap;
@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Engine;
-use super::event::{Body, ClientTx, EndReason, EngineError, Event, Reply, ServerTx};
+use super::event::{Body, ClientTx, EndReason, EngineError, Event, InviteTx, Reply, ServerTx};
 use super::flow::{Flow, Owner};
 use super::outbound::{Purpose, add_body, add_headers};
 use super::server::Cause;
 use super::target;
-use crate::dialog::{Dialog, DialogId, Phase, Unacknowledged};
+use crate::dialog::{Dialog, DialogId, Origin, Phase, Unacknowledged};
 use crate::message::header::{CSeq, CallId, From, To};
 use crate::message::{HeaderName, Headers, Method, Request, StatusCode};
 use crate::observe::{DialogEnd, DialogStep};
@@ -48,6 +48,19 @@ impl Dialogs {
         self.by_serial.get_mut(&serial)
     }
 
+    /// True when only early dialogs are left that their calls did not take.
+    pub(super) fn are_quiet(&self) -> bool {
+        self.by_serial.values().all(|dialog| matches!(dialog.phase, Phase::Released))
+    }
+
+    pub(super) fn remove(&mut self, serial: u64) -> Option<Dialog> {
+        let dialog = self.by_serial.remove(&serial)?;
+        if self.by_id.get(&dialog.id) == Some(&serial) {
+            self.by_id.remove(&dialog.id);
+        }
+        Some(dialog)
+    }
+
     pub(super) fn insert(&mut self, serial: u64, dialog: Dialog) {
         self.by_id.insert(dialog.id.clone(), serial);
         self.by_serial.insert(serial, dialog);
@@ -56,9 +69,9 @@ impl Dialogs {
     fn live(&mut self, id: &DialogId) -> Result<(u64, &mut Dialog), EngineError> {
         let serial = *self.by_id.get(id).ok_or(EngineError::DialogOver)?;
         let dialog = self.by_serial.get_mut(&serial).ok_or(EngineError::DialogOver)?;
-        match dialog.phase {
-            Phase::Live => Ok((serial, dialog)),
-            _ => Err(EngineError::DialogOver),
+        match dialog.phase.is_open() {
+            true => Ok((serial, dialog)),
+            false => Err(EngineError::DialogOver),
         }
     }
 }
@@ -73,25 +86,40 @@ impl Engine {
     pub fn accept(&mut self, now: Instant, tx: ServerTx, mut reply: Reply) -> Result<DialogId, EngineError> {
         let server = self.servers.get(tx.0).ok_or(EngineError::TransactionOver)?;
         let invite = server.request.clone().ok_or(EngineError::TransactionOver)?;
-        if invite.method != Method::Invite || !reply.status.is_success() || server.dialog.is_some() {
+        if invite.method != Method::Invite || !reply.status.is_success() || !self.is_initial(tx.0) {
             return Err(EngineError::Misuse("accept takes an INVITE outside a dialog and a 2xx"));
         }
-        let flow = server.path().flow;
-        let contact = self.contact(&flow, invite.uri.user(), target::comes_by_sips(&invite));
-        let (tag, sequence) = (server.tag().to_owned(), self.random.sequence());
-        let dialog = Dialog::called(&invite, &tag, sequence, flow, contact)
-            .map_err(|_| EngineError::Header("Contact, From or CSeq of the INVITE"))?;
-        let (id, serial) = (dialog.id.clone(), self.next_serial());
-        self.watch.dialog(&id, DialogStep::Created);
-        self.add_reply_headers(&mut reply, &dialog);
-        self.dialogs.insert(serial, dialog);
-        self.servers.set_dialog(tx.0, serial);
+        let serial = match self.servers.get(tx.0).and_then(|server| server.dialog) {
+            Some(early) => early,
+            None => self.open_called(tx.0, &invite)?,
+        };
+        let dialog = self.dialogs.get_mut(serial).ok_or(EngineError::DialogOver)?;
+        (dialog.phase, dialog.origin) = (Phase::Live, None);
+        let id = dialog.id.clone();
+        self.add_reply_headers(&mut reply, serial);
         self.await_ack(now, tx.0, serial, &invite);
         self.answer(now, tx.0, reply);
         Ok(id)
     }
 
-    fn add_reply_headers(&self, reply: &mut Reply, dialog: &Dialog) {
+    /// Makes the dialog of an INVITE that came in.
+    pub(super) fn open_called(&mut self, server: u64, invite: &Request) -> Result<u64, EngineError> {
+        let waiting = self.servers.get(server).ok_or(EngineError::TransactionOver)?;
+        let (flow, tag) = (waiting.path().flow, waiting.tag().to_owned());
+        let contact = self.contact(&flow, invite.uri.user(), target::comes_by_sips(invite));
+        let sequence = self.random.sequence();
+        let dialog = Dialog::called(invite, &tag, sequence, flow, contact)
+            .map_err(|_| EngineError::Header("Contact, From or CSeq of the INVITE"))?;
+        let serial = self.next_serial();
+        self.watch.dialog(&dialog.id, DialogStep::Created);
+        self.dialogs.insert(serial, dialog);
+        self.servers.set_dialog(server, serial);
+        Ok(serial)
+    }
+
+    /// What a response that makes or refreshes a dialog says of us (RFC 3261 §12.1.1).
+    pub(super) fn add_reply_headers(&self, reply: &mut Reply, serial: u64) {
+        let Some(dialog) = self.dialogs.get(serial) else { return };
         if !reply.headers.contains(HeaderName::CONTACT) {
             reply.headers.push(HeaderName::CONTACT, dialog.contact.clone());
         }
@@ -130,9 +158,7 @@ impl Engine {
         if !reply.status.is_success() || !(invite || update) {
             return;
         }
-        if let Some(dialog) = self.dialogs.get(serial) {
-            self.add_reply_headers(reply, dialog);
-        }
+        self.add_reply_headers(reply, serial);
         let request = self.servers.get(server).and_then(|server| server.request.clone());
         if let Some(request) = request.filter(|_| invite) {
             self.await_ack(now, server, serial, &request);
@@ -168,7 +194,7 @@ impl Engine {
             self.ended_by_peer(now, serial, &request);
             return Ok(());
         }
-        if matches!(dialog.phase, Phase::ByeSent) {
+        if matches!(dialog.phase, Phase::ByeSent | Phase::Released) {
             return Err(Box::new(Reply::new(StatusCode::CALL_DOES_NOT_EXIST)));
         }
         match request.method {
@@ -185,13 +211,17 @@ impl Engine {
     }
 
     fn deliver_within(&mut self, serial: u64, id: u64, request: Arc<Request>) {
-        if let Some(dialog) = self.dialogs.get(serial).map(|dialog| dialog.id.clone()) {
-            self.events.push_back(Event::DialogRequest { dialog, tx: ServerTx(id), request });
-        }
+        let Some(dialog) = self.dialogs.get(serial) else { return };
+        let invite = dialog.origin.map(InviteTx::from);
+        let (dialog, tx) = (dialog.id.clone(), ServerTx(id));
+        self.events.push_back(Event::DialogRequest { dialog, tx, request, invite });
     }
 
-    fn ended_by_peer(&mut self, now: Instant, serial: u64, bye: &Request) {
-        let asked_for = self.dialogs.get(serial).is_some_and(|dialog| !matches!(dialog.phase, Phase::Live));
+    fn ended_by_peer(&mut self, now: Instant, serial: u64, bye: &Arc<Request>) {
+        if let Some(Origin::Called(invite)) = self.dialogs.get(serial).and_then(|dialog| dialog.origin) {
+            return self.given_up_by_peer(now, invite, bye);
+        }
+        let asked_for = self.dialogs.get(serial).is_some_and(|dialog| !dialog.phase.is_open());
         let reason = EndReason::Remote { headers: bye.headers.clone() };
         if !asked_for {
             self.note_end(serial, &reason);
@@ -215,13 +245,13 @@ impl Engine {
         }
         match std::mem::replace(&mut dialog.phase, Phase::Live) {
             Phase::HangUpAfterAck(headers) => self.send_bye(now, serial, &headers),
-            Phase::ByeSent => dialog.phase = Phase::ByeSent,
+            over @ (Phase::ByeSent | Phase::Released) => dialog.phase = over,
             // That of a re-INVITE matters where it answers our offer.
-            Phase::Live if first || !ack.body.is_empty() => {
+            Phase::Early | Phase::Live if first || !ack.body.is_empty() => {
                 let dialog = dialog.id.clone();
                 self.events.push_back(Event::Confirmed { dialog, ack: Arc::new(ack) });
             }
-            Phase::Live => {}
+            Phase::Early | Phase::Live => {}
         }
         self.release_response(server);
     }
@@ -260,12 +290,17 @@ impl Engine {
         self.events.push_back(Event::Ended { dialog, reason });
     }
 
-    /// Hangs up. Before the ACK of our 2xx the BYE waits for it (RFC 3261 §15). No [`Event::Ended`] follows.
+    /// Hangs up. Before the ACK of our 2xx the BYE waits for it. An early dialog of an INVITE of ours is given up alone;
+    /// the INVITE and its other branches go on (RFC 3261 §15). No [`Event::Ended`] follows.
     ///
     /// # Errors
-    /// [`EngineError::DialogOver`] when the call has ended already.
+    /// [`EngineError::DialogOver`] when the call has ended already; [`EngineError::Misuse`] for an early dialog of an
+    /// INVITE that came in, which is to be refused.
     pub fn bye(&mut self, now: Instant, dialog: &DialogId, headers: Headers) -> Result<(), EngineError> {
         let (serial, dialog) = self.dialogs.live(dialog)?;
+        if matches!(dialog.origin, Some(Origin::Called(_))) {
+            return Err(EngineError::Misuse("a call that is not answered is refused, not hung up"));
+        }
         if dialog.unacknowledged.is_some() {
             dialog.phase = Phase::HangUpAfterAck(headers);
         } else {
@@ -287,7 +322,7 @@ impl Engine {
         }
     }
 
-    /// Sends a request inside a dialog: INFO, UPDATE, re-INVITE and the like. The answer comes as
+    /// Sends a request inside a dialog, early or not: INFO, UPDATE, re-INVITE and the like. The answer comes as
     /// [`Event::Response`]; a 2xx to a re-INVITE is acknowledged by the engine.
     ///
     /// # Errors
@@ -349,11 +384,19 @@ impl Engine {
         }
     }
 
-    /// Forgets a dialog; a re-INVITE that waits in it is answered 487 (RFC 3261 §15.1.2).
+    /// Forgets a dialog; a re-INVITE that waits in it is answered 487 (RFC 3261 §15.1.2). An early one of ours stays known
+    /// until its INVITE is forgotten.
     pub(super) fn close_dialog(&mut self, now: Instant, serial: u64) -> Option<DialogId> {
         self.refuse_pending_invite(now, serial);
-        let mut dialog = self.dialogs.by_serial.remove(&serial)?;
-        self.dialogs.by_id.remove(&dialog.id);
+        if let Some(early) = self.dialogs.get_mut(serial).filter(|dialog| dialog.origin.is_some()) {
+            early.phase = Phase::Released;
+            return Some(early.id.clone());
+        }
+        self.forget_dialog(serial)
+    }
+
+    pub(super) fn forget_dialog(&mut self, serial: u64) -> Option<DialogId> {
+        let mut dialog = self.dialogs.remove(serial)?;
         self.watch.dialog(&dialog.id, DialogStep::Ended(dialog.end));
         self.timers.forget(Owner::Dialog(serial), &mut dialog.clocks);
         Some(dialog.id)
@@ -361,12 +404,15 @@ impl Engine {
 }
 
 fn has_invite(dialog: &Dialog) -> bool {
-    dialog.invite_in.is_some() || dialog.invite_out.is_some() || dialog.unacknowledged.is_some()
+    dialog.origin.is_some()
+        || dialog.invite_in.is_some()
+        || dialog.invite_out.is_some()
+        || dialog.unacknowledged.is_some()
 }
 
 /// One INVITE at a time: a second one of theirs is answered 500, one that crosses ours 491 (RFC 3261 §14.2).
 fn admit_reinvite(dialog: &mut Dialog, id: u64, retry: u32) -> Result<(), Box<Reply>> {
-    if dialog.invite_in.is_some() {
+    if dialog.invite_in.is_some() || matches!(dialog.origin, Some(Origin::Called(_))) {
         let mut reply = Reply::new(StatusCode::SERVER_INTERNAL_ERROR);
         reply.headers.push(HeaderName::RETRY_AFTER, retry.to_string());
         return Err(Box::new(reply));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::flow::{Flow, Hop};
-use crate::dialog::DialogId;
+use crate::dialog::{DialogId, Origin};
 use crate::message::{HeaderName, Headers, NameAddr, Request, Response, StatusCode, Uri};
 
 /// A server transaction: a request that we answer. Valid until it is answered.
@@ -16,6 +16,24 @@ pub struct ServerTx(pub(crate) u64);
 /// A client transaction: a request of ours. Valid until its final event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientTx(pub(crate) u64);
+
+/// The INVITE that an early dialog belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum InviteTx {
+    /// One that we sent.
+    Ours(ClientTx),
+    /// One that we have to answer.
+    Theirs(ServerTx),
+}
+
+impl From<Origin> for InviteTx {
+    fn from(origin: Origin) -> Self {
+        match origin {
+            Origin::Calling(id) => InviteTx::Ours(ClientTx(id)),
+            Origin::Called(id) => InviteTx::Theirs(ServerTx(id)),
+        }
+    }
+}
 
 /// What happened, in order. Every variant that carries a [`ServerTx`] and a request waits for
 /// [`Engine::respond`](crate::Engine::respond) or, for an INVITE, [`Engine::accept`](crate::Engine::accept).
@@ -39,10 +57,12 @@ pub enum Event {
         /// Where it came from.
         flow: Flow,
     },
-    /// The caller cancelled an INVITE (which has been answered 487), or its transport failed. Nothing to answer.
+    /// The caller gave up on an INVITE (which has been answered 487), or its transport failed. Nothing to answer.
     Cancelled {
         /// The INVITE.
         tx: ServerTx,
+        /// The CANCEL, or the BYE inside the early dialog, with its Reason; `None` where the transport failed.
+        by: Option<Arc<Request>>,
     },
     /// The ACK of an accepted INVITE came: once for a dialog, and for each re-INVITE whose ACK has a body.
     Confirmed {
@@ -59,8 +79,11 @@ pub enum Event {
         tx: ServerTx,
         /// The request.
         request: Arc<Request>,
+        /// The INVITE, where the dialog is early.
+        invite: Option<InviteTx>,
     },
-    /// The dialog is gone. Once for a dialog whose end the program did not ask for.
+    /// The dialog is gone. Early dialogs that a call does not take end without it, with the INVITE's final event.
+    /// Once for a dialog whose end the program did not ask for.
     Ended {
         /// The dialog.
         dialog: DialogId,
@@ -73,6 +96,8 @@ pub enum Event {
         tx: ClientTx,
         /// The response.
         response: Arc<Response>,
+        /// The early dialog that a provisional response to an INVITE belongs to; each branch of a fork makes one.
+        early: Option<DialogId>,
     },
     /// Our INVITE was answered and acknowledged.
     Answered {

@@ -38,7 +38,7 @@ impl Engine {
         let request = Arc::new(request);
         let id = self.open_server(now, key.clone(), path, request.clone());
         if request.method == Method::Cancel {
-            return self.handle_cancel(now, id, &key);
+            return self.handle_cancel(now, id, &key, &request);
         }
         if let Err(refusal) = self.place(now, id, request, flow) {
             self.answer(now, id, *refusal);
@@ -127,16 +127,21 @@ impl Engine {
     }
 
     /// RFC 3261 §9.2: the CANCEL is answered 200 where its INVITE is known, and the INVITE 487 if it still can be.
-    fn handle_cancel(&mut self, now: Instant, id: u64, key: &ServerKey) {
+    fn handle_cancel(&mut self, now: Instant, id: u64, key: &ServerKey, cancel: &Arc<Request>) {
         let Some(invite) = self.servers.find(&key.of_invite()) else {
             return self.answer(now, id, Reply::new(StatusCode::CALL_DOES_NOT_EXIST));
         };
         self.answer(now, id, Reply::new(StatusCode::OK));
         if self.servers.get(invite).is_some_and(Server::is_pending_invite) {
-            self.forget_invite_within(invite);
-            self.answer(now, invite, Reply::new(StatusCode::REQUEST_TERMINATED));
-            self.events.push_back(Event::Cancelled { tx: ServerTx(invite) });
+            self.given_up_by_peer(now, invite, cancel);
         }
+    }
+
+    /// The caller wants no answer any more: 487 (RFC 3261 §9.2, §15.1.2).
+    pub(super) fn given_up_by_peer(&mut self, now: Instant, invite: u64, by: &Arc<Request>) {
+        self.forget_invite_within(invite);
+        self.answer(now, invite, Reply::new(StatusCode::REQUEST_TERMINATED));
+        self.events.push_back(Event::Cancelled { tx: ServerTx(invite), by: Some(by.clone()) });
     }
 
     /// An ACK ends an INVITE transaction (non-2xx) or confirms a dialog (2xx, whose ACK has a branch of its own).

@@ -11,7 +11,7 @@ use super::flow::{Hop, Transmit};
 use super::target::{self, Way};
 use crate::dialog::Dialog;
 use crate::message::header::{CSeq, From, To};
-use crate::message::{HeaderName, Headers, Method, NameAddr, Request, Response, StatusCode, Text};
+use crate::message::{HeaderName, Headers, Method, NameAddr, Request, Response, StatusCode};
 use crate::observe::{DialogStep, DropReason};
 
 /// Who wants to know how a request went.
@@ -117,12 +117,16 @@ impl Engine {
     }
 
     /// Cancels an INVITE; its end then comes as a response, 487 as a rule. A CANCEL waits for the first provisional
-    /// response, and a 2xx that crosses it is acknowledged and hung up (RFC 3261 §9.1).
+    /// response, and a 2xx that crosses it is acknowledged and hung up (RFC 3261 §9.1). `headers` go into the CANCEL,
+    /// Reason among them.
     ///
     /// # Errors
     /// [`EngineError::TransactionOver`] after the final response.
-    pub fn cancel(&mut self, now: Instant, tx: ClientTx) -> Result<(), EngineError> {
+    pub fn cancel(&mut self, now: Instant, tx: ClientTx, headers: Headers) -> Result<(), EngineError> {
         let client = self.clients.get_mut(tx.0).ok_or(EngineError::TransactionOver)?;
+        if client.cancel == Cancel::No {
+            client.cancel_headers = headers;
+        }
         match client.cancel {
             Cancel::No if client.is_calling() => client.cancel = Cancel::Wanted,
             Cancel::No if client.is_ringing() => self.send_cancel(now, tx.0),
@@ -138,8 +142,10 @@ impl Engine {
         client.cancel = Cancel::Sent;
         let way = Way { flow: client.flow, fallback: None, name: client.name.clone() };
         let branch = client.branch().to_owned();
-        let cancel =
-            about_invite(&invite, Method::Cancel, invite.headers.get(HeaderName::TO).unwrap_or_default());
+        let headers = std::mem::replace(&mut client.cancel_headers, Headers::new());
+        let to = invite.headers.get(HeaderName::TO).unwrap_or_default();
+        let mut cancel = about_invite(&invite, Method::Cancel, to);
+        add_headers(&mut cancel.headers, &headers);
         self.start_client(now, cancel, branch, way, None, Purpose::Engine);
         self.step_client(now, id, Cause::CancelSent);
     }
@@ -162,13 +168,20 @@ impl Engine {
         if invite && status.is_success() {
             return self.answered(now, id, response);
         }
-        if status.is_final() {
-            self.finished_within(now, id, dialog, Some(status));
-        } else if wants_cancel {
+        let early = match status.is_final() {
+            true => {
+                self.release_early(id);
+                self.finished_within(now, id, dialog, Some(status));
+                None
+            }
+            false if dialog.is_none() && invite => self.progressed(id, response),
+            false => None,
+        };
+        if status.is_provisional() && wants_cancel {
             self.send_cancel(now, id);
         }
         if purpose == Purpose::Program && status != StatusCode::TRYING {
-            self.events.push_back(Event::Response { tx: ClientTx(id), response: response.clone() });
+            self.events.push_back(Event::Response { tx: ClientTx(id), response: response.clone(), early });
         }
     }
 
@@ -181,7 +194,8 @@ impl Engine {
         if purpose == Purpose::Program {
             self.events.push_back(match cancelled {
                 Some(invite) => {
-                    Event::Response { tx, response: Self::stand_in(&invite, StatusCode::REQUEST_TERMINATED) }
+                    let response = Self::stand_in(&invite, StatusCode::REQUEST_TERMINATED);
+                    Event::Response { tx, response, early: None }
                 }
                 None => Event::Failed { tx, failure },
             });
@@ -244,11 +258,12 @@ impl Engine {
         if let Some(ack) = self.dialogs.get(serial).map(|dialog| self.word_ack(dialog, invite, &branch)) {
             self.send_ack(id, tag, ack);
         }
-        self.events.push_back(Event::Response { tx: ClientTx(id), response: response.clone() });
+        let response = response.clone();
+        self.events.push_back(Event::Response { tx: ClientTx(id), response, early: None });
     }
 
-    /// A call of ours was answered: the first answer makes the call, unless it was cancelled; every other branch is
-    /// acknowledged and hung up.
+    /// A call of ours was answered: the first answer makes the call, unless it was cancelled or has ended; every other
+    /// branch is acknowledged and hung up.
     fn answered_outside(
         &mut self,
         now: Instant,
@@ -258,29 +273,35 @@ impl Engine {
         response: &Arc<Response>,
     ) {
         let Some(client) = self.clients.get(id) else { return };
-        let (first, cancelled) = (client.forks.is_empty(), client.cancel != Cancel::No);
-        let contact = Text::from(invite.headers.get(HeaderName::CONTACT).unwrap_or_default().into_owned());
-        let Ok(dialog) = Dialog::calling(invite, response, client.flow, contact) else {
+        let (first, cancelled) = (!client.settled, client.cancel != Cancel::No);
+        let Some((serial, mut dialog)) = self.take_branch(id, invite, tag, response) else {
             self.watch.discard(DropReason::Malformed);
             return;
         };
+        let (early, wanted) = (dialog.origin.is_some(), first && !cancelled && dialog.phase.is_open());
+        dialog.confirm(response);
         let branch = self.random.branch();
         let ack = self.word_ack(&dialog, invite, &branch);
         self.send_ack(id, tag, ack);
+        self.release_early(id);
         let tx = ClientTx(id);
-        if first && !cancelled {
+        if wanted {
             let dialog_id = dialog.id.clone();
-            let serial = self.next_serial();
-            self.watch.dialog(&dialog_id, DialogStep::Created);
+            if !early {
+                self.watch.dialog(&dialog_id, DialogStep::Created);
+            }
             self.watch.dialog(&dialog_id, DialogStep::Confirmed);
             self.dialogs.insert(serial, dialog);
             self.events.push_back(Event::Answered { tx, dialog: dialog_id, response: response.clone() });
             return;
         }
+        if early {
+            self.watch.dialog(&dialog.id, DialogStep::Ended(dialog.end));
+        }
         self.hang_up_unwanted(now, dialog);
         if first {
             let response = Self::stand_in(invite, StatusCode::REQUEST_TERMINATED);
-            self.events.push_back(Event::Response { tx, response });
+            self.events.push_back(Event::Response { tx, response, early: None });
         }
     }
 

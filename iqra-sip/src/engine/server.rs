@@ -306,7 +306,7 @@ impl Engine {
     fn abandon_invite(&mut self, id: u64) {
         let pending = self.servers.get(id).is_some_and(|server| server.request.is_some());
         if pending {
-            self.events.push_back(Event::Cancelled { tx: ServerTx(id) });
+            self.events.push_back(Event::Cancelled { tx: ServerTx(id), by: None });
         }
     }
 
@@ -321,6 +321,7 @@ impl Engine {
         if let Some(mut server) = self.servers.remove(id) {
             self.timers.forget(Owner::Server(id), &mut server.clocks);
             self.watch.transaction(id, Side::Server, server.key.method(), TransactionStep::Ended);
+            self.close_called(id, server.dialog);
         }
     }
 
@@ -348,23 +349,24 @@ impl Engine {
         server.wire = Some(server.word(&request, reply).to_bytes());
         if status.is_final() {
             server.request = None;
+            let dialog = server.dialog;
+            self.close_called(id, dialog);
         }
         self.step_server(now, id, Cause::Answer(status));
     }
 
-    /// Answers a request. Provisional responses may be sent any number of times before the one final response.
+    /// Answers a request. Provisional responses may be sent any number of times before the one final response;
+    /// one of 101 to 199 to an INVITE makes an early dialog.
     ///
     /// # Errors
     /// [`EngineError::TransactionOver`] after the final response or a CANCEL; [`EngineError::Misuse`] for a 2xx to an
     /// INVITE outside a dialog, which [`accept`](Self::accept) answers.
     pub fn respond(&mut self, now: Instant, tx: ServerTx, mut reply: Reply) -> Result<(), EngineError> {
         let server = self.servers.get(tx.0).ok_or(EngineError::TransactionOver)?;
-        let request = server.request.as_ref().ok_or(EngineError::TransactionOver)?;
-        let (invite, success) = (request.method == Method::Invite, reply.status.is_success());
+        let request = server.request.clone().ok_or(EngineError::TransactionOver)?;
+        let invite = request.method == Method::Invite;
         match server.dialog {
-            None if invite && success => {
-                return Err(EngineError::Misuse("a 2xx to an INVITE goes by accept"));
-            }
+            _ if invite && self.is_initial(tx.0) => self.prepare_reply_outside(tx.0, &request, &mut reply)?,
             Some(serial) => {
                 let update = request.method == Method::Update;
                 self.prepare_reply_within(now, tx.0, serial, &mut reply, invite, update);

@@ -36,6 +36,13 @@ pub enum CallEvent {
     Ended(EndReason),
 }
 
+/// Both ends of the way on which a call's events come.
+pub(super) type Channel = (mpsc::Sender<CallEvent>, mpsc::Receiver<CallEvent>);
+
+pub(super) fn channel() -> Channel {
+    mpsc::channel(EVENT_QUEUE)
+}
+
 /// The router's end of a [`Call`].
 pub(super) struct CallSlot {
     pub(super) events: mpsc::Sender<CallEvent>,
@@ -43,8 +50,15 @@ pub(super) struct CallSlot {
 }
 
 impl Call {
-    pub(super) fn open(handle: Handle, id: DialogId, flow: Option<Flow>, router: &mut Router) -> Self {
-        let (events, events_end) = mpsc::channel(EVENT_QUEUE);
+    /// `events` is the channel of its early dialog, where it had one.
+    pub(super) fn open(
+        handle: Handle,
+        id: DialogId,
+        flow: Option<Flow>,
+        router: &mut Router,
+        events: Option<Channel>,
+    ) -> Self {
+        let (events, events_end) = events.unwrap_or_else(channel);
         let (ended, ended_end) = oneshot::channel();
         router.calls.insert(id.clone(), CallSlot { events, ended });
         Self { handle: CallHandle { handle, id }, flow, events: events_end, ended: Some(ended_end) }

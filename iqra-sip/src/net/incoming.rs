@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Error;
-use super::call::Call;
+use super::call::{self, Call, CallEvent};
+use super::early::Early;
 use super::shared::Handle;
 use crate::engine::flow::Flow;
 use crate::event::{Body, EngineError, Reply, ServerTx};
@@ -58,8 +59,30 @@ pub struct IncomingInvite {
     tx: ServerTx,
     request: Arc<Request>,
     flow: Flow,
-    cancelled: oneshot::Receiver<()>,
+    gone: oneshot::Receiver<Option<Arc<Request>>>,
+    cancel: Option<Arc<Request>>,
+    events: Option<mpsc::Receiver<CallEvent>>,
     settled: bool,
+}
+
+/// The router's end of an [`IncomingInvite`]. The channel is made with the early dialog.
+pub(super) struct InviteSlot {
+    pub(super) gone: oneshot::Sender<Option<Arc<Request>>>,
+    pub(super) events: Option<mpsc::Sender<CallEvent>>,
+    events_end: Option<mpsc::Receiver<CallEvent>>,
+}
+
+impl InviteSlot {
+    pub(super) fn new(gone: oneshot::Sender<Option<Arc<Request>>>) -> Self {
+        Self { gone, events: None, events_end: None }
+    }
+
+    fn open(&mut self) {
+        if self.events.is_none() {
+            let (events, events_end) = call::channel();
+            (self.events, self.events_end) = (Some(events), Some(events_end));
+        }
+    }
 }
 
 impl IncomingInvite {
@@ -68,9 +91,9 @@ impl IncomingInvite {
         tx: ServerTx,
         request: Arc<Request>,
         flow: Flow,
-        cancelled: oneshot::Receiver<()>,
+        gone: oneshot::Receiver<Option<Arc<Request>>>,
     ) -> Self {
-        Self { handle, tx, request, flow, cancelled, settled: false }
+        Self { handle, tx, request, flow, gone, cancel: None, events: None, settled: false }
     }
 
     /// The INVITE.
@@ -98,7 +121,7 @@ impl IncomingInvite {
         from.and_then(|from| from.tag().map(Cow::into_owned)).unwrap_or_default()
     }
 
-    /// Sends a provisional response, 180 or 183.
+    /// Sends a provisional response, 180 or 183. It makes the early dialog, [`early`](Self::early).
     ///
     /// # Errors
     /// [`Error::Engine`] when the INVITE was cancelled, or the status is not 101 to 199.
@@ -112,15 +135,56 @@ impl IncomingInvite {
             return Err(EngineError::Misuse("provisional takes a status from 101 to 199").into());
         }
         let reply = Reply { headers, body, ..Reply::new(status) };
-        Ok(self.handle.enter(|core, now| core.engine.respond(now, self.tx, reply))?)
+        self.handle.enter(|core, now| {
+            core.engine.respond(now, self.tx, reply)?;
+            if let Some(slot) = core.router.invites.get_mut(&self.tx) {
+                slot.open();
+            }
+            Ok(())
+        })
+    }
+
+    /// The early dialog, once a provisional response was sent.
+    #[must_use]
+    pub fn early(&self) -> Option<Early> {
+        let dialog = self.handle.enter(|core, _| core.engine.early_dialog(self.tx))?;
+        Some(Early::new(self.handle.clone(), dialog))
+    }
+
+    /// The next event of the early dialog; `None` once the caller gave up, as [`cancelled`](Self::cancelled). What is
+    /// left unread when the call is taken comes by [`Call::next`]. Cancel-safe.
+    pub async fn next(&mut self) -> Option<CallEvent> {
+        if self.settled {
+            return None;
+        }
+        if self.events.is_none() {
+            self.events =
+                self.handle.enter(|core, _| core.router.invites.get_mut(&self.tx)?.events_end.take());
+        }
+        let events = &mut self.events;
+        tokio::select! {
+            biased;
+            Some(event) = async { events.as_mut()?.recv().await } => Some(event),
+            cancel = &mut self.gone => {
+                (self.cancel, self.settled) = (cancel.ok().flatten(), true);
+                None
+            }
+        }
     }
 
     /// Waits until the caller cancels (487 has been sent then) or the transport fails. Cancel-safe.
     pub async fn cancelled(&mut self) {
         if !self.settled {
-            let _ = (&mut self.cancelled).await;
-            self.settled = true;
+            let cancel = (&mut self.gone).await;
+            (self.cancel, self.settled) = (cancel.ok().flatten(), true);
         }
+    }
+
+    /// What the caller gave up with, after [`cancelled`](Self::cancelled): the CANCEL, or the BYE inside the early dialog.
+    /// Its Reason says why.
+    #[must_use]
+    pub fn cancel_request(&self) -> Option<&Request> {
+        self.cancel.as_deref()
     }
 
     /// Refuses the call, or redirects it. The status is 300 or more; anything else becomes 500. Gives whether the
@@ -158,8 +222,9 @@ impl IncomingInvite {
         let reply = Reply { headers, body, ..Reply::new(StatusCode::OK) };
         let accepted = self.handle.enter(|core, now| {
             let dialog = core.engine.accept(now, self.tx, reply)?;
-            core.router.invites.remove(&self.tx);
-            Ok(Call::open(self.handle.clone(), dialog, Some(self.flow), &mut core.router))
+            let slot = core.router.invites.remove(&self.tx);
+            let events = slot.and_then(|slot| slot.events.zip(slot.events_end.or(self.events.take())));
+            Ok(Call::open(self.handle.clone(), dialog, Some(self.flow), &mut core.router, events))
         });
         match accepted {
             Err(EngineError::Header(header)) => {

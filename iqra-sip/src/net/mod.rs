@@ -24,6 +24,7 @@
 mod builder;
 mod call;
 mod driver;
+mod early;
 mod endpoint;
 mod incoming;
 mod outgoing;
@@ -35,6 +36,7 @@ mod udp;
 
 pub use builder::{Builder, NetConfig};
 pub use call::{Call, CallEvent, CallHandle, InDialogRequest};
+pub use early::Early;
 pub use endpoint::{Counts, Endpoint};
 pub use incoming::{Answer, Incoming, IncomingInvite, IncomingOther, IncomingRequest};
 pub use outgoing::{OutgoingCall, OutgoingEvent};

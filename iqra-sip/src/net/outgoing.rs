@@ -4,20 +4,22 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::call::Call;
+use super::call::{Call, InDialogRequest};
+use super::early::Early;
 use super::router::Router;
 use super::shared::Handle;
 use crate::event::ClientTx;
-use crate::message::Response;
+use crate::message::{Headers, Response};
 
-/// Provisional responses that wait for a program that does not read them; more are dropped.
-const PROVISIONAL_QUEUE: usize = 16;
+/// Events before the answer that wait for a program that does not read them; more responses are dropped, more requests
+/// answered as if they had been.
+const EVENT_QUEUE: usize = 16;
 
 /// A call that we place. Dropped before its final answer it is cancelled; an answer that crosses is hung up.
 pub struct OutgoingCall {
     handle: Handle,
     tx: ClientTx,
-    provisional: mpsc::Receiver<Arc<Response>>,
+    events: mpsc::Receiver<OutgoingEvent>,
     last: Option<oneshot::Receiver<OutgoingEvent>>,
 }
 
@@ -26,7 +28,19 @@ pub struct OutgoingCall {
 #[non_exhaustive]
 pub enum OutgoingEvent {
     /// It rings, or early media begins: 101 to 199.
-    Provisional(Arc<Response>),
+    Provisional {
+        /// The response.
+        response: Arc<Response>,
+        /// The early dialog of the branch that sent it; the same dialog with each of its responses.
+        early: Option<Early>,
+    },
+    /// A request of the callee before the answer: UPDATE, INFO and the like.
+    Request {
+        /// The request, to be answered.
+        request: InDialogRequest,
+        /// The early dialog that it came in.
+        early: Early,
+    },
     /// 3xx: the program decides whether to follow.
     Redirected(Arc<Response>),
     /// 4xx to 6xx; 487 after [`OutgoingCall::cancel`].
@@ -41,16 +55,16 @@ pub enum OutgoingEvent {
 
 /// The router's end of an [`OutgoingCall`].
 pub(super) struct OutgoingSlot {
-    pub(super) provisional: mpsc::Sender<Arc<Response>>,
+    pub(super) events: mpsc::Sender<OutgoingEvent>,
     pub(super) last: oneshot::Sender<OutgoingEvent>,
 }
 
 impl OutgoingCall {
     pub(super) fn open(handle: Handle, tx: ClientTx, router: &mut Router) -> Self {
-        let (provisional, provisional_end) = mpsc::channel(PROVISIONAL_QUEUE);
+        let (events, events_end) = mpsc::channel(EVENT_QUEUE);
         let (last, last_end) = oneshot::channel();
-        router.outgoing.insert(tx, OutgoingSlot { provisional, last });
-        Self { handle, tx, provisional: provisional_end, last: Some(last_end) }
+        router.outgoing.insert(tx, OutgoingSlot { events, last });
+        Self { handle, tx, events: events_end, last: Some(last_end) }
     }
 
     /// The next event; `None` after the final one. Cancel-safe.
@@ -58,7 +72,7 @@ impl OutgoingCall {
         let last = self.last.as_mut()?;
         let event = tokio::select! {
             biased;
-            Some(response) = self.provisional.recv() => return Some(OutgoingEvent::Provisional(response)),
+            Some(event) = self.events.recv() => return Some(event),
             last = last => last.unwrap_or(OutgoingEvent::TransportError),
         };
         self.last = None;
@@ -66,21 +80,21 @@ impl OutgoingCall {
     }
 
     /// Gives up. The end still comes by [`next`](Self::next): 487 as a rule, also where a 2xx crossed the CANCEL (that
-    /// call is hung up).
-    pub async fn cancel(&mut self) {
-        self.cancel_now();
+    /// call is hung up). `headers` go into the CANCEL, Reason among them.
+    pub async fn cancel(&mut self, headers: Headers) {
+        self.cancel_now(headers);
     }
 
-    fn cancel_now(&self) {
+    fn cancel_now(&self, headers: Headers) {
         // An INVITE that is over cannot be cancelled, and need not be.
-        let _ = self.handle.enter(|core, now| core.engine.cancel(now, self.tx));
+        let _ = self.handle.enter(|core, now| core.engine.cancel(now, self.tx, headers));
     }
 }
 
 impl Drop for OutgoingCall {
     fn drop(&mut self) {
         if self.last.is_some() {
-            self.cancel_now();
+            self.cancel_now(Headers::new());
         }
     }
 }

@@ -8,18 +8,19 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Error;
 use super::call::{Call, CallEvent, CallSlot, InDialogRequest};
-use super::incoming::{IncomingInvite, IncomingOther, IncomingRequest};
+use super::early::Early;
+use super::incoming::{IncomingInvite, IncomingOther, IncomingRequest, InviteSlot};
 use super::outgoing::{OutgoingEvent, OutgoingSlot};
 use super::shared::{Core, Handle};
 use crate::dialog::DialogId;
-use crate::event::{ClientTx, EndReason, Event, Failure, Reply, ServerTx};
+use crate::event::{ClientTx, EndReason, Event, Failure, InviteTx, Reply, ServerTx};
 use crate::message::{HeaderName, Response, StatusCode};
 
 /// Who waits for what.
 pub(crate) struct Router {
     /// Gone once the endpoint closes: new requests are then answered 503.
     incoming: Option<mpsc::Sender<IncomingRequest>>,
-    pub(crate) invites: HashMap<ServerTx, oneshot::Sender<()>>,
+    pub(crate) invites: HashMap<ServerTx, InviteSlot>,
     pub(crate) outgoing: HashMap<ClientTx, OutgoingSlot>,
     pub(crate) requests: HashMap<ClientTx, oneshot::Sender<Result<Arc<Response>, Error>>>,
     pub(crate) calls: HashMap<DialogId, CallSlot>,
@@ -76,25 +77,25 @@ impl Core {
         match event {
             Event::Invite { tx, request, flow } => {
                 let Some(handle) = self.admit(tx, handle, now) else { return };
-                let (cancel, cancelled) = oneshot::channel();
-                self.router.invites.insert(tx, cancel);
-                let invite = IncomingInvite::new(handle, tx, request, flow, cancelled);
+                let (gone, gone_end) = oneshot::channel();
+                self.router.invites.insert(tx, InviteSlot::new(gone));
+                let invite = IncomingInvite::new(handle, tx, request, flow, gone_end);
                 self.offer(IncomingRequest::Invite(invite), spare);
             }
             Event::Request { tx, request, flow } => {
                 let Some(handle) = self.admit(tx, handle, now) else { return };
                 self.offer(IncomingRequest::Other(IncomingOther::new(handle, tx, request, flow)), spare);
             }
-            Event::Cancelled { tx } => {
-                if let Some(cancel) = self.router.invites.remove(&tx) {
-                    let _ = cancel.send(());
+            Event::Cancelled { tx, by } => {
+                if let Some(slot) = self.router.invites.remove(&tx) {
+                    let _ = slot.gone.send(by);
                 }
             }
             Event::Confirmed { dialog, ack } => self.tell_call(&dialog, CallEvent::Confirmed(ack), spare),
-            Event::DialogRequest { dialog, tx, request } => {
+            Event::DialogRequest { dialog, tx, request, invite } => {
                 if let Some(handle) = handle {
                     let request = InDialogRequest::new(handle.clone(), tx, request);
-                    self.tell_call(&dialog, CallEvent::Request(request), spare);
+                    self.route_within(dialog, request, invite, handle, spare);
                 }
             }
             Event::Ended { dialog, reason } => {
@@ -102,7 +103,11 @@ impl Core {
                     let _ = slot.ended.send(reason);
                 }
             }
-            Event::Response { tx, response } => self.route_response(tx, response, spare),
+            Event::Response { tx, response, early } if response.status.is_provisional() => {
+                let early = early.zip(handle).map(|(id, handle)| Early::new(handle.clone(), id));
+                self.tell_caller(tx, OutgoingEvent::Provisional { response, early }, spare);
+            }
+            Event::Response { tx, response, .. } => self.route_final(tx, response, spare),
             Event::Answered { tx, dialog, response } => {
                 self.route_answer(tx, dialog, response, handle, spare);
             }
@@ -136,14 +141,52 @@ impl Core {
         spare.extend(refused.map(|event| Spare::Call(Box::new(event))));
     }
 
-    fn route_response(&mut self, tx: ClientTx, response: Arc<Response>, spare: &mut Vec<Spare>) {
-        if response.status.is_provisional() {
-            if let Some(slot) = self.router.outgoing.get(&tx) {
-                // A caller that does not look at its ringing loses the newest of it, never the answer.
-                let _ = slot.provisional.try_send(response);
-            }
-            return;
+    /// A request inside a dialog: to the call, or before there is one to whoever waits for the INVITE.
+    fn route_within(
+        &mut self,
+        dialog: DialogId,
+        request: InDialogRequest,
+        invite: Option<InviteTx>,
+        handle: &Handle,
+        spare: &mut Vec<Spare>,
+    ) {
+        let Some(InviteTx::Ours(tx)) = invite else {
+            return self.tell_callee(&dialog, invite, CallEvent::Request(request), spare);
+        };
+        let event = OutgoingEvent::Request { request, early: Early::new(handle.clone(), dialog) };
+        self.tell_caller(tx, event, spare);
+    }
+
+    /// An event of a call, or of an early dialog of a call that waits for its answer.
+    fn tell_callee(
+        &mut self,
+        dialog: &DialogId,
+        invite: Option<InviteTx>,
+        event: CallEvent,
+        spare: &mut Vec<Spare>,
+    ) {
+        let waiting = match invite {
+            Some(InviteTx::Theirs(tx)) => self.router.invites.get(&tx),
+            _ => None,
+        };
+        let Some(events) = waiting.and_then(|slot| slot.events.as_ref()) else {
+            return self.tell_call(dialog, event, spare);
+        };
+        if let Err(refused) = events.try_send(event) {
+            spare.push(Spare::Call(Box::new(refused.into_inner())));
         }
+    }
+
+    /// A caller that does not look at its events loses the newest responses, never the answer.
+    fn tell_caller(&mut self, tx: ClientTx, event: OutgoingEvent, spare: &mut Vec<Spare>) {
+        let refused = match self.router.outgoing.get(&tx) {
+            Some(slot) => slot.events.try_send(event).err().map(mpsc::error::TrySendError::into_inner),
+            None => Some(event),
+        };
+        spare.extend(refused.map(|event| Spare::Outgoing(Box::new(event))));
+    }
+
+    fn route_final(&mut self, tx: ClientTx, response: Arc<Response>, spare: &mut Vec<Spare>) {
         if let Some(waiting) = self.router.requests.remove(&tx) {
             let _ = waiting.send(Ok(response));
         } else if response.status.is_redirect() {
@@ -163,7 +206,7 @@ impl Core {
     ) {
         let Some(handle) = handle else { return };
         let flow = self.engine.dialog_flow(&dialog);
-        let call = Call::open(handle.clone(), dialog, flow, &mut self.router);
+        let call = Call::open(handle.clone(), dialog, flow, &mut self.router, None);
         self.finish_outgoing(tx, OutgoingEvent::Answered(call, response), spare);
     }
 

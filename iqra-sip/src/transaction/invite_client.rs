@@ -23,6 +23,7 @@
 //!            |                    Terminated                    |
 //!            +--------------------------------------------------+
 //! ```
+//! A 2xx that comes in Completed, from another branch of a fork, is delivered too: whoever sent it has to be hung up.
 //! Two waits are ours: Ring bounds Proceeding, and Cancelled ends it when a CANCEL brought no final response
 //! (RFC 3261 §9.1).
 
@@ -65,6 +66,7 @@ pub(crate) fn step(state: State, input: Input) -> Step<State> {
         (Calling | Proceeding, In::Failure) => (Completed, &[Stop(A), SendAck, Start(D), Deliver]),
         (Calling, In::TransportError) => (Terminated, &[TransportFailed]),
         (Completed, In::Failure) => (Completed, &[SendAck]),
+        (Completed, In::Success) => (Completed, &[Deliver]),
         (Completed, In::TransportError) => (Terminated, &[]),
         (Completed, In::Fired(D)) | (Accepted, In::Fired(M)) => (Terminated, &[]),
         (Accepted, In::Success) => (Accepted, &[Deliver]),
@@ -97,6 +99,7 @@ mod tests {
              Proceeding + Failure -> Completed [Stop(A) SendAck Start(D) Deliver]\n\
              Proceeding + CancelSent -> Proceeding [Start(Cancelled)]\n\
              Proceeding + Fired(Cancelled) -> Terminated [TimedOut]\n\
+             Completed + Success -> Completed [Deliver]\n\
              Completed + Failure -> Completed [SendAck]\n\
              Completed + TransportError -> Terminated []\n\
              Completed + Fired(D) -> Terminated []\n\

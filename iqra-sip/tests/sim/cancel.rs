@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use iqra_sip::event::{ClientTx, EndReason, Event, Reply, ServerTx};
-use iqra_sip::{Flow, StatusCode, Transport};
+use iqra_sip::{Flow, Headers, StatusCode, Transport};
 
 use crate::network::{CALLEE, CALLER, Network};
 
@@ -29,9 +29,9 @@ fn a_cancelled_call_is_answered_487_and_told_to_both_sides() {
     let mut net = Network::calm();
     let (ours, theirs) = ring(&mut net);
     let (engine, now) = net.engine(CALLER);
-    engine.cancel(now, ours).unwrap();
+    engine.cancel(now, ours, Headers::new()).unwrap();
     let event = net.event(CALLEE);
-    assert!(matches!(event, Event::Cancelled { tx } if tx == theirs), "{event:?}");
+    assert!(matches!(event, Event::Cancelled { tx, .. } if tx == theirs), "{event:?}");
     assert_terminated(net.event(CALLER));
     let (engine, now) = net.engine(CALLEE);
     assert!(engine.accept(now, theirs, Reply::new(StatusCode::OK)).is_err());
@@ -60,7 +60,7 @@ fn a_cancel_before_any_response_waits_for_the_first() {
     let call = net.invite();
     let (engine, now) = net.engine(CALLER);
     let ours = engine.invite(now, call).unwrap();
-    engine.cancel(now, ours).unwrap();
+    engine.cancel(now, ours, Headers::new()).unwrap();
     let Event::Invite { .. } = net.event(CALLEE) else { panic!("no INVITE") };
     net.run(Duration::from_millis(150));
     assert_eq!(net.count(CALLER, "CANCEL"), 0);
@@ -73,7 +73,7 @@ fn a_200_that_crosses_the_cancel_is_acknowledged_and_hung_up() {
     let mut net = Network::calm();
     let (ours, theirs) = ring(&mut net);
     let (engine, now) = net.engine(CALLER);
-    engine.cancel(now, ours).unwrap();
+    engine.cancel(now, ours, Headers::new()).unwrap();
     let (engine, now) = net.engine(CALLEE);
     engine.accept(now, theirs, Reply::new(StatusCode::OK)).unwrap();
     assert_terminated(net.event(CALLER));
@@ -90,7 +90,7 @@ fn a_cancel_that_brings_no_final_response_ends_the_call_after_64_t1() {
     let (ours, _) = ring(&mut net);
     net.lose(|from, _| from == CALLEE);
     let (engine, start) = net.engine(CALLER);
-    engine.cancel(start, ours).unwrap();
+    engine.cancel(start, ours, Headers::new()).unwrap();
     assert_terminated(net.event(CALLER));
     assert_eq!(net.now - start, Duration::from_secs(32));
     net.settle();

@@ -45,7 +45,7 @@ fn play(seed: u64, weather: Weather) -> Network {
                     Event::DialogRequest { tx, .. } => {
                         let _ = engine.respond(now, tx, Reply::new(StatusCode::OK));
                     }
-                    Event::Response { tx, response } if tx == ours && response.status.is_final() => {
+                    Event::Response { tx, response, .. } if tx == ours && response.status.is_final() => {
                         final_told += 1;
                     }
                     Event::Failed { tx, .. } if tx == ours => final_told += 1,
@@ -55,7 +55,7 @@ fn play(seed: u64, weather: Weather) -> Network {
         }
         if cancel && round == 3 {
             let (engine, now) = net.engine(CALLER);
-            let _ = engine.cancel(now, ours);
+            let _ = engine.cancel(now, ours, Headers::new());
         }
     }
     assert_eq!(final_told, 1, "seed {seed}: the INVITE has one final event");

@@ -108,7 +108,7 @@ fn where_there_is_no_tcp_a_long_request_becomes_a_datagram_in_every_respect() {
     let now = now + Duration::from_millis(500);
     engine.handle_timeout(now);
     assert_eq!(engine.poll_transmit().as_ref(), Some(&by_udp), "it is repeated");
-    engine.cancel(now, tx).unwrap();
+    engine.cancel(now, tx, Headers::new()).unwrap();
     for (answer, method) in [("180 Ringing", "CANCEL "), ("486 Busy Here", "ACK ")] {
         engine.handle_message(now, &by_udp.flow, response_to(&text, answer).into());
         let next = engine.poll_transmit().unwrap();

@@ -1,0 +1,65 @@
+//! An early dialog: what can be done in a call before it is answered.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::Error;
+use super::shared::Handle;
+use crate::dialog::DialogId;
+use crate::event::Body;
+use crate::message::{Headers, Method, Response};
+
+/// An early dialog, in either role: one branch of a call that we place, or a call that waits for our answer. A handle; the
+/// dialog lives as long as its INVITE does.
+#[derive(Clone)]
+pub struct Early {
+    handle: Handle,
+    id: DialogId,
+}
+
+impl Early {
+    pub(super) fn new(handle: Handle, id: DialogId) -> Self {
+        Self { handle, id }
+    }
+
+    /// The dialog; the call keeps it when this branch answers.
+    #[must_use]
+    pub fn id(&self) -> &DialogId {
+        &self.id
+    }
+
+    /// Sends a request inside the early dialog (UPDATE, INFO) and waits for its final answer.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] when the dialog is over or the request does not fit it, [`Error::Timeout`],
+    /// [`Error::Transport`].
+    pub async fn request(
+        &self,
+        method: Method,
+        headers: Headers,
+        body: Option<Body>,
+    ) -> Result<Arc<Response>, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.handle.enter(|core, now| {
+            let tx = core.engine.dialog_request(now, &self.id, method, &headers, body)?;
+            core.router.requests.insert(tx, answer);
+            Ok::<_, Error>(())
+        })?;
+        answered.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// Gives up this branch alone, by BYE; the INVITE goes on with the others (RFC 3261 §15).
+    ///
+    /// # Errors
+    /// [`Error::Engine`] when the dialog is over, or the call is one that we have to answer.
+    pub fn hangup(&self, headers: Headers) -> Result<(), Error> {
+        Ok(self.handle.enter(|core, now| core.engine.bye(now, &self.id, headers))?)
+    }
+}
+
+impl std::fmt::Debug for Early {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Early({:?})", self.id)
+    }
+}
