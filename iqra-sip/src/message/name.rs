@@ -81,6 +81,7 @@ header_names! {
     RAck RACK "RAck";
     Reason REASON "Reason";
     RecordRoute RECORD_ROUTE "Record-Route";
+    ReferSub REFER_SUB "Refer-Sub";
     ReferTo REFER_TO "Refer-To" b'r';
     ReferredBy REFERRED_BY "Referred-By" b'b';
     RejectContact REJECT_CONTACT "Reject-Contact" b'j';
@@ -98,6 +99,7 @@ header_names! {
     Subject SUBJECT "Subject" b's';
     SubscriptionState SUBSCRIPTION_STATE "Subscription-State";
     Supported SUPPORTED "Supported" b'k';
+    TargetDialog TARGET_DIALOG "Target-Dialog";
     Timestamp TIMESTAMP "Timestamp";
     To TO "To" b't';
     Unsupported UNSUPPORTED "Unsupported";

@@ -80,3 +80,7 @@ address_header! {
     /// An identity that a trusted network vouches for (RFC 3325 §9.1).
     AssertedIdentity, P_ASSERTED_IDENTITY, element
 }
+address_header! {
+    /// The identity that the caller asks its network to vouch for (RFC 3325 §9.2).
+    PreferredIdentity, P_PREFERRED_IDENTITY, element
+}

@@ -17,11 +17,14 @@ mod expires;
 mod max_forwards;
 mod number;
 mod option_tags;
+mod privacy;
 mod reason;
+mod replaces;
 mod retry_after;
 mod session_expires;
 pub(crate) mod via;
 mod warning;
+mod word;
 
 use std::fmt;
 
@@ -30,7 +33,10 @@ use super::headers::Headers;
 use super::name::HeaderName;
 use super::text::Text;
 
-pub use address::{AssertedIdentity, From, Path, RecordRoute, ReferTo, ReferredBy, Route, ServiceRoute, To};
+pub use address::{
+    AssertedIdentity, From, Path, PreferredIdentity, RecordRoute, ReferTo, ReferredBy, Route, ServiceRoute,
+    To,
+};
 pub use allow::Allow;
 pub use authentication_info::AuthenticationInfo;
 pub use authorization::{Authorization, DigestResponse, ProxyAuthorization};
@@ -46,11 +52,14 @@ pub(crate) use cseq::scan as scan_cseq;
 pub use expires::{Expires, MinExpires};
 pub use max_forwards::MaxForwards;
 pub use option_tags::{ProxyRequire, Require, Supported, Unsupported};
+pub use privacy::Privacy;
 pub use reason::Reason;
+pub use replaces::{Replaces, TargetDialog};
 pub use retry_after::RetryAfter;
 pub use session_expires::{MinSe, Refresher, SessionExpires};
 pub use via::Via;
 pub use warning::Warning;
+pub use word::{Event, ReferSub, SubscriptionState};
 
 /// A header with a grammar of its own.
 ///
