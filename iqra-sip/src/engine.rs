@@ -4,6 +4,7 @@
 //! out come messages to send, the next deadline and events. Below it are the transactions (RFC 3261 §17, RFC 6026),
 //! beside it the dialogs (§12); here they are matched to messages and joined.
 
+pub(crate) mod challenged;
 mod client;
 pub(crate) mod config;
 mod dialogs;
@@ -24,6 +25,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::auth::Wallet;
 use crate::message::{Message, ParseError};
 use crate::observe::{Dropped, Observer, Watch};
 use crate::transaction::timer::TimerQueue;
@@ -52,6 +54,7 @@ pub struct Engine {
     servers: Servers,
     clients: Clients,
     dialogs: Dialogs,
+    wallet: Wallet,
     serial: u64,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
@@ -70,6 +73,7 @@ impl Engine {
             servers: Servers::default(),
             clients: Clients::default(),
             dialogs: Dialogs::default(),
+            wallet: Wallet::default(),
             serial: 0,
             transmits: VecDeque::new(),
             events: VecDeque::new(),

@@ -29,6 +29,7 @@
 //! - `tokio` (default): `net`, the sockets and timers, and `codec`, the framing for `tokio_util`. Without it the crate
 //!   has no I/O and no runtime.
 
+pub mod auth;
 #[cfg(feature = "tokio")]
 pub mod codec;
 mod dialog;

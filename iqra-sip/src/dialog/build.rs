@@ -2,6 +2,7 @@
 
 use super::route_set::RouteSet;
 use super::{Dialog, DialogId, Phase};
+use crate::engine::challenged::Proof;
 use crate::engine::flow::Flow;
 use crate::message::header::{CSeq, CallId, Contact, From, To};
 use crate::message::{HeaderError, HeaderName, Headers, Request, Response, Text, Uri};
@@ -54,6 +55,7 @@ impl Dialog {
             invite_in: None,
             invite_out: None,
             origin: None,
+            proof: Proof::default(),
             phase: Phase::Live,
             end: crate::observe::DialogEnd::default(),
             clocks: Clocks::default(),
@@ -88,6 +90,7 @@ impl Dialog {
             invite_in: None,
             invite_out: None,
             origin: None,
+            proof: Proof::default(),
             phase: Phase::Live,
             end: crate::observe::DialogEnd::default(),
             clocks: Clocks::default(),

@@ -14,6 +14,7 @@ use crate::observe::DialogEnd;
 use crate::transaction::timer::Clocks;
 use route_set::RouteSet;
 
+use crate::engine::challenged::Proof;
 use crate::engine::flow::Flow;
 
 /// One side of a dialog, early or confirmed.
@@ -43,6 +44,8 @@ pub(crate) struct Dialog {
     pub(crate) invite_out: Option<u64>,
     /// The INVITE that makes it, while it is early.
     pub(crate) origin: Option<Origin>,
+    /// With what our requests answer challenges.
+    pub(crate) proof: Proof,
     pub(crate) phase: Phase,
     /// Why it ends, for observers.
     pub(crate) end: DialogEnd,

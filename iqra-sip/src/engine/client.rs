@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::Engine;
+use super::challenged::Proof;
 use super::flow::{Flow, Owner, Transmit};
 use super::outbound::Purpose;
 use super::target::Way;
@@ -26,7 +27,7 @@ pub(crate) struct Client {
     fallback: Option<Flow>,
     /// The domain that the peer has to prove.
     pub(super) name: Option<Arc<str>>,
-    wire: Bytes,
+    pub(super) wire: Bytes,
     clocks: Clocks,
     /// The INVITE, from which ACK and CANCEL are made.
     pub(super) invite: Option<Arc<Request>>,
@@ -40,6 +41,7 @@ pub(crate) struct Client {
     pub(super) settled: bool,
     /// Further headers of the CANCEL.
     pub(super) cancel_headers: Headers,
+    pub(super) proof: Proof,
     /// One for each branch that answered 2xx: its To tag and the ACK to repeat.
     pub(super) forks: Vec<(Box<str>, Transmit)>,
 }
@@ -194,6 +196,24 @@ impl Engine {
         dialog: Option<u64>,
         purpose: Purpose,
     ) -> u64 {
+        let (id, proof) = (self.next_serial(), self.proof_within(dialog));
+        self.open_client_as(now, id, request, way, dialog, purpose, proof);
+        id
+    }
+
+    /// The same under a number that is given, with credentials that are.
+    #[allow(clippy::too_many_arguments)] // What a transaction is made of.
+    pub(super) fn open_client_as(
+        &mut self,
+        now: Instant,
+        id: u64,
+        mut request: Request,
+        way: Way,
+        dialog: Option<u64>,
+        purpose: Purpose,
+        proof: Proof,
+    ) {
+        self.authorize(&mut request, &way.flow, &proof);
         let branch = self.random.branch();
         let (mut signed, mut way) = (request.clone(), way);
         self.complete(&mut signed.headers);
@@ -205,7 +225,10 @@ impl Engine {
             self.complete(&mut signed.headers);
             self.sign(&mut signed, &way.flow, &branch);
         }
-        self.start_client(now, signed, branch, way, dialog, purpose)
+        self.start_client_as(now, id, signed, branch, way, dialog, purpose);
+        if let Some(client) = self.clients.get_mut(id) {
+            client.proof = proof;
+        }
     }
 
     /// Sends a request that carries its Via and starts its transaction; a CANCEL takes the branch of its INVITE.
@@ -219,6 +242,21 @@ impl Engine {
         purpose: Purpose,
     ) -> u64 {
         let id = self.next_serial();
+        self.start_client_as(now, id, request, branch, way, dialog, purpose);
+        id
+    }
+
+    #[allow(clippy::too_many_arguments)] // What a transaction is made of.
+    fn start_client_as(
+        &mut self,
+        now: Instant,
+        id: u64,
+        request: Request,
+        branch: String,
+        way: Way,
+        dialog: Option<u64>,
+        purpose: Purpose,
+    ) {
         let invite = request.method == Method::Invite;
         let machine = match invite {
             true => Machine::Invite(invite_client::State::Calling),
@@ -240,6 +278,7 @@ impl Engine {
             early: Vec::new(),
             settled: false,
             cancel_headers: Headers::new(),
+            proof: Proof::default(),
             forks: Vec::new(),
         };
         let reliable = way.flow.transport.is_reliable();
@@ -251,7 +290,6 @@ impl Engine {
         self.clients.by_key.insert(key, id);
         self.clients.by_id.insert(id, client);
         self.send_request(id);
-        id
     }
 
     fn send_request(&mut self, id: u64) {
@@ -307,6 +345,21 @@ impl Engine {
             // Only responses are acknowledged and delivered; a 100 belongs to servers.
             (Action::SendAck | Action::Deliver | Action::SendTrying, _) => {}
         }
+    }
+
+    /// Gives a finished transaction another number, under which it absorbs repeats to its end.
+    pub(super) fn move_client(&mut self, now: Instant, id: u64) {
+        let Some(mut client) = self.clients.by_id.remove(&id) else { return };
+        let fresh = self.next_serial();
+        self.timers.forget(Owner::Client(id), &mut client.clocks);
+        let absorb = if client.invite.is_some() { Timer::D } else { Timer::K };
+        let reliable = client.flow.transport.is_reliable();
+        self.timers.start(now, Owner::Client(fresh), &mut client.clocks, absorb, reliable);
+        let (method, state) = (client.key.method.clone(), client.machine.state());
+        self.watch.transaction(id, Side::Client, &method, TransactionStep::Ended);
+        self.watch.transaction(fresh, Side::Client, &method, TransactionStep::Created(state));
+        self.clients.by_key.insert(client.key.clone(), fresh);
+        self.clients.by_id.insert(fresh, client);
     }
 
     fn close_client(&mut self, id: u64) {

@@ -1,5 +1,6 @@
 //! What an engine is told at its start: its timers, its limits and its manners. Every bound is here, with its default.
 
+use crate::auth::AuthConfig;
 use crate::message::Method;
 use crate::transaction::timer::Timings;
 
@@ -29,6 +30,8 @@ pub struct EngineConfig {
     /// Requests longer than this go by TCP first, in bytes (RFC 3261 §18.1.1); where that fails, by UDP. For peers whose
     /// firewall lets TCP time out, `usize::MAX` keeps everything on UDP. Default 1,300.
     pub max_datagram_request: usize,
+    /// Credentials of this endpoint, and the bounds of answering challenges.
+    pub auth: AuthConfig,
 }
 
 impl Default for EngineConfig {
@@ -42,6 +45,7 @@ impl Default for EngineConfig {
             supported: Vec::new(),
             product: None,
             max_datagram_request: 1_300,
+            auth: AuthConfig::default(),
         }
     }
 }

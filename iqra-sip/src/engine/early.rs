@@ -106,7 +106,10 @@ impl Engine {
 
     fn dialog_of_response(&self, client: u64, invite: &Request, response: &Response) -> Option<Dialog> {
         let contact = Text::from(invite.headers.get(HeaderName::CONTACT).unwrap_or_default().into_owned());
-        Dialog::calling(invite, response, self.clients.get(client)?.flow, contact).ok()
+        let client = self.clients.get(client)?;
+        let mut dialog = Dialog::calling(invite, response, client.flow, contact).ok()?;
+        dialog.proof = client.proof.anew();
+        Some(dialog)
     }
 
     /// The dialog of the branch that answered 2xx, out of the table: its early one, or a new one.

@@ -9,6 +9,7 @@ use super::client::{Cancel, Cause};
 use super::event::{Body, ClientTx, EndReason, EngineError, Event, Failure, OutgoingInvite};
 use super::flow::{Hop, Transmit};
 use super::target::{self, Way};
+use crate::auth::Keyring;
 use crate::dialog::Dialog;
 use crate::message::header::{CSeq, From, To};
 use crate::message::{HeaderName, Headers, Method, NameAddr, Request, Response, StatusCode};
@@ -44,7 +45,21 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Unresolved`] and [`EngineError::NoListener`] when there is no way to the peer;
     /// [`EngineError::Full`].
-    pub fn invite(&mut self, now: Instant, mut call: OutgoingInvite) -> Result<ClientTx, EngineError> {
+    pub fn invite(&mut self, now: Instant, call: OutgoingInvite) -> Result<ClientTx, EngineError> {
+        self.invite_with(now, call, Keyring::default())
+    }
+
+    /// Places a call that answers challenges with credentials of its own, in its dialog too; none means those of
+    /// [`EngineConfig::auth`](crate::EngineConfig).
+    ///
+    /// # Errors
+    /// As [`invite`](Self::invite).
+    pub fn invite_with(
+        &mut self,
+        now: Instant,
+        mut call: OutgoingInvite,
+        credentials: Keyring,
+    ) -> Result<ClientTx, EngineError> {
         if self.is_full() {
             return Err(EngineError::Full("max_transactions"));
         }
@@ -52,8 +67,9 @@ impl Engine {
             return Err(EngineError::Full("max_dialogs"));
         }
         let way = self.way_to(call.next_hop.take(), &call.headers, &call.uri)?;
-        let request = self.word_invite(call, &way);
-        Ok(ClientTx(self.open_client(now, request, way, None, Purpose::Program)))
+        let (request, id) = (self.word_invite(call, &way), self.next_serial());
+        self.open_client_as(now, id, request, way, None, Purpose::Program, credentials.into());
+        Ok(ClientTx(id))
     }
 
     fn word_invite(&mut self, call: OutgoingInvite, way: &Way) -> Request {
@@ -87,8 +103,22 @@ impl Engine {
     pub fn request(
         &mut self,
         now: Instant,
+        request: Request,
+        next_hop: Option<Hop>,
+    ) -> Result<ClientTx, EngineError> {
+        self.request_with(now, request, next_hop, Keyring::default())
+    }
+
+    /// The same with credentials of its own; none means those of [`EngineConfig::auth`](crate::EngineConfig).
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub fn request_with(
+        &mut self,
+        now: Instant,
         mut request: Request,
         next_hop: Option<Hop>,
+        credentials: Keyring,
     ) -> Result<ClientTx, EngineError> {
         if matches!(request.method, Method::Invite | Method::Ack | Method::Cancel) {
             return Err(EngineError::Misuse(
@@ -113,7 +143,9 @@ impl Engine {
         if !headers.contains(HeaderName::CSEQ) {
             headers.push(HeaderName::CSEQ, format!("{} {}", self.random.sequence(), request.method));
         }
-        Ok(ClientTx(self.open_client(now, request, way, None, Purpose::Program)))
+        let id = self.next_serial();
+        self.open_client_as(now, id, request, way, None, Purpose::Program, credentials.into());
+        Ok(ClientTx(id))
     }
 
     /// Cancels an INVITE; its end then comes as a response, 487 as a rule. A CANCEL waits for the first provisional
@@ -161,6 +193,9 @@ impl Engine {
 
     /// A response for the layer above.
     pub(super) fn deliver_response(&mut self, now: Instant, id: u64, response: &Arc<Response>) {
+        if response.status.is_final() && self.answers_challenge(now, id, response) {
+            return;
+        }
         let Some(client) = self.clients.get(id) else { return };
         let (status, purpose, wants_cancel) =
             (response.status, client.purpose, client.cancel == Cancel::Wanted);
@@ -309,7 +344,8 @@ impl Engine {
     fn hang_up_unwanted(&mut self, now: Instant, mut dialog: Dialog) {
         let sequence = dialog.next_sequence();
         let (bye, way) = (dialog.request(Method::Bye, sequence), self.way_within(&dialog));
-        self.open_client(now, bye, way, None, Purpose::Engine);
+        let id = self.next_serial();
+        self.open_client_as(now, id, bye, way, None, Purpose::Engine, dialog.proof.anew());
     }
 
     /// The ACK of a 2xx: inside the dialog, a branch of its own, the INVITE's number and credentials

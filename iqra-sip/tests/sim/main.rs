@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of a test are tests.
 
+mod auth;
 mod calls;
 mod cancel;
 mod dialogs;

@@ -77,6 +77,9 @@ impl AuthParams {
     }
 }
 
+/// Where a name and its value stand.
+type Pair = (Range<usize>, Range<usize>);
+
 fn skip_commas(cursor: &mut Cursor<'_>) -> usize {
     cursor.skip_space();
     while cursor.eat(b',') {
@@ -86,7 +89,7 @@ fn skip_commas(cursor: &mut Cursor<'_>) -> usize {
 }
 
 /// One `name=value`; the value's bounds are those inside its quotes. `None` where a word stands without `=`.
-fn pair(cursor: &mut Cursor<'_>) -> Result<Option<(Range<usize>, Range<usize>)>, Why> {
+fn pair(cursor: &mut Cursor<'_>) -> Result<Option<Pair>, Why> {
     let name = cursor.take(TOKEN);
     if name.is_empty() {
         return Err("has something that is no name=value; quote the values");

@@ -1,0 +1,200 @@
+use std::cell::Cell;
+use std::time::UNIX_EPOCH;
+
+use super::*;
+use crate::auth::Keyring;
+use crate::auth::credentials::{Credentials, usable};
+use crate::message::HeaderName;
+
+fn start() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+}
+
+fn accounts(username: &str, realm: &str) -> Option<Secret> {
+    (username == "alice" && realm == "voice.example").then(|| Secret::password("opensesame"))
+}
+
+fn authenticator(change: impl FnOnce(&mut AuthenticatorConfig)) -> Authenticator {
+    let mut config = AuthenticatorConfig::new("voice.example");
+    change(&mut config);
+    Authenticator::new(config, [3; 32])
+}
+
+fn request() -> Request {
+    let mut request = Request::new(Method::Invite, "sip:bob@voice.example".parse().unwrap());
+    request.body = bytes::Bytes::from_static(b"v=0\r\n");
+    request
+}
+
+/// The challenge for one algorithm in a reply.
+fn challenge(reply: &Reply, algorithm: Algorithm) -> Challenge {
+    let mut all = reply.headers.typed_all::<WwwAuthenticate>().flatten().map(|header| header.0);
+    all.find(|c| Algorithm::named(c.algorithm.as_ref().map(Text::to_str).as_deref()) == Some(algorithm))
+        .unwrap()
+}
+
+fn answered(challenge: &Challenge, credentials: &Credentials, nc: u32) -> Request {
+    let mut request = request();
+    let answer = credentials.answer(challenge, usable(challenge).unwrap(), ("c0ffee", nc), &request);
+    request.headers.push_typed(&Authorization(answer));
+    request
+}
+
+fn alice() -> Credentials {
+    Credentials::new("alice", "opensesame")
+}
+
+fn reason(result: Result<Identity, Box<Denied>>) -> Reason {
+    result.unwrap_err().reason
+}
+
+#[test]
+fn every_algorithm_and_quality_lets_the_right_password_in_and_no_other() {
+    for algorithm in [
+        Algorithm::Md5,
+        Algorithm::Md5Sess,
+        Algorithm::Sha256,
+        Algorithm::Sha256Sess,
+        Algorithm::Sha512Trunc,
+        Algorithm::Sha512TruncSess,
+    ] {
+        for qop in [Qop::Auth, Qop::AuthInt] {
+            let mut auth = authenticator(|c| (c.algorithms, c.qop) = (vec![algorithm], vec![qop]));
+            let denied = auth.check(start(), &request(), &accounts).unwrap_err();
+            assert_eq!((denied.reason, denied.reply.status.code()), (Reason::Missing, 401));
+            let asked = challenge(&denied.reply, algorithm);
+            assert!(!asked.stale);
+            let wrong = answered(&asked, &Credentials::new("alice", "open"), 1);
+            assert_eq!(reason(auth.check(start(), &wrong, &accounts)), Reason::Wrong);
+            let right = answered(&asked, &alice(), 1);
+            assert_eq!(auth.check(start(), &right, &accounts).unwrap().username(), "alice");
+        }
+    }
+}
+
+#[test]
+fn auth_int_notices_another_body() {
+    let mut auth = authenticator(|c| c.qop = vec![Qop::AuthInt]);
+    let asked = challenge(&auth.check(start(), &request(), &accounts).unwrap_err().reply, Algorithm::Sha256);
+    let mut bent = answered(&asked, &alice(), 1);
+    bent.body = bytes::Bytes::from_static(b"v=1\r\n");
+    assert_eq!(reason(auth.check(start(), &bent, &accounts)), Reason::Wrong);
+}
+
+#[test]
+fn challenges_are_offered_best_first_and_as_a_proxy_by_407() {
+    let mut auth = authenticator(|c| c.role = Role::Proxy);
+    let reply = auth.check(start(), &request(), &accounts).unwrap_err().reply;
+    assert_eq!(reply.status, StatusCode::PROXY_AUTHENTICATION_REQUIRED);
+    let lines: Vec<_> = reply.headers.all(HeaderName::PROXY_AUTHENTICATE).collect();
+    assert!(lines[0].contains("algorithm=SHA-256") && lines[1].contains("algorithm=MD5"), "{lines:?}");
+}
+
+#[test]
+fn a_stored_ha1_serves_its_own_algorithm_only() {
+    let stored = |_: &str, realm: &str| {
+        let ha1 = Algorithm::Md5.ha1("alice", realm, "opensesame");
+        Some(Secret::Ha1(Algorithm::Md5, ha1))
+    };
+    let mut auth = authenticator(|_| {});
+    let reply = auth.check(start(), &request(), &stored).unwrap_err().reply;
+    let md5 = answered(&challenge(&reply, Algorithm::Md5), &alice(), 1);
+    let sha = answered(&challenge(&reply, Algorithm::Sha256), &alice(), 1);
+    assert!(auth.check(start(), &md5, &stored).is_ok());
+    assert_eq!(reason(auth.check(start(), &sha, &stored)), Reason::Wrong);
+}
+
+#[test]
+fn a_replay_is_refused_and_a_higher_count_is_not() {
+    let mut auth = authenticator(|_| {});
+    let asked = challenge(&auth.check(start(), &request(), &accounts).unwrap_err().reply, Algorithm::Sha256);
+    let [first, second] = [1, 2].map(|nc| answered(&asked, &alice(), nc));
+    assert!(auth.check(start(), &first, &accounts).is_ok());
+    let denied = auth.check(start(), &first, &accounts).unwrap_err();
+    assert_eq!(denied.reason, Reason::Replayed);
+    assert!(challenge(&denied.reply, Algorithm::Sha256).stale, "the client may ask again with a fresh nonce");
+    assert!(auth.check(start(), &second, &accounts).is_ok());
+}
+
+#[test]
+fn an_old_or_foreign_nonce_is_stale_only_with_the_right_password() {
+    let mut auth = authenticator(|_| {});
+    let asked = challenge(&auth.check(start(), &request(), &accounts).unwrap_err().reply, Algorithm::Sha256);
+    let later = start() + Duration::from_secs(301);
+    let denied = auth.check(later, &answered(&asked, &alice(), 1), &accounts).unwrap_err();
+    assert_eq!(denied.reason, Reason::Stale);
+    assert!(challenge(&denied.reply, Algorithm::Sha256).stale);
+    let wrong = answered(&asked, &Credentials::new("alice", "x"), 1);
+    let denied = auth.check(later, &wrong, &accounts).unwrap_err();
+    assert_eq!(denied.reason, Reason::Wrong);
+    assert!(!challenge(&denied.reply, Algorithm::Sha256).stale);
+    let mut foreign = asked.clone();
+    foreign.nonce = Text::from_static("1234");
+    assert_eq!(reason(auth.check(start(), &answered(&foreign, &alice(), 1), &accounts)), Reason::Stale);
+}
+
+#[test]
+fn an_unknown_user_is_looked_up_and_answered_like_a_known_one() {
+    let asked_for = Cell::new(0);
+    let counting = |username: &str, realm: &str| {
+        asked_for.set(asked_for.get() + 1);
+        accounts(username, realm)
+    };
+    let mut auth = authenticator(|_| {});
+    let asked = challenge(&auth.check(start(), &request(), &counting).unwrap_err().reply, Algorithm::Sha256);
+    let answers = ["alice", "mallory"].map(|user| {
+        let request = answered(&asked, &Credentials::new(user, "guess"), 1);
+        let denied = auth.check(start(), &request, &counting).unwrap_err();
+        let mut shape = challenge(&denied.reply, Algorithm::Sha256);
+        shape.nonce = Text::default();
+        (denied.reason, denied.reply.status, denied.reply.headers.len(), shape)
+    });
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!(asked_for.get(), 2);
+}
+
+#[test]
+fn credentials_without_qop_serve_once_or_not_at_all() {
+    let mut auth = authenticator(|c| c.algorithms = vec![Algorithm::Md5]);
+    let mut asked = challenge(&auth.check(start(), &request(), &accounts).unwrap_err().reply, Algorithm::Md5);
+    asked.qop = None;
+    let old = answered(&asked, &alice(), 1);
+    assert!(auth.check(start(), &old, &accounts).is_ok());
+    assert_eq!(reason(auth.check(start(), &old, &accounts)), Reason::Replayed);
+    let mut strict = authenticator(|c| {
+        (c.algorithms, c.allow_without_qop) = (vec![Algorithm::Md5], false);
+    });
+    assert_eq!(reason(strict.check(start(), &old, &accounts)), Reason::Unusable);
+}
+
+#[test]
+fn credentials_for_another_target_or_realm_do_not_serve() {
+    let mut auth = authenticator(|_| {});
+    let asked = challenge(&auth.check(start(), &request(), &accounts).unwrap_err().reply, Algorithm::Sha256);
+    let mut moved = answered(&asked, &alice(), 1);
+    moved.uri = "sip:carol@voice.example".parse().unwrap();
+    let denied = auth.check(start(), &moved, &accounts).unwrap_err();
+    assert_eq!((denied.reason, denied.reply.status.code()), (Reason::OtherUri, 400));
+    moved.uri = "sip:bob@VOICE.example:5070;transport=tcp".parse().unwrap();
+    assert!(auth.check(start(), &moved, &accounts).is_ok(), "ports and parameters change on the way");
+    let mut other = asked;
+    other.realm = Text::from_static("other.example");
+    assert_eq!(reason(auth.check(start(), &answered(&other, &alice(), 1), &accounts)), Reason::Missing);
+}
+
+#[test]
+fn an_algorithm_that_was_not_offered_is_not_taken() {
+    let mut auth = authenticator(|c| c.algorithms = vec![Algorithm::Sha256]);
+    let mut asked =
+        challenge(&auth.check(start(), &request(), &accounts).unwrap_err().reply, Algorithm::Sha256);
+    asked.algorithm = Some(Text::from_static("MD5"));
+    assert_eq!(reason(auth.check(start(), &answered(&asked, &alice(), 1), &accounts)), Reason::Unusable);
+}
+
+#[test]
+fn debug_and_the_claimed_user_keep_secrets() {
+    let auth = authenticator(|_| {});
+    assert_eq!(format!("{auth:?}"), "Authenticator(voice.example)");
+    assert!(!format!("{:?}", Secret::password("opensesame")).contains("sesame"));
+    assert!(!format!("{:?}", Keyring::from(alice())).contains("alice"));
+}

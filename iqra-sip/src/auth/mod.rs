@@ -1,0 +1,38 @@
+//! Digest authentication in both roles, and the registration client (RFC 7616, RFC 8760, RFC 3261 §10, §22).
+//!
+//! In: challenges, credentials, time. Out: credentials, verdicts, REGISTER requests. No sockets and no clock here: the
+//! engine repeats what was challenged, `net` moves the octets.
+//!
+//! A program that calls hands [`Credentials`] over in [`AuthConfig`] or per request as a [`Keyring`]; one that is called
+//! asks an [`Authenticator`] about each request outside dialogs.
+
+mod authenticator;
+mod credentials;
+mod digest;
+mod nonce;
+mod wallet;
+
+pub use authenticator::{
+    Accounts, Authenticator, AuthenticatorConfig, Denied, Identity, Reason, Role, Secret,
+};
+pub use credentials::{Credentials, Keyring};
+pub use digest::{Algorithm, Qop};
+pub(crate) use wallet::{Learned, Wallet};
+
+/// How an engine answers challenges. All fields have defaults.
+#[derive(Debug, Clone)]
+pub struct AuthConfig {
+    /// The credentials for requests that bring none of their own. Default none.
+    pub credentials: Keyring,
+    /// Most nonces that are kept to answer before being asked; the one longest unused goes first. Default 1,024.
+    pub max_nonces: usize,
+    /// Most challenges that are answered for one request; several proxies on the way ask one after the other.
+    /// Default 5.
+    pub max_challenges: u8,
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self { credentials: Keyring::default(), max_nonces: 1_024, max_challenges: 5 }
+    }
+}

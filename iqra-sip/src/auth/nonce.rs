@@ -1,0 +1,186 @@
+//! The server's nonces: signed with their time, so that none has to be kept, and the counts of those in use
+//! (RFC 7616 §3.3, §5.4, §5.5).
+//!
+//! A nonce is `time, serial number, HMAC-SHA-256 of both and the realm` in hexadecimal. Only credentials that were right
+//! make an entry in the table of counts, so that strangers cannot fill it; when it is full, the oldest nonce goes and
+//! every nonce of its age or older counts as run out, so that forgetting never lets a replay in.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use super::digest::{hex, same};
+
+/// Octets of the HMAC that a nonce carries.
+const SIGNATURE: usize = 16;
+
+/// When a nonce was made, in milliseconds since 1970, and its number among those.
+pub(super) type Stamp = (u64, u64);
+
+/// Makes nonces and knows its own again.
+pub(super) struct Mint {
+    key: Zeroizing<[u8; 32]>,
+    realm: String,
+    serial: u64,
+}
+
+impl Mint {
+    pub(super) fn new(key: [u8; 32], realm: String) -> Self {
+        Self { key: Zeroizing::new(key), realm, serial: 0 }
+    }
+
+    pub(super) fn make(&mut self, now: SystemTime) -> String {
+        self.serial += 1;
+        self.spell((millis(now), self.serial))
+    }
+
+    fn spell(&self, stamp: Stamp) -> String {
+        format!("{:016x}{:016x}{}", stamp.0, stamp.1, hex(&self.sign(stamp)[..SIGNATURE]))
+    }
+
+    fn sign(&self, (time, serial): Stamp) -> [u8; 32] {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&*self.key).expect("HMAC takes keys of any length");
+        mac.update(&time.to_be_bytes());
+        mac.update(&serial.to_be_bytes());
+        mac.update(self.realm.as_bytes());
+        mac.finalize().into_bytes().into()
+    }
+
+    /// The stamp of a nonce that is ours.
+    pub(super) fn read(&self, nonce: &str) -> Option<Stamp> {
+        let number = |range| u64::from_str_radix(nonce.get(range)?, 16).ok();
+        let stamp = (number(0..16)?, number(16..32)?);
+        same(self.spell(stamp).as_bytes(), nonce.as_bytes()).then_some(stamp)
+    }
+}
+
+fn millis(now: SystemTime) -> u64 {
+    now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+/// Which counts of one nonce have been seen: the highest, and the 64 up to it. Requests may overtake each other.
+#[derive(Default)]
+struct Window {
+    highest: u32,
+    seen: u64,
+}
+
+impl Window {
+    /// Notes a count; false where it was seen before or is too old to tell.
+    fn take(&mut self, count: u32) -> bool {
+        if count > self.highest {
+            self.seen = self.seen.checked_shl(count - self.highest).unwrap_or(0) | 1;
+            self.highest = count;
+            return true;
+        }
+        let bit = 1u64.checked_shl(self.highest - count).unwrap_or(0);
+        let fresh = bit != 0 && count != 0 && self.seen & bit == 0;
+        self.seen |= bit;
+        fresh
+    }
+}
+
+/// How a use of a nonce is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    Fresh,
+    RunOut,
+    Replayed,
+}
+
+/// The counts of the nonces in use.
+pub(super) struct Uses {
+    windows: BTreeMap<Stamp, Window>,
+    /// Nonces up to this one that have no window were forgotten.
+    floor: Stamp,
+    life: Duration,
+    most: usize,
+}
+
+impl Uses {
+    pub(super) fn new(life: Duration, most: usize) -> Self {
+        Self { windows: BTreeMap::new(), floor: (0, 0), life, most: most.max(1) }
+    }
+
+    /// Judges a use with credentials that are right.
+    pub(super) fn take(&mut self, now: SystemTime, stamp: Stamp, count: u32) -> Use {
+        let expired = millis(now).saturating_sub(self.life.as_millis() as u64);
+        while self.windows.first_key_value().is_some_and(|(oldest, _)| oldest.0 < expired) {
+            self.windows.pop_first();
+        }
+        if stamp.0 < expired || (stamp <= self.floor && !self.windows.contains_key(&stamp)) {
+            return Use::RunOut;
+        }
+        let fresh = self.windows.entry(stamp).or_default().take(count);
+        if self.windows.len() > self.most {
+            self.floor = self.windows.pop_first().map_or(self.floor, |(oldest, _)| oldest.max(self.floor));
+        }
+        if fresh { Use::Fresh } else { Use::Replayed }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.windows.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_nonce_is_known_again_and_a_bent_or_foreign_one_is_not() {
+        let mut mint = Mint::new([7; 32], "r".into());
+        let now = UNIX_EPOCH + SECOND * 1_000;
+        let nonce = mint.make(now);
+        assert_eq!(mint.read(&nonce), Some((1_000_000, 1)));
+        assert_ne!(mint.make(now), nonce);
+        let other = Mint::new([8; 32], "r".into());
+        let realm = Mint::new([7; 32], "s".into());
+        assert!(other.read(&nonce).is_none() && realm.read(&nonce).is_none());
+        for bent in ["", "zz", &nonce[1..], &nonce.replacen('0', "1", 1), &nonce.to_uppercase(), "é"] {
+            assert!(mint.read(bent).is_none(), "{bent}");
+        }
+    }
+
+    #[test]
+    fn a_count_is_taken_once_in_any_order_within_the_window() {
+        let mut window = Window::default();
+        assert!(window.take(1) && window.take(3) && window.take(2));
+        assert!(!window.take(2) && !window.take(3) && !window.take(0));
+        assert!(window.take(100) && !window.take(100) && window.take(99));
+        assert!(!window.take(36), "64 behind is too old to tell");
+        assert!(window.take(37) && window.take(u32::MAX) && !window.take(100));
+    }
+
+    #[test]
+    fn a_full_table_forgets_the_oldest_and_never_lets_it_in_again() {
+        let now = UNIX_EPOCH + SECOND * 1_000;
+        let mut uses = Uses::new(SECOND * 60, 2);
+        let stamps = [(999_000, 1), (999_000, 2), (999_500, 3)];
+        for stamp in stamps {
+            assert_eq!(uses.take(now, stamp, 1), Use::Fresh);
+        }
+        assert_eq!(uses.len(), 2);
+        assert_eq!(uses.take(now, stamps[0], 1), Use::RunOut);
+        assert_eq!(uses.take(now, stamps[0], 2), Use::RunOut);
+        assert_eq!(uses.take(now, stamps[1], 1), Use::Replayed);
+        assert_eq!(uses.take(now, stamps[1], 2), Use::Fresh);
+    }
+
+    #[test]
+    fn an_old_nonce_has_run_out() {
+        let mut uses = Uses::new(SECOND * 60, 100);
+        let start = UNIX_EPOCH + SECOND * 1_000;
+        let stamp = (1_000_000, 1);
+        assert_eq!(uses.take(start, stamp, 1), Use::Fresh);
+        assert_eq!(uses.take(start + SECOND * 60, stamp, 2), Use::Fresh);
+        assert_eq!(uses.take(start + SECOND * 61, stamp, 3), Use::RunOut);
+        assert_eq!(uses.len(), 0);
+    }
+}

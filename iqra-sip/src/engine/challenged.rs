@@ -1,0 +1,122 @@
+//! Requests of ours that a server answers with 401 or 407: repeated with credentials, under the same name
+//! (RFC 3261 §8.1.3.5, §22.2, §22.3).
+//!
+//! A response comes in; where its challenges can be answered, the request goes out again with the next CSeq number and
+//! a branch of its own, and the layers above never hear of the refusal: the new transaction takes the number of the old
+//! one, which lives on under another to absorb repeats. Each request also brings the credentials that its next hop is
+//! known to want, before it asks.
+
+use std::time::Instant;
+
+use super::Engine;
+use super::client::Cancel;
+use super::flow::Flow;
+use super::outbound::Purpose;
+use super::target::Way;
+use crate::auth::{Keyring, Learned};
+use crate::message::header::CSeq;
+use crate::message::{HeaderName, Message, Method, Request, Response, StatusCode};
+
+/// With what the requests of a call prove themselves, and how often one request did.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Proof {
+    /// `None` takes those of the engine.
+    keyring: Option<Keyring>,
+    /// Challenges that this request has answered.
+    challenges: u8,
+}
+
+impl From<Keyring> for Proof {
+    /// An empty ring takes that of the engine.
+    fn from(keyring: Keyring) -> Self {
+        Self { keyring: (!keyring.is_empty()).then_some(keyring), challenges: 0 }
+    }
+}
+
+impl Proof {
+    /// For another request of the same call.
+    pub(super) fn anew(&self) -> Self {
+        Self { keyring: self.keyring.clone(), challenges: 0 }
+    }
+}
+
+impl Engine {
+    /// With what a request in this dialog proves itself.
+    pub(super) fn proof_within(&self, dialog: Option<u64>) -> Proof {
+        let dialog = dialog.and_then(|serial| self.dialogs.get(serial));
+        dialog.map(|dialog| dialog.proof.anew()).unwrap_or_default()
+    }
+
+    fn keyring(&self, proof: &Proof) -> Keyring {
+        proof.keyring.clone().unwrap_or_else(|| self.config.auth.credentials.clone())
+    }
+
+    /// Adds the credentials that the next hop is known to want. CANCEL and ACK take none of their own
+    /// (RFC 3261 §22.1).
+    pub(super) fn authorize(&mut self, request: &mut Request, flow: &Flow, proof: &Proof) {
+        let keyring = self.keyring(proof);
+        if !keyring.is_empty() && !matches!(request.method, Method::Ack | Method::Cancel) {
+            self.wallet.authorize(flow.remote, request, &keyring, || self.random.tag());
+        }
+    }
+
+    /// Looks at a final response; true where the request went out again and its end is still to come.
+    pub(super) fn answers_challenge(&mut self, now: Instant, id: u64, response: &Response) -> bool {
+        let refused =
+            matches!(response.status, StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED);
+        if response.status.is_success() && response.headers.contains(HeaderName::AUTHENTICATION_INFO) {
+            self.take_next_nonce(id, response);
+        }
+        refused && self.repeat_with_credentials(now, id, response).is_some()
+    }
+
+    fn take_next_nonce(&mut self, id: u64, response: &Response) {
+        let Some((flow, request)) = self.clients.get(id).and_then(|c| Some((c.flow, c.request()?))) else {
+            return;
+        };
+        self.wallet.note_success(flow.remote, &request, response);
+    }
+
+    fn repeat_with_credentials(&mut self, now: Instant, id: u64, response: &Response) -> Option<()> {
+        let client = self.clients.get(id)?;
+        let ours = matches!(client.purpose, Purpose::Program | Purpose::Engine);
+        let wanted = client.cancel == Cancel::No && *client.method() != Method::Cancel;
+        let within = client.proof.challenges < self.config.auth.max_challenges;
+        if !(ours && wanted && within) || self.is_full() {
+            return None;
+        }
+        let (request, flow, keyring) = (client.request()?, client.flow, self.keyring(&client.proof));
+        let most = self.config.auth.max_nonces;
+        match self.wallet.learn(flow.remote, &request, response, &keyring, most) {
+            Learned::Fresh => self.repeat(now, id, request),
+            Learned::Nothing => None,
+        }
+    }
+
+    fn repeat(&mut self, now: Instant, id: u64, mut request: Request) -> Option<()> {
+        let client = self.clients.get_mut(id)?;
+        client.proof.challenges += 1;
+        let (dialog, purpose, proof) = (client.dialog, client.purpose, client.proof.clone());
+        let way = Way { flow: client.flow, fallback: None, name: client.name.clone() };
+        let number = match dialog.and_then(|serial| self.dialogs.get_mut(serial)) {
+            Some(dialog) => dialog.next_sequence(),
+            None => request.headers.typed::<CSeq>().ok()?.number.wrapping_add(1),
+        };
+        request.headers.set(HeaderName::CSEQ, format!("{number} {}", request.method));
+        request.headers.remove(HeaderName::VIA);
+        self.release_early(id);
+        self.move_client(now, id);
+        self.open_client_as(now, id, request, way, dialog, purpose, proof);
+        Some(())
+    }
+}
+
+impl super::client::Client {
+    /// The request as it went out, Via included.
+    fn request(&self) -> Option<Request> {
+        match Message::parse(self.wire.clone()) {
+            Ok(Message::Request(request)) => Some(request),
+            _ => None,
+        }
+    }
+}
