@@ -13,6 +13,7 @@ pub mod event;
 pub(crate) mod flow;
 mod inbound;
 mod outbound;
+mod protect;
 pub(crate) mod random;
 mod server;
 mod stateless;
@@ -35,6 +36,7 @@ use dialogs::Dialogs;
 use event::{EngineCounts, Event};
 use flow::Owner;
 use flow::{Flow, Listener, Transmit};
+use protect::Protection;
 use random::Random;
 use random::Seed;
 use server::Servers;
@@ -59,6 +61,7 @@ pub struct Engine {
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
     watch: Watch,
+    protection: Option<Protection>,
 }
 
 impl Engine {
@@ -67,6 +70,7 @@ impl Engine {
     pub fn new(config: EngineConfig, seed: impl Into<Seed>) -> Self {
         Self {
             timers: TimerQueue::new(config.timings.clone()),
+            protection: config.guard.clone().map(Protection::new),
             config,
             random: Random::new(seed.into()),
             listeners: Vec::new(),
@@ -95,10 +99,16 @@ impl Engine {
     /// Takes one framed message.
     pub fn handle_message(&mut self, now: Instant, flow: &Flow, bytes: Bytes) {
         self.watch.arrives(now, flow);
+        if !self.admits(now, flow, &bytes) {
+            return;
+        }
         match Message::parse(bytes) {
             Ok(Message::Request(request)) => self.handle_request(now, flow, request),
             Ok(Message::Response(response)) => self.handle_response(now, response),
-            Err(error) => self.refuse_malformed(flow, error),
+            Err(error) => {
+                self.offended(now, flow);
+                self.refuse_malformed(flow, error);
+            }
         }
     }
 
@@ -174,6 +184,7 @@ impl Engine {
         self.servers = Servers::default();
         self.clients = Clients::default();
         self.dialogs = Dialogs::default();
+        self.wait_for_nothing();
         self.transmits.clear();
         self.events.clear();
     }

@@ -35,6 +35,7 @@ pub mod codec;
 mod dialog;
 mod engine;
 pub mod framing;
+pub mod guard;
 pub mod message;
 #[cfg(feature = "tokio")]
 pub mod net;

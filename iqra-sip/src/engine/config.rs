@@ -1,6 +1,7 @@
 //! What an engine is told at its start: its timers, its limits and its manners. Every bound is here, with its default.
 
 use crate::auth::AuthConfig;
+use crate::guard::GuardConfig;
 use crate::message::Method;
 use crate::transaction::timer::Timings;
 
@@ -32,6 +33,8 @@ pub struct EngineConfig {
     pub max_datagram_request: usize,
     /// Credentials of this endpoint, and the bounds of answering challenges.
     pub auth: AuthConfig,
+    /// Keeps scanners, floods and overload away. Default none: every message is served.
+    pub guard: Option<GuardConfig>,
 }
 
 impl Default for EngineConfig {
@@ -46,6 +49,7 @@ impl Default for EngineConfig {
             product: None,
             max_datagram_request: 1_300,
             auth: AuthConfig::default(),
+            guard: None,
         }
     }
 }

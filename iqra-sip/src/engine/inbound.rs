@@ -32,6 +32,9 @@ impl Engine {
             self.step_server(now, id, Cause::Request);
             return;
         }
+        if self.shed(&request, &via, path) {
+            return;
+        }
         if self.is_full() || self.has_no_room_for(&request) {
             return self.refuse_overload(&request, &via, path);
         }

@@ -243,11 +243,15 @@ impl Engine {
         self.watch.transaction(id, Side::Server, key.method(), step);
         self.servers.by_key.insert(key, id);
         self.servers.by_id.insert(id, server);
+        self.waits(now, id);
         id
     }
 
     /// Steps a transaction and does what its machine asks. True where the layer above has to look at the cause.
     pub(super) fn step_server(&mut self, now: Instant, id: u64, cause: Cause) -> bool {
+        if matches!(cause, Cause::Answer(_)) {
+            self.waits_no_more(id);
+        }
         let Some(server) = self.servers.by_id.get_mut(&id) else { return false };
         let Some((next, actions)) = server.machine.step(cause) else { return false };
         if server.machine != next {
@@ -318,6 +322,7 @@ impl Engine {
     }
 
     fn close_server(&mut self, id: u64) {
+        self.waits_no_more(id);
         if let Some(mut server) = self.servers.remove(id) {
             self.timers.forget(Owner::Server(id), &mut server.clocks);
             self.watch.transaction(id, Side::Server, server.key.method(), TransactionStep::Ended);

@@ -51,7 +51,7 @@ impl Engine {
     }
 
     /// A stateless answer must carry the same tag each time (RFC 3261 §8.2.7), so it follows from the Via.
-    fn send_stateless(&mut self, mut response: Response, via: &Via, path: ReplyPath) {
+    pub(super) fn send_stateless(&mut self, mut response: Response, via: &Via, path: ReplyPath) {
         let mut hasher = DefaultHasher::new();
         via.to_string().hash(&mut hasher);
         set_to_tag(&mut response.headers, &format!("{:x}", hasher.finish()));

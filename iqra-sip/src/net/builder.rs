@@ -11,13 +11,13 @@ use tokio::sync::mpsc;
 use super::endpoint::Endpoint;
 use super::incoming::Incoming;
 use super::router::Router;
-use super::shared::{Core, Handle, Shared, Trace};
+use super::shared::{Core, Handle, Shared};
 use super::{driver, udp};
 use crate::engine::Engine;
 use crate::engine::config::EngineConfig;
 use crate::engine::flow::{Listener, Transport};
 use crate::engine::random::Seed;
-use crate::observe::TraceRecord;
+use crate::observe::{Observer, Observers, TraceRecord};
 
 /// The bounds of the sockets; those of the state are in [`EngineConfig`].
 #[derive(Debug, Clone)]
@@ -64,7 +64,7 @@ pub struct Builder {
     advertise: Option<IpAddr>,
     engine: EngineConfig,
     net: NetConfig,
-    trace: Option<Trace>,
+    observers: Observers,
     trace_secrets: bool,
 }
 
@@ -106,7 +106,14 @@ impl Builder {
     /// block nor call the endpoint.
     #[must_use]
     pub fn trace(self, trace: Arc<dyn Fn(&TraceRecord) + Send + Sync>) -> Self {
-        Self { trace: Some(trace), ..self }
+        self.observe(Arc::new(Trace(trace)))
+    }
+
+    /// Shows messages, transactions, dialogs and drops to one more observer.
+    #[must_use]
+    pub fn observe(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observers.push(observer);
+        self
     }
 
     /// Leaves credentials and media keys in traces.
@@ -134,9 +141,13 @@ impl Builder {
         let listeners = self.listeners(&udp, &tcp)?;
         let mut engine = Engine::new(self.engine, os_seed()?);
         listeners.iter().for_each(|listener| engine.add_listener(*listener));
+        if !self.observers.is_empty() {
+            engine.observe(Arc::new(self.observers.clone()));
+        }
         let (sender, requests) = mpsc::channel(self.net.incoming_queue.max(1));
         let core = Core::new(engine, Router::new(sender));
-        let handle = Handle::new(Shared::new(core, listeners, udp, self.net, self.trace, self.trace_secrets));
+        let handle =
+            Handle::new(Shared::new(core, listeners, udp, self.net, self.observers, self.trace_secrets));
         driver::start(handle.shared(), tcp);
         Ok((Endpoint::new(handle), Incoming { requests }))
     }
@@ -162,6 +173,15 @@ impl Builder {
             listeners.push(Listener::new(Transport::Tcp, listener.local_addr()?, self.advertise));
         }
         Ok(listeners)
+    }
+}
+
+/// A callback as an observer of messages.
+struct Trace(Arc<dyn Fn(&TraceRecord) + Send + Sync>);
+
+impl Observer for Trace {
+    fn message(&self, record: &TraceRecord) {
+        (self.0)(record);
     }
 }
 

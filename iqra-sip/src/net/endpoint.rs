@@ -12,6 +12,7 @@ use super::resolve;
 use super::shared::Handle;
 use crate::engine::flow::{Hop, Listener};
 use crate::event::OutgoingInvite;
+use crate::guard::{Guard, GuardConfig};
 use crate::message::{Headers, Request, Response};
 use crate::observe::Dropped;
 
@@ -106,6 +107,17 @@ impl Endpoint {
             connections: shared.streams.len(),
             tasks: shared.tasks.len(),
         }
+    }
+
+    /// Gives the guard new settings, or sets one up; what it has learnt stays. `None` takes it away.
+    pub fn set_guard(&self, config: Option<GuardConfig>) {
+        self.handle.shared().lock().engine.set_guard(config);
+    }
+
+    /// Looks at the guard, bans or unbans; `None` where there is none. `act` is called under the engine's lock and must
+    /// not call the endpoint.
+    pub fn with_guard<R>(&self, act: impl FnOnce(&mut Guard) -> R) -> Option<R> {
+        self.handle.shared().lock().engine.guard_mut().map(act)
     }
 
     /// What was left unanswered so far.

@@ -49,6 +49,11 @@ impl Router {
         self.incoming = None;
     }
 
+    /// Requests that wait for the program.
+    pub(crate) fn queued(&self) -> usize {
+        self.incoming.as_ref().map_or(0, |incoming| incoming.max_capacity() - incoming.capacity())
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.incoming.is_none()
     }

@@ -3,6 +3,7 @@
 //! [`Shared::enter`] is the one place where the engine is touched: lock, act, route events, unlock, then send. Handles
 //! lock the engine again when they are dropped, so nothing that may be a last handle is dropped under the lock.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Instant, SystemTime};
 
@@ -17,10 +18,7 @@ use super::{tcp, udp};
 use crate::engine::Engine;
 use crate::engine::flow::{Flow, Listener, Transmit, Transport};
 use crate::message::ParseError;
-use crate::observe::{Direction, TraceRecord, redact};
-
-/// Gets every message on the wire. Called on the I/O path: it must neither block nor call the endpoint.
-pub(crate) type Trace = Arc<dyn Fn(&TraceRecord) + Send + Sync>;
+use crate::observe::{Direction, Observer, Observers, TraceRecord, redact};
 
 /// What the tasks of an endpoint share.
 pub(crate) struct Shared {
@@ -29,7 +27,7 @@ pub(crate) struct Shared {
     pub(crate) udp: Vec<udp::Socket>,
     pub(crate) streams: tcp::Streams,
     pub(crate) config: NetConfig,
-    pub(crate) trace: Option<Trace>,
+    pub(crate) observers: Observers,
     pub(crate) trace_secrets: bool,
     /// Rung when a deadline comes before the one that the timer task sleeps for.
     pub(crate) wake: Notify,
@@ -95,7 +93,7 @@ impl Shared {
         listeners: Vec<Listener>,
         udp: Vec<udp::Socket>,
         config: NetConfig,
-        trace: Option<Trace>,
+        observers: Observers,
         trace_secrets: bool,
     ) -> Self {
         Self {
@@ -104,7 +102,7 @@ impl Shared {
             udp,
             streams: tcp::Streams::default(),
             config,
-            trace,
+            observers,
             trace_secrets,
             wake: Notify::new(),
             quiet: Notify::new(),
@@ -163,10 +161,16 @@ impl Shared {
     /// Takes messages that a socket received.
     pub(crate) fn receive(self: &Arc<Self>, messages: impl IntoIterator<Item = (Flow, Bytes)>) {
         self.enter(|core, now| {
+            core.engine.note_queued(core.router.queued());
             for (flow, bytes) in messages {
                 core.engine.handle_message(now, &flow, bytes);
             }
         });
+    }
+
+    /// True where the guard hears nothing of this source: its connections are closed.
+    pub(crate) fn is_banned(&self, source: IpAddr) -> bool {
+        self.lock().engine.guard().is_some_and(|guard| guard.is_banned(now(), source))
     }
 
     /// Takes what a stream carried in place of a message.
@@ -196,9 +200,10 @@ impl Shared {
     }
 
     pub(crate) fn record(&self, direction: Direction, flow: &Flow, bytes: &Bytes) {
-        if let Some(trace) = &self.trace {
-            let bytes = if self.trace_secrets { bytes.clone() } else { redact(bytes) };
-            trace(&TraceRecord { at: SystemTime::now(), direction, flow: *flow, bytes });
+        if self.observers.is_empty() {
+            return;
         }
+        let bytes = if self.trace_secrets { bytes.clone() } else { redact(bytes) };
+        self.observers.message(&TraceRecord { at: SystemTime::now(), direction, flow: *flow, bytes });
     }
 }

@@ -139,6 +139,7 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
             () = shared.stop.cancelled() => break,
         };
         match accepted {
+            Ok((_, remote)) if shared.is_banned(remote.ip()) => {}
             Ok((stream, remote)) => match shared.streams.open(&shared, remote) {
                 Some((id, queue)) => {
                     shared.tasks.spawn(run(shared.clone(), id, stream, None, queue));
@@ -250,6 +251,9 @@ fn take_frames(
             Ok(Some(Frame::Message(bytes))) => {
                 shared.record(Direction::In, &flow, &bytes);
                 shared.receive([(flow, bytes)]);
+                if shared.is_banned(flow.remote.ip()) {
+                    return None;
+                }
             }
             Ok(Some(Frame::Ping)) => pong(shared, flow),
             Ok(Some(Frame::Pong)) => {}

@@ -6,6 +6,7 @@ mod auth;
 mod calls;
 mod cancel;
 mod dialogs;
+mod guard;
 mod network;
 mod seeds;
 mod transport;

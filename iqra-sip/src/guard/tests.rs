@@ -1,0 +1,121 @@
+//! The guard's verdicts on a clock of their own.
+
+use super::*;
+
+const INVITE: &[u8] = b"INVITE sip:a@b SIP/2.0\r\nTo: <sip:a@b>\r\n\r\n";
+const BYE: &[u8] = b"BYE sip:a@b SIP/2.0\r\nTo: <sip:a@b>;tag=1\r\n\r\n";
+const ANSWER: &[u8] = b"SIP/2.0 200 OK\r\nTo: <sip:a@b>;tag=1\r\n\r\n";
+const SCAN: &[u8] = b"OPTIONS sip:100@b SIP/2.0\r\nUser-Agent: friendly-scanner\r\n\r\n";
+const IDLE: Load = Load { waiting: 0, queued: 0, oldest: Duration::ZERO };
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn networks(list: &[&str]) -> Networks {
+    list.iter().map(|text| text.parse::<Network>().unwrap()).collect()
+}
+
+fn tight() -> GuardConfig {
+    let rate = Rate { per_second: 1, burst: 2 };
+    GuardConfig { new_requests: rate, in_dialog: rate, responses: rate, ..GuardConfig::default() }
+}
+
+#[test]
+fn each_kind_of_message_has_a_bucket_of_its_own_for_each_source() {
+    let (mut guard, now) = (Guard::new(tight()), Instant::now());
+    let kinds =
+        [(INVITE, DropReason::RateNew), (BYE, DropReason::RateDialog), (ANSWER, DropReason::RateResponse)];
+    for (message, reason) in kinds {
+        let verdicts = [(); 3].map(|()| guard.judge(now, ip("192.0.2.1"), message, &IDLE));
+        assert_eq!(verdicts, [Verdict::Pass, Verdict::Pass, Verdict::Drop(reason)]);
+    }
+    assert_eq!(guard.judge(now, ip("192.0.2.2"), INVITE, &IDLE), Verdict::Pass, "an honest neighbour");
+    assert_eq!(guard.judge(now + Duration::from_secs(1), ip("192.0.2.1"), INVITE, &IDLE), Verdict::Pass);
+}
+
+#[test]
+fn ipv6_sources_are_networks_and_ipv4_ones_addresses() {
+    let (mut guard, now) = (Guard::new(tight()), Instant::now());
+    let mut pass = |source| guard.judge(now, ip(source), INVITE, &IDLE) == Verdict::Pass;
+    assert!(pass("2001:db8::1") && pass("2001:db8::2"));
+    assert!(!pass("2001:db8::3"), "the same /64");
+    assert!(pass("2001:db8:0:1::1"), "another");
+    assert!(
+        pass("192.0.2.1") && pass("192.0.2.1") && !pass("::ffff:192.0.2.1"),
+        "one address, two spellings"
+    );
+}
+
+#[test]
+fn the_action_of_a_rule_is_carried_out() {
+    let now = Instant::now();
+    for (action, first, second) in [
+        (Action::Drop, Verdict::Drop(DropReason::Scanner), Verdict::Pass),
+        (Action::Forbid, Verdict::Forbid(DropReason::Scanner), Verdict::Pass),
+        (
+            Action::Ban(Duration::from_secs(9)),
+            Verdict::Drop(DropReason::Scanner),
+            Verdict::Drop(DropReason::Banned),
+        ),
+    ] {
+        let signatures = vec![Signature::new(Part::UserAgent, "Friendly-Scanner", action)];
+        let mut guard = Guard::new(GuardConfig { signatures, ..GuardConfig::default() });
+        assert_eq!(guard.judge(now, ip("192.0.2.1"), SCAN, &IDLE), first);
+        assert_eq!(guard.judge(now, ip("192.0.2.1"), INVITE, &IDLE), second);
+        let later = now + Duration::from_secs(9);
+        assert_eq!(guard.judge(later, ip("192.0.2.1"), INVITE, &IDLE), Verdict::Pass, "the ban has ended");
+    }
+}
+
+#[test]
+fn offences_add_up_to_a_ban_and_the_allow_list_wins() {
+    let now = Instant::now();
+    let config = GuardConfig {
+        allow: networks(&["198.51.100.0/24"]),
+        deny: networks(&["203.0.113.0/24", "198.51.100.7"]),
+        offences: Rate { per_second: 1, burst: 3 },
+        ..GuardConfig::default()
+    };
+    let mut guard = Guard::new(config);
+    for offence in 1..=4 {
+        guard.malformed(now, ip("192.0.2.1"));
+        guard.malformed(now, ip("198.51.100.7"));
+        assert_eq!(guard.is_banned(now, ip("192.0.2.1")), offence == 4);
+    }
+    assert_eq!(guard.bans(now).count(), 1);
+    assert!(guard.is_banned(now, ip("203.0.113.9")), "from the configuration");
+    assert_eq!(
+        guard.judge(now, ip("198.51.100.7"), SCAN, &IDLE),
+        Verdict::Pass,
+        "denied, scanning, but allowed"
+    );
+    guard.ban(now, ip("198.51.100.8"), Duration::from_secs(60));
+    assert!(!guard.is_banned(now, ip("198.51.100.8")));
+    assert!(!guard.is_banned(now + Duration::from_secs(600), ip("192.0.2.1")), "10 minutes later");
+    assert!(guard.unban(ip("192.0.2.1")) && !guard.is_banned(now, ip("192.0.2.1")));
+}
+
+#[test]
+fn new_settings_count_at_once_and_what_was_learnt_stays() {
+    let (mut guard, now) = (Guard::new(tight()), Instant::now());
+    guard.ban(now, ip("192.0.2.1"), Duration::from_secs(60));
+    guard.reload(GuardConfig { deny: networks(&["192.0.2.2"]), ..tight() });
+    assert!(guard.is_banned(now, ip("192.0.2.1")) && guard.is_banned(now, ip("192.0.2.2")));
+}
+
+#[test]
+fn under_load_only_new_requests_of_strangers_are_shed() {
+    let config = GuardConfig { allow: networks(&["198.51.100.1"]), ..GuardConfig::default() };
+    let (mut guard, now) = (Guard::new(config), Instant::now());
+    let load = Load { waiting: 5_000, ..IDLE };
+    let emergency = b"INVITE urn:service:sos.fire SIP/2.0\r\nTo: <urn:service:sos>\r\n\r\n";
+    let mut judge = |source, message| guard.judge(now, ip(source), message, &load);
+    assert_eq!(judge("192.0.2.1", INVITE), Verdict::Shed(2, 10));
+    assert_eq!(judge("192.0.2.1", BYE), Verdict::Pass);
+    assert_eq!(judge("192.0.2.1", ANSWER), Verdict::Pass);
+    assert_eq!(judge("192.0.2.1", emergency), Verdict::Pass);
+    assert_eq!(judge("198.51.100.1", INVITE), Verdict::Pass);
+    assert!(guard.sheds());
+    assert_eq!(guard.judge(now, ip("192.0.2.1"), INVITE, &IDLE), Verdict::Pass);
+}

@@ -1,0 +1,225 @@
+//! The guard before an engine: floods, scanners, bans and overload, and what honest callers notice of them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use iqra_sip::event::{Event, Reply, ServerTx};
+use iqra_sip::guard::{Action, GuardConfig, Load, Network, OverloadConfig, Part, Rate, Signature};
+use iqra_sip::observe::{DialogEnd, DialogStep, DropReason, Observed, TransactionStep, feed};
+use iqra_sip::{Engine, EngineConfig, Flow, Headers, Listener, StatusCode, Transport};
+
+use crate::calls::connect;
+use crate::network::{CALLEE, CALLER, Network as Wires, Weather};
+
+/// A server behind its guard, on a clock of its own.
+struct Server {
+    engine: Engine,
+    now: Instant,
+    serial: u32,
+}
+
+impl Server {
+    fn new(guard: GuardConfig) -> Self {
+        let mut engine = Engine::new(EngineConfig { guard: Some(guard), ..EngineConfig::default() }, 1);
+        engine.add_listener(Listener::new(Transport::Udp, "192.0.2.1:5060".parse().unwrap(), None));
+        Self { engine, now: Instant::now(), serial: 0 }
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now += time;
+        self.engine.handle_timeout(self.now);
+    }
+
+    /// Sends what a source says, and takes the answers.
+    fn say(&mut self, source: &str, message: impl Into<Bytes>) -> Vec<String> {
+        let flow = Flow {
+            transport: Transport::Udp,
+            local: "192.0.2.1:5060".parse().unwrap(),
+            remote: format!("{source}:5060").parse().unwrap(),
+            connection: None,
+        };
+        self.engine.handle_message(self.now, &flow, message.into());
+        std::iter::from_fn(|| self.engine.poll_transmit())
+            .map(|transmit| String::from_utf8_lossy(&transmit.bytes).into_owned())
+            .collect()
+    }
+
+    fn options(&mut self, source: &str, extra: &str) -> Vec<String> {
+        self.serial += 1;
+        let n = self.serial;
+        self.say(
+            source,
+            format!(
+                "OPTIONS sip:x@192.0.2.1 SIP/2.0\r\nVia: SIP/2.0/UDP {source};branch=z9hG4bK{n}\r\n\
+                 From: <sip:a@b>;tag={n}\r\nTo: <sip:x@192.0.2.1>\r\nCall-ID: c{n}\r\nCSeq: 1 OPTIONS\r\n\
+                 Max-Forwards: 70\r\n{extra}Content-Length: 0\r\n\r\n"
+            ),
+        )
+    }
+
+    fn asked(&mut self) -> Option<ServerTx> {
+        std::iter::from_fn(|| self.engine.poll_event()).find_map(|event| match event {
+            Event::Request { tx, .. } => Some(tx),
+            _ => None,
+        })
+    }
+
+    fn is_served(&mut self, source: &str) -> bool {
+        assert!(self.options(source, "").is_empty());
+        match self.asked() {
+            Some(tx) => {
+                self.engine.respond(self.now, tx, Reply::new(StatusCode::OK)).unwrap();
+                self.engine.poll_transmit().is_some()
+            }
+            None => false,
+        }
+    }
+
+    fn dropped(&self, reason: DropReason) -> u64 {
+        self.engine.dropped().of(reason)
+    }
+}
+
+#[test]
+fn a_flood_from_one_source_costs_honest_callers_nothing() {
+    let mut server = Server::new(GuardConfig::default());
+    let (mut flood, mut honest) = (0, 0);
+    for millisecond in 0..2_000 {
+        flood += u32::from(server.is_served("198.51.100.66"));
+        if millisecond % 50 == 0 {
+            honest += u32::from(server.is_served("198.51.100.7"));
+        }
+        server.wait(Duration::from_millis(1));
+    }
+    assert_eq!(honest, 40, "all of them");
+    assert!((290..=310).contains(&flood), "the burst and two seconds of the rate: {flood}");
+    assert_eq!(server.dropped(DropReason::RateNew), u64::from(2_000 - flood));
+    assert!(server.engine.counts().server_transactions <= 340);
+}
+
+#[test]
+fn a_scanner_hears_nothing_and_a_forbidden_one_403_without_state() {
+    let mut server = Server::new(GuardConfig::default());
+    let scan = "User-Agent: friendly-scanner\r\n";
+    assert!(server.options("198.51.100.66", scan).is_empty() && server.asked().is_none());
+    let signatures = vec![Signature::new(Part::UserAgent, "friendly-scanner", Action::Forbid)];
+    server.engine.set_guard(Some(GuardConfig { signatures, ..GuardConfig::default() }));
+    let answers = server.options("198.51.100.66", scan);
+    assert!(answers.len() == 1 && answers[0].starts_with("SIP/2.0 403 "), "{answers:?}");
+    assert_eq!(server.dropped(DropReason::Scanner), 2);
+    assert_eq!(server.engine.counts(), Default::default());
+}
+
+#[test]
+fn malformed_messages_lead_to_a_ban_that_ends() {
+    let offences = Rate { per_second: 1, burst: 5 };
+    let mut server = Server::new(GuardConfig { offences, ..GuardConfig::default() });
+    (0..6).for_each(|_| drop(server.say("198.51.100.66", "INVITE\r\n\r\n")));
+    assert!(!server.is_served("198.51.100.66"));
+    assert!(server.is_served("198.51.100.7"));
+    assert_eq!((server.dropped(DropReason::Malformed), server.dropped(DropReason::Banned)), (6, 1));
+    let banned: Vec<_> =
+        server.engine.guard().unwrap().bans(server.now).map(|(key, _)| key.to_string()).collect();
+    assert_eq!(banned, ["198.51.100.66/32"]);
+    server.wait(Duration::from_secs(600));
+    assert!(server.is_served("198.51.100.66"));
+}
+
+#[test]
+fn an_allowed_source_is_never_limited_and_never_banned() {
+    let allow = ["198.51.100.0/24".parse::<Network>().unwrap()].into_iter().collect();
+    let mut server = Server::new(GuardConfig { allow, ..GuardConfig::default() });
+    (0..1_000).for_each(|_| drop(server.say("198.51.100.7", "INVITE\r\n\r\n")));
+    assert!((0..1_000).all(|_| server.is_served("198.51.100.7")));
+    assert_eq!(server.dropped(DropReason::Malformed), server.engine.dropped().total());
+}
+
+#[test]
+fn overload_is_shed_before_queues_grow_and_ends_below_the_lower_mark() {
+    let overload = OverloadConfig {
+        start: Load { waiting: 10, queued: 100, oldest: Duration::from_secs(60) },
+        end: Load { waiting: 5, queued: 10, oldest: Duration::from_secs(30) },
+        ..OverloadConfig::default()
+    };
+    let mut server = Server::new(GuardConfig { overload: Some(overload), ..GuardConfig::default() });
+    let mut waiting: Vec<_> = (0..10)
+        .map(|_| {
+            assert!(server.options("198.51.100.7", "").is_empty());
+            server.asked().unwrap()
+        })
+        .collect();
+    let mut seconds = std::collections::BTreeSet::new();
+    for _ in 0..60 {
+        let answer = server.options("198.51.100.8", "").remove(0);
+        assert!(answer.starts_with("SIP/2.0 503 "), "{answer}");
+        let after: u32 =
+            answer.lines().find_map(|line| line.strip_prefix("Retry-After: ")).unwrap().parse().unwrap();
+        seconds.insert(after);
+    }
+    assert_eq!(seconds, (2..=10).collect(), "callers do not come back all at once");
+    assert_eq!(server.engine.counts().server_transactions, 10, "nothing is kept for what was shed");
+    let mut answer = |server: &mut Server| {
+        server.engine.respond(server.now, waiting.remove(0), Reply::new(StatusCode::OK)).unwrap();
+        server.engine.poll_transmit();
+    };
+    (0..4).for_each(|_| answer(&mut server));
+    assert_eq!(server.options("198.51.100.8", "").len(), 1, "6 still wait");
+    answer(&mut server);
+    assert!(server.is_served("198.51.100.8"));
+    assert_eq!(server.dropped(DropReason::Shed), 61);
+    server.engine.note_queued(100);
+    assert_eq!(server.options("198.51.100.8", "").len(), 1, "the driver's queue counts too");
+    server.engine.note_queued(10);
+    assert!(server.is_served("198.51.100.8"));
+}
+
+#[test]
+fn a_call_goes_on_and_a_repeated_request_is_absorbed_while_new_ones_are_shed() {
+    let overload = OverloadConfig {
+        start: Load { waiting: 1, queued: 1, oldest: Duration::from_secs(60) },
+        end: Load::default(),
+        ..OverloadConfig::default()
+    };
+    let guard = GuardConfig { overload: Some(overload), ..GuardConfig::default() };
+    let config = EngineConfig { guard: Some(guard), ..EngineConfig::default() };
+    let mut net = Wires::of(1, Weather { duplicate: 1.0, ..Weather::default() }, Transport::Udp, config);
+    let (ours, _) = connect(&mut net);
+    assert_eq!(net.count(CALLEE, "503"), 0, "the repeated INVITE met its transaction");
+    net.nodes[CALLEE].engine.note_queued(1);
+    let call = net.invite();
+    let (engine, now) = net.engine(CALLER);
+    engine.invite(now, call).unwrap();
+    let Event::Response { response, .. } = net.event(CALLER) else { panic!("not shed") };
+    assert_eq!(response.status, StatusCode::SERVICE_UNAVAILABLE);
+    let (engine, now) = net.engine(CALLER);
+    engine.bye(now, &ours, Headers::new()).unwrap();
+    assert!(matches!(net.event(CALLEE), Event::Ended { .. }));
+    net.settle();
+    let dropped = net.nodes[CALLEE].engine.dropped();
+    assert!(dropped.of(DropReason::Shed) >= 1 && dropped.of(DropReason::Banned) == 0);
+}
+
+#[test]
+fn an_observer_sees_every_transaction_and_dialog_begin_and_end() {
+    let mut net = Wires::calm();
+    let (observer, events) = feed(1_000);
+    net.nodes[CALLEE].engine.observe(Arc::clone(&observer) as Arc<_>);
+    let (ours, _) = connect(&mut net);
+    let (engine, now) = net.engine(CALLER);
+    engine.bye(now, &ours, Headers::new()).unwrap();
+    net.event(CALLEE);
+    net.settle();
+    let (mut steps, mut dialogs) = (Vec::new(), Vec::new());
+    for event in events.try_iter() {
+        match event {
+            Observed::Transaction(change) => steps.push((change.method.to_string(), change.step)),
+            Observed::Dialog(change) => dialogs.push(change.step),
+            Observed::Message(_) | Observed::Dropped(_) => {}
+        }
+    }
+    let begun = steps.iter().filter(|(_, step)| matches!(step, TransactionStep::Created(_))).count();
+    let ended = steps.iter().filter(|(_, step)| matches!(step, TransactionStep::Ended)).count();
+    assert_eq!((begun, ended, observer.lost()), (2, 2, 0), "INVITE and BYE: {steps:?}");
+    assert_eq!(dialogs, [DialogStep::Created, DialogStep::Confirmed, DialogStep::Ended(DialogEnd::Remote)]);
+}
