@@ -4,6 +4,7 @@ mod drops;
 mod events;
 pub mod ladder;
 mod redact;
+mod traces;
 mod watch;
 
 use std::time::SystemTime;
@@ -17,6 +18,7 @@ pub use events::{
     TransactionState, TransactionStep, feed,
 };
 pub use redact::redact;
+pub use traces::{TraceLimits, Traces};
 pub(crate) use watch::Watch;
 
 /// Which way a message went.
