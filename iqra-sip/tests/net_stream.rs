@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use iqra_sip::event::Reply;
+use iqra_sip::guard::GuardConfig;
 use iqra_sip::net::{Endpoint, Incoming, IncomingRequest, NetConfig};
-use iqra_sip::observe::{TraceRecord, ladder};
+use iqra_sip::observe::{DropReason, TraceRecord, ladder};
 use iqra_sip::{HeaderName, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -154,4 +155,27 @@ async fn bounds_of_zero_leave_a_working_endpoint() {
     tokio::spawn(serve(incoming));
     stream.write_all(message("OPTIONS", "one").as_bytes()).await.unwrap();
     assert!(reply(&mut stream).await.starts_with("SIP/2.0 200"));
+}
+
+#[tokio::test]
+async fn a_banned_source_loses_its_connections_and_gets_no_new_one() {
+    let (endpoint, incoming, mut stream) = endpoint(NetConfig::default()).await;
+    let serving = tokio::spawn(serve(incoming));
+    let banned = std::net::IpAddr::from([127, 0, 0, 1]);
+    endpoint.set_guard(Some(GuardConfig::default()));
+    stream.write_all(message("OPTIONS", "one").as_bytes()).await.unwrap();
+    assert!(reply(&mut stream).await.starts_with("SIP/2.0 200"));
+    let now = tokio::time::Instant::now().into_std();
+    endpoint.with_guard(|guard| guard.ban(now, banned, Duration::from_secs(60))).unwrap();
+    stream.write_all(message("OPTIONS", "two").as_bytes()).await.unwrap();
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0, "closed without an answer");
+    let mut second = TcpStream::connect(endpoint.listeners()[0].addr).await.unwrap();
+    assert_eq!(second.read(&mut [0; 1]).await.unwrap_or(0), 0, "closed at once");
+    assert_eq!(endpoint.dropped().of(DropReason::Banned), 1);
+    endpoint.with_guard(|guard| guard.unban(banned)).unwrap();
+    let mut third = TcpStream::connect(endpoint.listeners()[0].addr).await.unwrap();
+    third.write_all(message("OPTIONS", "three").as_bytes()).await.unwrap();
+    assert!(reply(&mut third).await.starts_with("SIP/2.0 200"));
+    endpoint.shutdown(Duration::ZERO).await;
+    serving.await.unwrap();
 }
