@@ -65,6 +65,14 @@ impl Random {
         u32::try_from(self.0.next_u64() % (u64::from(most) + 1)).unwrap_or(most)
     }
 
+    /// Octets without a pattern.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn octets<const N: usize>(&mut self) -> [u8; N] {
+        let mut octets = [0; N];
+        self.0.fill_bytes(&mut octets);
+        octets
+    }
+
     /// The first CSeq number of a dialog side, below 2^31 with room to grow (RFC 3261 §8.1.1.5).
     pub(crate) fn sequence(&mut self) -> u32 {
         self.0.next_u32() >> 12 | 1

@@ -127,9 +127,12 @@ impl Engine {
         request.headers.push_front_typed(&self.via(flow, branch));
     }
 
-    /// Our Via on this flow. `rport` lets the answer come back through a NAT (RFC 3581 §3).
+    /// Our Via on this flow. `rport` lets the answer come back through a NAT (RFC 3581 §3); `alias` lets requests to our
+    /// TLS listener come by a connection of ours, if we prove to be it (RFC 5923 §5).
     pub(super) fn via(&self, flow: &Flow, branch: &str) -> Via {
-        Via::new(flow.transport.as_str(), self.advertised(flow), branch).with_param("rport", None)
+        let via = Via::new(flow.transport.as_str(), self.advertised(flow), branch).with_param("rport", None);
+        let callable = self.listener_of(flow).is_some_and(|listener| listener.transport == Transport::Tls);
+        if flow.transport == Transport::Tls && callable { via.with_param("alias", None) } else { via }
     }
 
     /// Our Contact on this flow, for requests inside the dialog to come back to.

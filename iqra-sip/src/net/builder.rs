@@ -5,13 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::endpoint::Endpoint;
 use super::incoming::Incoming;
 use super::router::Router;
 use super::shared::{Core, Handle, Shared};
+use super::tcp::{self, Acceptor};
 use super::{driver, udp};
 use crate::engine::Engine;
 use crate::engine::config::EngineConfig;
@@ -29,16 +29,27 @@ pub struct NetConfig {
     pub receive_buffer: usize,
     /// Most stream connections, either way; more are closed at once. Default 4,096.
     pub max_connections: usize,
+    /// Most connections that one source opens: an IPv4 address, or the /64 of an IPv6 one. Room for the phones behind one
+    /// NAT. Default 512.
+    pub max_connections_per_source: usize,
     /// A connection without a message or keep-alive for this long is closed. Default 10 minutes.
     pub idle: Duration,
     /// A message must be whole this long after its first byte, or its connection is closed. Default 10 s.
     pub partial_message: Duration,
     /// How long a new connection may take to be set up. Default 5 s.
     pub connect: Duration,
+    /// How long TLS and WebSocket may take to be agreed on, together. Default 5 s.
+    pub handshake: Duration,
     /// How long one message may take to be written before the peer is given up. Default 10 s.
     pub write: Duration,
     /// Messages that wait on one connection; one more closes it. Default 256.
     pub write_queue: usize,
+    /// A WebSocket connection is pinged when nothing came for this long, and closed when nothing comes for as long again.
+    /// Default 30 s.
+    pub websocket_ping: Duration,
+    /// Origins whose pages may open WebSocket connections, as browsers write them (`https://phone.example.org`). Empty
+    /// allows every page; clients that name no origin, which browsers cannot do, are always let in. Default empty.
+    pub origins: Vec<String>,
 }
 
 impl Default for NetConfig {
@@ -47,20 +58,47 @@ impl Default for NetConfig {
             incoming_queue: 4_096,
             receive_buffer: 4 << 20,
             max_connections: 4_096,
+            max_connections_per_source: 512,
             idle: Duration::from_secs(600),
             partial_message: Duration::from_secs(10),
             connect: Duration::from_secs(5),
+            handshake: Duration::from_secs(5),
             write: Duration::from_secs(10),
             write_queue: 256,
+            websocket_ping: Duration::from_secs(30),
+            origins: Vec::new(),
         }
+    }
+}
+
+/// One socket to bind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bind {
+    transport: Transport,
+    addr: SocketAddr,
+    advertised: Option<SocketAddr>,
+}
+
+impl Bind {
+    /// A socket of this transport; port 0 takes any.
+    #[must_use]
+    pub fn new(transport: Transport, addr: impl Into<SocketAddr>) -> Self {
+        Self { transport, addr: addr.into(), advertised: None }
+    }
+
+    /// What peers reach this socket at, address and port: for a NAT that forwards another port.
+    #[must_use]
+    pub fn advertise(self, addr: impl Into<SocketAddr>) -> Self {
+        Self { advertised: Some(addr.into()), ..self }
     }
 }
 
 /// Sets an endpoint up.
 #[derive(Default)]
 pub struct Builder {
-    udp: Vec<SocketAddr>,
-    tcp: Vec<SocketAddr>,
+    binds: Vec<Bind>,
+    #[cfg(feature = "tls")]
+    tls: Option<super::tls::TlsConfig>,
     advertise: Option<IpAddr>,
     engine: EngineConfig,
     net: NetConfig,
@@ -69,22 +107,57 @@ pub struct Builder {
 }
 
 impl Builder {
+    /// Adds a socket of any transport, with an address of its own to advertise.
+    #[must_use]
+    pub fn listen(mut self, bind: Bind) -> Self {
+        self.binds.push(bind);
+        self
+    }
+
     /// Adds a UDP socket; port 0 takes any.
     #[must_use]
-    pub fn udp(mut self, addr: impl Into<SocketAddr>) -> Self {
-        self.udp.push(addr.into());
-        self
+    pub fn udp(self, addr: impl Into<SocketAddr>) -> Self {
+        self.listen(Bind::new(Transport::Udp, addr))
     }
 
     /// Adds a TCP listener; port 0 takes any.
     #[must_use]
-    pub fn tcp(mut self, addr: impl Into<SocketAddr>) -> Self {
-        self.tcp.push(addr.into());
-        self
+    pub fn tcp(self, addr: impl Into<SocketAddr>) -> Self {
+        self.listen(Bind::new(Transport::Tcp, addr))
     }
 
-    /// The address that peers reach us at: in Via and Contact, in place of the bound one. Needed where a socket is
-    /// bound to all addresses (`0.0.0.0`, `::`) or stands behind a NAT.
+    /// Adds a TLS listener; it needs [`tls_config`](Self::tls_config) with an identity.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(self, addr: impl Into<SocketAddr>) -> Self {
+        self.listen(Bind::new(Transport::Tls, addr))
+    }
+
+    /// Adds a WebSocket listener.
+    #[cfg(feature = "ws")]
+    #[must_use]
+    pub fn ws(self, addr: impl Into<SocketAddr>) -> Self {
+        self.listen(Bind::new(Transport::Ws, addr))
+    }
+
+    /// Adds a listener for WebSocket over TLS; it needs [`tls_config`](Self::tls_config) with an identity.
+    #[cfg(all(feature = "tls", feature = "ws"))]
+    #[must_use]
+    pub fn wss(self, addr: impl Into<SocketAddr>) -> Self {
+        self.listen(Bind::new(Transport::Wss, addr))
+    }
+
+    /// Who we are and whom we trust on secure transports, listening or connecting. Keep a clone to
+    /// [reload](super::TlsConfig::reload) it.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls_config(self, tls: super::tls::TlsConfig) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
+    /// The address that peers reach us at: in Via and Contact, in place of the bound one, for every socket of its family
+    /// without [an address of its own](Bind::advertise). Needed where a socket is bound to all addresses (`0.0.0.0`, `::`)
+    /// or stands behind a NAT.
     #[must_use]
     pub fn advertise(self, ip: IpAddr) -> Self {
         Self { advertise: Some(ip), ..self }
@@ -125,20 +198,27 @@ impl Builder {
     /// Binds the sockets and starts the tasks, on the current tokio runtime.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] when no socket is asked for, or one is bound to all addresses and none is
-    /// advertised; else what the operating system says, with the address.
+    /// [`io::ErrorKind::InvalidInput`] when no socket is asked for, one is bound to all addresses and none of its family
+    /// is advertised, or its transport lacks its feature or certificate; else what the operating system says, with the
+    /// address and what to do.
     pub async fn bind(self) -> io::Result<(Endpoint, Incoming)> {
-        self.check()?;
-        let udp: Vec<_> = self
-            .udp
-            .iter()
-            .map(|addr| udp::bind(*addr, self.net.receive_buffer))
-            .collect::<io::Result<_>>()?;
-        let mut tcp = Vec::new();
-        for addr in &self.tcp {
-            tcp.push(TcpListener::bind(addr).await.map_err(|error| named(*addr, &error))?);
+        self.check().map_err(|text| io::Error::new(io::ErrorKind::InvalidInput, text))?;
+        let (mut listeners, mut udp, mut acceptors) = (Vec::new(), Vec::new(), Vec::new());
+        for bind in &self.binds {
+            let addr = if bind.transport == Transport::Udp {
+                let socket = udp::bind(bind.addr, self.net.receive_buffer)?;
+                let addr = socket.local;
+                udp.push(socket);
+                addr
+            } else {
+                let listener = tcp::bind(bind.addr).map_err(|error| named(bind.addr, &error))?;
+                let addr = listener.local_addr()?;
+                acceptors.push(Acceptor { transport: bind.transport, listener });
+                addr
+            };
+            listeners.push(self.listener(bind, addr));
         }
-        let listeners = self.listeners(&udp, &tcp)?;
+        listeners.sort_by_key(|listener| listener.transport);
         let mut engine = Engine::new(self.engine, os_seed()?);
         listeners.iter().for_each(|listener| engine.add_listener(*listener));
         if !self.observers.is_empty() {
@@ -146,33 +226,44 @@ impl Builder {
         }
         let (sender, requests) = mpsc::channel(self.net.incoming_queue.max(1));
         let core = Core::new(engine, Router::new(sender));
-        let handle =
-            Handle::new(Shared::new(core, listeners, udp, self.net, self.observers, self.trace_secrets));
-        driver::start(handle.shared(), tcp);
+        let mut shared = Shared::new(core, listeners, udp, self.net);
+        (shared.observers, shared.trace_secrets) = (self.observers, self.trace_secrets);
+        #[cfg(feature = "tls")]
+        {
+            shared.tls = self.tls;
+        }
+        let handle = Handle::new(shared);
+        driver::start(handle.shared(), acceptors);
         Ok((Endpoint::new(handle), Incoming { requests }))
     }
 
-    fn check(&self) -> io::Result<()> {
-        let invalid = |text: String| io::Error::new(io::ErrorKind::InvalidInput, text);
-        let mut addrs = self.udp.iter().chain(&self.tcp);
-        if addrs.clone().next().is_none() {
-            return Err(invalid(String::from("no socket to bind: call udp or tcp")));
+    fn check(&self) -> Result<(), String> {
+        if self.binds.is_empty() {
+            return Err(String::from("no socket to bind: call udp, tcp or another of the transports"));
         }
-        match addrs.find(|addr| addr.ip().is_unspecified() && self.advertise.is_none()) {
-            Some(addr) => Err(invalid(format!("{addr} is no address that a peer can reach: call advertise"))),
-            None => Ok(()),
+        for bind in &self.binds {
+            let (transport, addr) = (bind.transport, bind.addr);
+            if !tcp::is_built_in(transport) {
+                return Err(format!("{transport} on {addr} is not built in: enable its feature, tls or ws"));
+            }
+            #[cfg(feature = "tls")]
+            if transport.is_secure() && !self.tls.as_ref().is_some_and(super::tls::TlsConfig::has_identity) {
+                return Err(format!("{transport} on {addr} has no certificate: give tls_config an identity"));
+            }
+            if self.listener(bind, addr).advertised.ip().is_unspecified() {
+                return Err(format!(
+                    "{addr} is no address that a peer can reach: advertise one of its family"
+                ));
+            }
         }
+        Ok(())
     }
 
-    fn listeners(&self, udp: &[udp::Socket], tcp: &[TcpListener]) -> io::Result<Vec<Listener>> {
-        let mut listeners = Vec::new();
-        for socket in udp {
-            listeners.push(Listener::new(Transport::Udp, socket.local, self.advertise));
-        }
-        for listener in tcp {
-            listeners.push(Listener::new(Transport::Tcp, listener.local_addr()?, self.advertise));
-        }
-        Ok(listeners)
+    /// What a bound socket is called: by its own advertised address, else the common one of its family, else as bound.
+    fn listener(&self, bind: &Bind, addr: SocketAddr) -> Listener {
+        let common = self.advertise.filter(|ip| ip.is_ipv4() == addr.is_ipv4());
+        let listener = Listener::new(bind.transport, addr, common);
+        Listener { advertised: bind.advertised.unwrap_or(listener.advertised), ..listener }
     }
 }
 
@@ -185,12 +276,18 @@ impl Observer for Trace {
     }
 }
 
-/// An error of the operating system, with the address it is about.
+/// An error of the operating system, with the address it is about and what to do.
 pub(super) fn named(addr: SocketAddr, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{addr}: {error}"))
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => ": stop what listens there, or choose another port",
+        io::ErrorKind::AddrNotAvailable => ": no interface of this machine has it, bind to one that it has",
+        io::ErrorKind::PermissionDenied => ": ports below 1024 need a privilege, choose a higher one",
+        _ => "",
+    };
+    io::Error::new(error.kind(), format!("{addr}: {error}{remedy}"))
 }
 
-fn os_seed() -> io::Result<Seed> {
+pub(super) fn os_seed() -> io::Result<Seed> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| io::Error::other(format!("no randomness: {error}")))?;
     Ok(Seed::from(bytes))

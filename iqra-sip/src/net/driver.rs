@@ -3,16 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
-
 use super::shared::Shared;
+use super::tcp::Acceptor;
 use super::{tcp, udp};
 
 /// What the timer task sleeps when no timer runs.
 const IDLE: Duration = Duration::from_secs(3_600);
 
 /// Starts every task but those of connections.
-pub(super) fn start(shared: &Arc<Shared>, listeners: Vec<TcpListener>) {
+pub(super) fn start(shared: &Arc<Shared>, listeners: Vec<Acceptor>) {
     shared.tasks.spawn(run_timers(shared.clone()));
     for index in 0..shared.udp.len() {
         shared.tasks.spawn(udp::receive(shared.clone(), index));

@@ -6,11 +6,14 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::Error;
-use super::builder::Builder;
+use super::builder::{Builder, os_seed};
+use super::connections::Closed;
+use super::keep_alive::KeepAlive;
 use super::outgoing::OutgoingCall;
 use super::resolve;
 use super::shared::Handle;
-use crate::engine::flow::{Hop, Listener};
+use crate::engine::flow::{Flow, Hop, Listener};
+use crate::engine::random::Random;
 use crate::event::OutgoingInvite;
 use crate::guard::{Guard, GuardConfig};
 use crate::message::{Headers, Request, Response};
@@ -118,6 +121,32 @@ impl Endpoint {
     /// not call the endpoint.
     pub fn with_guard<R>(&self, act: impl FnOnce(&mut Guard) -> R) -> Option<R> {
         self.handle.shared().lock().engine.guard_mut().map(act)
+    }
+
+    /// Why connections were refused or closed so far, other than by the peer.
+    #[must_use]
+    pub fn closed(&self) -> Closed {
+        self.handle.shared().streams.closed()
+    }
+
+    /// The domains that the peer of a connection has proven by its certificate, and its address where the certificate
+    /// holds that; none for UDP, for clients without one, and where the connection is gone.
+    #[must_use]
+    pub fn proven_names(&self, flow: &Flow) -> Vec<Arc<str>> {
+        let names = flow.connection.filter(|_| flow.transport.is_secure());
+        names.map(|id| self.handle.shared().streams.names(id).to_vec()).unwrap_or_default()
+    }
+
+    /// Keeps a flow open, that of a registration for instance, with a ping at most `every` apart, and says when it has
+    /// failed (RFC 5626 §4.4). 120 s are usual on connections, 29 s on UDP, whose NATs forget sooner; the server may ask
+    /// for less by Flow-Timer.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] without randomness from the operating system, or after the shutdown.
+    pub fn keep_alive(&self, flow: Flow, every: Duration) -> Result<KeepAlive, Error> {
+        let shared = self.handle.shared();
+        let seed = os_seed().ok().filter(|_| !shared.stop.is_cancelled()).ok_or(Error::Closed)?;
+        Ok(KeepAlive::start(shared, flow, every, Random::new(seed)))
     }
 
     /// What was left unanswered so far.

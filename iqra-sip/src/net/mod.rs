@@ -23,23 +23,35 @@
 
 mod builder;
 mod call;
+mod connections;
 mod driver;
 mod early;
 mod endpoint;
 mod incoming;
+mod keep_alive;
 mod outgoing;
 mod resolve;
 mod router;
 mod shared;
+mod stream;
+mod stun;
 mod tcp;
+#[cfg(feature = "tls")]
+mod tls;
 mod udp;
+#[cfg(feature = "ws")]
+mod ws;
 
-pub use builder::{Builder, NetConfig};
+pub use builder::{Bind, Builder, NetConfig};
 pub use call::{Call, CallEvent, CallHandle, InDialogRequest};
+pub use connections::Closed;
 pub use early::Early;
 pub use endpoint::{Counts, Endpoint};
 pub use incoming::{Answer, Incoming, IncomingInvite, IncomingOther, IncomingRequest};
+pub use keep_alive::KeepAlive;
 pub use outgoing::{OutgoingCall, OutgoingEvent};
+#[cfg(feature = "tls")]
+pub use tls::{TlsClients, TlsConfig, TlsError, TlsIdentity, TlsRoots, TlsSettings};
 
 use crate::event::{EngineError, Failure};
 

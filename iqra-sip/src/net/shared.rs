@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::builder::NetConfig;
+use super::connections::Connections;
+use super::keep_alive::Keepers;
 use super::router::Router;
 use super::{tcp, udp};
 use crate::engine::Engine;
@@ -25,8 +27,11 @@ pub(crate) struct Shared {
     core: Mutex<Core>,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) udp: Vec<udp::Socket>,
-    pub(crate) streams: tcp::Streams,
+    pub(crate) streams: Connections,
+    pub(crate) keepers: Keepers,
     pub(crate) config: NetConfig,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<super::tls::TlsConfig>,
     pub(crate) observers: Observers,
     pub(crate) trace_secrets: bool,
     /// Rung when a deadline comes before the one that the timer task sleeps for.
@@ -87,23 +92,23 @@ pub(crate) fn now() -> Instant {
 }
 
 impl Shared {
-    #[allow(clippy::too_many_arguments)] // Called once, by the builder.
     pub(crate) fn new(
         core: Mutex<Core>,
         listeners: Vec<Listener>,
         udp: Vec<udp::Socket>,
         config: NetConfig,
-        observers: Observers,
-        trace_secrets: bool,
     ) -> Self {
         Self {
             core,
             listeners,
             udp,
-            streams: tcp::Streams::default(),
+            streams: Connections::default(),
+            keepers: Keepers::default(),
             config,
-            observers,
-            trace_secrets,
+            #[cfg(feature = "tls")]
+            tls: None,
+            observers: Observers::default(),
+            trace_secrets: false,
             wake: Notify::new(),
             quiet: Notify::new(),
             stop: CancellationToken::new(),
@@ -183,8 +188,7 @@ impl Shared {
         self.record(Direction::Out, &transmit.flow, &transmit.bytes);
         let failed = match transmit.flow.transport {
             Transport::Udp => udp::send(self, transmit),
-            Transport::Tcp => tcp::send(self, transmit),
-            Transport::Tls | Transport::Ws | Transport::Wss => Err(Box::new(transmit)),
+            _ => tcp::send(self, transmit),
         };
         if let Err(failed) = failed {
             self.unsent(*failed);

@@ -9,7 +9,9 @@ use socket2::{Domain, Protocol, SockRef, Type};
 use tokio::net::UdpSocket;
 
 use super::builder::named;
+use super::keep_alive::Heard;
 use super::shared::Shared;
+use super::stun::{self, Stun};
 use crate::engine::flow::{Flow, Transmit, Transport};
 use crate::framing::is_keep_alive;
 use crate::observe::Direction;
@@ -32,6 +34,9 @@ pub(super) fn bind(addr: SocketAddr, receive_buffer: usize) -> io::Result<Socket
         if let Err(error) = socket.set_recv_buffer_size(receive_buffer) {
             tracing::debug!(%addr, %error, "the receive buffer keeps its size");
         }
+        if addr.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
         socket.set_nonblocking(true)?;
         socket.bind(&addr.into())?;
         let socket = UdpSocket::from_std(socket.into())?;
@@ -52,7 +57,7 @@ pub(super) async fn receive(shared: Arc<Shared>, index: usize) {
         }
         for _ in 0..BATCH {
             match socket.try_recv_from(&mut buffer) {
-                Ok((length, remote)) => batch.extend(message(*local, remote, &buffer[..length])),
+                Ok((length, remote)) => batch.extend(message(&shared, *local, remote, &buffer[..length])),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => tracing::debug!(%local, %error, "a datagram was not received"),
             }
@@ -63,9 +68,26 @@ pub(super) async fn receive(shared: Arc<Shared>, index: usize) {
 }
 
 /// A datagram, in a buffer of its own size; nothing for one that only keeps a NAT binding open.
-fn message(local: SocketAddr, remote: SocketAddr, datagram: &[u8]) -> Option<(Flow, Bytes)> {
+fn message(shared: &Shared, local: SocketAddr, remote: SocketAddr, datagram: &[u8]) -> Option<(Flow, Bytes)> {
     let flow = Flow { transport: Transport::Udp, local, remote, connection: None };
+    if stun::looks_like(datagram) {
+        take_stun(shared, flow, datagram);
+        return None;
+    }
     (!is_keep_alive(datagram)).then(|| (flow, Bytes::copy_from_slice(datagram)))
+}
+
+/// Answers a keep-alive, or hands on the answer to one of ours (RFC 5626 §8).
+fn take_stun(shared: &Shared, flow: Flow, datagram: &[u8]) {
+    match stun::parse(datagram) {
+        Some(Stun::Request(id, unknown)) => {
+            let bytes = stun::answer(id, &unknown, flow.remote).into();
+            // One that is lost is asked for again.
+            let _ = send(shared, Transmit { flow, fallback: None, name: None, bytes, owner: None });
+        }
+        Some(Stun::Response(id, mapped)) => shared.keepers.tell(&flow, Heard::Stun(id, mapped)),
+        None => {}
+    }
 }
 
 /// Sends a datagram. A full socket buffer loses it as the network might; the timers repeat it. The system is asked

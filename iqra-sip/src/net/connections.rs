@@ -1,0 +1,269 @@
+//! The table of stream connections: which one a message takes, whose they are, and how many there may be
+//! (RFC 3261 §18.1.1, §18.2.2; reuse by RFC 5923).
+//!
+//! Every connection has a task and a bounded queue of messages to write. A message that names its connection goes by
+//! that; any other goes by the connection to its address, on a secure transport only where the peer has proven the name
+//! that the message asks for. What a connection could not write goes back to [`Shared::unsent`].
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::mpsc;
+
+use super::shared::Shared;
+use crate::engine::flow::{ConnectionId, Flow, Transmit, Transport};
+
+/// Why connections were refused or closed, other than by the peer; each only grows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Closed {
+    /// [`NetConfig::max_connections`](super::NetConfig::max_connections) was reached.
+    pub too_many: u64,
+    /// One source address reached
+    /// [`NetConfig::max_connections_per_source`](super::NetConfig::max_connections_per_source).
+    pub too_many_from_source: u64,
+    /// TLS or WebSocket was not agreed on in time, or at all.
+    pub handshake: u64,
+    /// A message did not become whole in time.
+    pub slow_sender: u64,
+    /// The peer did not read in time, or the queue of messages for it was full.
+    pub slow_reader: u64,
+    /// Nothing came for too long.
+    pub idle: u64,
+    /// What came is no SIP message stream.
+    pub unframed: u64,
+}
+
+/// All connections.
+#[derive(Default)]
+pub(crate) struct Connections(Mutex<Table>);
+
+#[derive(Default)]
+struct Table {
+    by_id: HashMap<ConnectionId, Connection>,
+    by_peer: HashMap<(Transport, SocketAddr), ConnectionId>,
+    accepted: HashMap<IpAddr, usize>,
+    closed: Closed,
+    last: u64,
+}
+
+struct Connection {
+    transport: Transport,
+    remote: SocketAddr,
+    /// Where the peer can be reached by this connection too (RFC 5923).
+    alias: Option<SocketAddr>,
+    /// The peer opened it.
+    accepted: bool,
+    /// What the peer has proven to be, or has to prove before the first message is written.
+    names: Arc<[Arc<str>]>,
+    writer: mpsc::Sender<Transmit>,
+}
+
+/// The work of one connection: what waits to be written.
+pub(super) struct Lane {
+    pub(super) shared: Arc<Shared>,
+    pub(super) id: ConnectionId,
+    /// What the connection was opened for.
+    pub(super) first: Option<Transmit>,
+    pub(super) queue: mpsc::Receiver<Transmit>,
+    /// Set when the peer has said anything.
+    pub(super) heard: Arc<AtomicBool>,
+    /// What was written to a peer that has said nothing yet. TLS 1.3 refuses a client's certificate after the client has
+    /// written: a connection that then ends has carried nothing.
+    written: Vec<Transmit>,
+}
+
+impl Lane {
+    /// The next message to write; `None` when the connection was given up. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Option<Transmit> {
+        match self.first.take() {
+            Some(first) => Some(first),
+            None => self.queue.recv().await,
+        }
+    }
+
+    /// What is queued already.
+    pub(super) fn queued(&mut self) -> Option<Transmit> {
+        self.first.take().or_else(|| self.queue.try_recv().ok())
+    }
+
+    /// Remembers what was written, as long as nothing shows that the peer takes it.
+    pub(super) fn wrote(&mut self, transmit: Transmit) {
+        if self.heard.load(Ordering::Relaxed) {
+            self.written = Vec::new();
+        } else if self.written.len() < self.shared.config.write_queue {
+            self.written.push(transmit);
+        }
+    }
+
+    /// Leaves the table. What was not written, or only to a peer that closed without a word, tries its second way.
+    pub(super) fn close(mut self) {
+        self.shared.streams.close(self.id);
+        self.queue.close();
+        if !self.heard.load(Ordering::Relaxed) {
+            self.written.drain(..).for_each(|transmit| self.shared.unsent(transmit));
+        }
+        while let Some(transmit) = self.queued() {
+            self.shared.unsent(transmit);
+        }
+    }
+}
+
+impl Connections {
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many connections there are.
+    pub(super) fn len(&self) -> usize {
+        self.lock().by_id.len()
+    }
+
+    pub(super) fn closed(&self) -> Closed {
+        self.lock().closed
+    }
+
+    /// Notes why a connection ends.
+    pub(super) fn count(&self, note: impl FnOnce(&mut Closed)) {
+        note(&mut self.lock().closed);
+    }
+
+    /// Enters a connection that a peer opened; `None` when there are too many.
+    pub(super) fn accept(
+        &self,
+        shared: &Arc<Shared>,
+        transport: Transport,
+        remote: SocketAddr,
+    ) -> Option<Lane> {
+        let mut table = self.lock();
+        let from_source = table.accepted.get(&source(remote)).copied().unwrap_or(0);
+        if from_source >= shared.config.max_connections_per_source {
+            table.closed.too_many_from_source += 1;
+            return None;
+        }
+        let lane = table.open(shared, transport, remote, true, Arc::new([]))?;
+        *table.accepted.entry(source(remote)).or_default() += 1;
+        Some(lane)
+    }
+
+    /// Enters a connection that we open for a message; gives the message back when there are too many.
+    pub(super) fn dial(&self, shared: &Arc<Shared>, first: Transmit) -> Result<Lane, Box<Transmit>> {
+        let Flow { transport, remote, .. } = first.flow;
+        let name = first.name.clone().unwrap_or_else(|| remote.ip().to_string().into());
+        let opened = self.lock().open(shared, transport, remote, false, Arc::new([name]));
+        match opened {
+            Some(lane) => Ok(Lane { first: Some(first), ..lane }),
+            None => Err(Box::new(first)),
+        }
+    }
+
+    /// Leaves the table; the connection's task writes what is queued and ends.
+    pub(super) fn close(&self, id: ConnectionId) {
+        let mut table = self.lock();
+        let Some(connection) = table.by_id.remove(&id) else { return };
+        for addr in [Some(connection.remote), connection.alias].into_iter().flatten() {
+            let key = (connection.transport, addr);
+            if table.by_peer.get(&key) == Some(&id) {
+                table.by_peer.remove(&key);
+            }
+        }
+        if connection.accepted {
+            table.release(source(connection.remote));
+        }
+    }
+
+    /// What the peer of a connection has proven to be, once its certificate was checked.
+    #[cfg(feature = "tls")]
+    pub(super) fn prove(&self, id: ConnectionId, names: Arc<[Arc<str>]>) {
+        if let Some(connection) = self.lock().by_id.get_mut(&id) {
+            connection.names = names;
+        }
+    }
+
+    /// The names that the peer of a connection has proven, or that it must prove before anything is written.
+    pub(super) fn names(&self, id: ConnectionId) -> Arc<[Arc<str>]> {
+        self.lock().by_id.get(&id).map(|connection| connection.names.clone()).unwrap_or_default()
+    }
+
+    /// Lets messages to `addr` take this connection, whose peer has proven a name (RFC 5923 §5).
+    #[cfg(feature = "tls")]
+    pub(super) fn alias(&self, id: ConnectionId, addr: SocketAddr) {
+        let mut table = self.lock();
+        let Some(connection) = table.by_id.get_mut(&id).filter(|found| found.alias.is_none()) else { return };
+        connection.alias = Some(addr);
+        let key = (connection.transport, addr);
+        table.by_peer.entry(key).or_insert(id);
+    }
+
+    /// The writer of the connection that a flow names, or of one that leads to its peer.
+    pub(super) fn writer(
+        &self,
+        flow: &Flow,
+        name: Option<&str>,
+    ) -> Option<(ConnectionId, mpsc::Sender<Transmit>)> {
+        let table = self.lock();
+        if let Some(id) = flow.connection {
+            return Some((id, table.by_id.get(&id)?.writer.clone()));
+        }
+        let id = *table.by_peer.get(&(flow.transport, flow.remote))?;
+        let connection = table.by_id.get(&id).filter(|found| found.leads_to(flow, name))?;
+        Some((id, connection.writer.clone()))
+    }
+
+    /// Queues a message on its connection, without opening one.
+    pub(super) fn queue(&self, id: ConnectionId, transmit: Transmit) -> bool {
+        let writer = self.lock().by_id.get(&id).map(|connection| connection.writer.clone());
+        writer.is_some_and(|writer| writer.try_send(transmit).is_ok())
+    }
+}
+
+impl Connection {
+    /// On a secure transport the peer must have proven the name, or for want of one its address (RFC 5923 §7).
+    fn leads_to(&self, flow: &Flow, name: Option<&str>) -> bool {
+        let address = flow.remote.ip().to_string();
+        let wanted = name.unwrap_or(&address);
+        !self.transport.is_secure() || self.names.iter().any(|proven| proven.eq_ignore_ascii_case(wanted))
+    }
+}
+
+impl Table {
+    fn open(
+        &mut self,
+        shared: &Arc<Shared>,
+        transport: Transport,
+        remote: SocketAddr,
+        accepted: bool,
+        names: Arc<[Arc<str>]>,
+    ) -> Option<Lane> {
+        if self.by_id.len() >= shared.config.max_connections {
+            self.closed.too_many += 1;
+            return None;
+        }
+        self.last += 1;
+        let id = ConnectionId(self.last);
+        let (writer, queue) = mpsc::channel(shared.config.write_queue.max(1));
+        self.by_id.insert(id, Connection { transport, remote, alias: None, accepted, names, writer });
+        self.by_peer.insert((transport, remote), id);
+        let heard = Arc::new(AtomicBool::new(accepted));
+        Some(Lane { shared: shared.clone(), id, first: None, queue, heard, written: Vec::new() })
+    }
+
+    fn release(&mut self, source: IpAddr) {
+        if let Some(count) = self.accepted.get_mut(&source) {
+            *count -= 1;
+            if *count == 0 {
+                self.accepted.remove(&source);
+            }
+        }
+    }
+}
+
+/// What counts as one source: an IPv4 address, or the /64 that one IPv6 host has to itself.
+fn source(remote: SocketAddr) -> IpAddr {
+    match remote.ip() {
+        IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) & !u128::from(u64::MAX)).into()),
+        ip => ip,
+    }
+}
