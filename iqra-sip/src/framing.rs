@@ -8,8 +8,9 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use crate::lines::Lines;
 use crate::message::grammar;
-use crate::message::{Fault, HeaderName, Known, Limits, Message, Method, ParseError, WireField};
+use crate::message::{Fault, Field, HeaderName, Known, Limits, Message, Method, ParseError};
 
 /// What a stream carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,9 +156,10 @@ impl BodyLength {
 /// Reads all header lines of a head for its Content-Length alone.
 fn body_length(head: &[u8]) -> Result<BodyLength, Fault> {
     let mut length = BodyLength::default();
-    let mut at = line_end(head, 0)? + 2;
+    let mut lines = Lines::new(head);
+    let mut at = lines.end(0)? + 2;
     loop {
-        match header_line(head, at)? {
+        match header_line(&mut lines, at)? {
             HeaderLine::End { .. } => return Ok(length),
             HeaderLine::Unreadable { next } => at = next,
             HeaderLine::Field(field) => {
@@ -173,7 +175,7 @@ fn body_length(head: &[u8]) -> Result<BodyLength, Fault> {
 /// What stands where a header line may begin.
 pub(crate) enum HeaderLine {
     /// A header with all its folds.
-    Field(WireField),
+    Field(Field),
     /// A line without a name and a colon; the next one begins at `next`.
     Unreadable { next: usize },
     /// The empty line; the body begins at `body`.
@@ -182,51 +184,55 @@ pub(crate) enum HeaderLine {
 
 /// The header line that begins at `at`, folded lines included.
 #[inline]
-pub(crate) fn header_line(bytes: &[u8], at: usize) -> Result<HeaderLine, Fault> {
-    if bytes[at.min(bytes.len())..].starts_with(b"\r\n") {
+pub(crate) fn header_line(lines: &mut Lines<'_>, at: usize) -> Result<HeaderLine, Fault> {
+    let bytes = lines.bytes();
+    let colon = colon(lines, at);
+    let mut end = lines.end(colon.unwrap_or(at))?;
+    if end == at {
         return Ok(HeaderLine::End { body: at + 2 });
     }
-    let mut end = line_end(bytes, at)?;
     while matches!(bytes.get(end + 2), Some(b' ' | b'\t')) {
-        end = line_end(bytes, end + 2)?;
+        end = lines.end(end + 2)?;
     }
-    let line = &bytes[at..end];
-    let Some(colon) = memchr::memchr(b':', line) else { return Ok(HeaderLine::Unreadable { next: end + 2 }) };
-    // Spaces and tabs may stand before the colon, a fold may not (RFC 3261 §25.1 `HCOLON`).
-    let gap = line[..colon].iter().rev().take_while(|&&b| matches!(b, b' ' | b'\t')).count();
-    let name = &line[..colon - gap];
+    let Some(colon) = colon else { return Ok(HeaderLine::Unreadable { next: end + 2 }) };
+    let name = name_before(bytes, at, colon);
     let known = Known::find(name);
     if known.is_none() && (!grammar::is_token(name) || name.len() > usize::from(u16::MAX)) {
         return Ok(HeaderLine::Unreadable { next: end + 2 });
     }
-    let after_colon = colon + 1;
-    let value = grammar::trim(&line[after_colon..]);
-    Ok(HeaderLine::Field(WireField {
+    let value = grammar::trim(&bytes[colon + 1..end]);
+    Ok(HeaderLine::Field(Field {
         known,
+        is_owned: false,
         name_len: name.len() as u16,
         start: at as u32,
-        value: (at + after_colon + value.start) as u32,
-        value_end: (at + after_colon + value.end) as u32,
+        value: (colon + 1 + value.start) as u32,
+        value_end: (colon + 1 + value.end) as u32,
         end: end as u32,
     }))
 }
 
-/// The CR of the CRLF that ends the line at `at`. A NUL is let pass behind a backslash only, where a quoted string
-/// escapes it (RFC 3261 §25.1 `quoted-pair`).
+/// The colon behind the name of the header line at `at`, if there is one before a line break.
 #[inline]
-pub(crate) fn line_end(bytes: &[u8], at: usize) -> Result<usize, Fault> {
+fn colon(lines: &mut Lines<'_>, at: usize) -> Option<usize> {
     let mut from = at;
     loop {
-        let rest = bytes.get(from..).ok_or(Fault::Incomplete)?;
-        let found = from + memchr::memchr3(b'\r', b'\n', 0, rest).ok_or(Fault::Incomplete)?;
-        match bytes[found] {
-            b'\r' if bytes.get(found + 1) == Some(&b'\n') => return Ok(found),
-            b'\r' if found + 1 == bytes.len() => return Err(Fault::Incomplete),
-            0 if found > at && bytes[found - 1] == b'\\' => from = found + 1,
-            0 => return Err(Fault::Nul),
-            _ => return Err(Fault::LineBreak),
+        let stop = lines.stop(from)?;
+        match lines.bytes()[stop] {
+            b':' => return Some(stop),
+            b'\r' | b'\n' | 0 => return None,
+            _ => from = stop + 1,
         }
     }
+}
+
+/// The name, without spaces and tabs, which may stand before the colon as a fold may not (RFC 3261 §25.1 `HCOLON`).
+#[inline]
+fn name_before(bytes: &[u8], start: usize, mut end: usize) -> &[u8] {
+    while end > start && matches!(bytes[end - 1], b' ' | b'\t') {
+        end -= 1;
+    }
+    &bytes[start..end]
 }
 
 /// Where the start line begins: empty lines before it are passed over (RFC 3261 §7.5).

@@ -36,6 +36,7 @@ mod dialog;
 mod engine;
 pub mod framing;
 pub mod guard;
+mod lines;
 pub mod message;
 #[cfg(feature = "tokio")]
 pub mod net;

@@ -12,7 +12,7 @@ impl RouteSet {
     /// The route set of the side that was called: Record-Route as it stands (RFC 3261 §12.1.1).
     pub(crate) fn of_request(headers: &Headers) -> Self {
         let readable = headers.typed_all::<RecordRoute>().flatten();
-        Self(readable.map(|route| (route.uri.clone(), Text::from(route.to_string()))).collect())
+        Self(readable.map(|route| (route.uri.detached(), Text::from(route.to_string()))).collect())
     }
 
     /// The route set of the side that called: Record-Route reversed (RFC 3261 §12.1.2).

@@ -76,10 +76,31 @@ pub(crate) const fn is(b: u8, mask: u8) -> bool {
     CLASS[b as usize] & mask != 0
 }
 
+/// The end of the run of characters of `mask` that begins at `at`.
+#[inline]
+pub(crate) fn run(bytes: &[u8], mut at: usize, mask: u8) -> usize {
+    while let Some([a, b, c, d]) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        if CLASS[usize::from(*a)]
+            & CLASS[usize::from(*b)]
+            & CLASS[usize::from(*c)]
+            & CLASS[usize::from(*d)]
+            & mask
+            == 0
+        {
+            break;
+        }
+        at += 4;
+    }
+    while bytes.get(at).is_some_and(|&b| is(b, mask)) {
+        at += 1;
+    }
+    at
+}
+
 /// How many characters of `mask` stand at the front.
 #[inline]
 pub(crate) fn run_len(bytes: &[u8], mask: u8) -> usize {
-    bytes.iter().position(|&b| !is(b, mask)).unwrap_or(bytes.len())
+    run(bytes, 0, mask)
 }
 
 /// True when `bytes` is a `token`: one or more token characters.
@@ -91,8 +112,13 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
 /// The bounds of `bytes` without the white space at both ends.
 #[inline]
 pub(crate) fn trim(bytes: &[u8]) -> Range<usize> {
-    let start = bytes.iter().position(|&b| !is(b, SPACE)).unwrap_or(bytes.len());
-    let end = bytes.iter().rposition(|&b| !is(b, SPACE)).map_or(start, |last| last + 1);
+    let (mut start, mut end) = (0, bytes.len());
+    while start < end && is(bytes[start], SPACE) {
+        start += 1;
+    }
+    while start < end && is(bytes[end - 1], SPACE) {
+        end -= 1;
+    }
     start..end
 }
 
@@ -182,13 +208,15 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(crate) fn take(&mut self, mask: u8) -> Range<usize> {
         let start = self.at;
-        self.at += run_len(&self.bytes[start.min(self.bytes.len())..], mask);
+        self.at = run(self.bytes, start, mask);
         start..self.at
     }
 
     #[inline]
     pub(crate) fn skip_space(&mut self) {
-        self.take(SPACE);
+        while self.bytes.get(self.at).is_some_and(|&b| b <= b' ' && is(b, SPACE)) {
+            self.at += 1;
+        }
     }
 
     /// Steps over `b` if it is next.
@@ -216,12 +244,13 @@ impl<'a> Cursor<'a> {
     }
 
     /// `*( SEMI name [ EQUAL value ] )` up to the end or a comma; gives the bounds from the first semicolon.
-    #[inline]
     pub(crate) fn params(&mut self) -> Result<Range<usize>, Why> {
         self.skip_space();
         let start = self.at;
         let mut end = start;
-        while self.param()?.is_some() {
+        while self.eat(b';') {
+            self.param_name()?;
+            self.param_value()?;
             end = self.at;
             self.skip_space();
         }
@@ -239,23 +268,31 @@ impl<'a> Cursor<'a> {
         if !self.eat(b';') {
             return Ok(None);
         }
+        Ok(Some(Param { start, name: self.param_name()?, value: self.param_value()? }))
+    }
+
+    #[inline]
+    fn param_name(&mut self) -> Result<Range<usize>, Why> {
         self.skip_space();
         let name = self.take(TOKEN);
-        if name.is_empty() {
-            return Err("has an empty parameter; write ;name=value");
-        }
+        if name.is_empty() { Err("has an empty parameter; write ;name=value") } else { Ok(name) }
+    }
+
+    /// The equals sign and what stands behind it; `None` when there is none.
+    #[inline]
+    fn param_value(&mut self) -> Result<Option<Range<usize>>, Why> {
         let after_name = self.at;
         self.skip_space();
         if !self.eat(b'=') {
             self.at = after_name;
-            return Ok(Some(Param { start, name, value: None }));
+            return Ok(None);
         }
         self.skip_space();
         let value = if self.peek() == Some(b'"') { self.quoted()? } else { self.take(VALUE) };
         if value.is_empty() {
             return Err("has a parameter without a value after its equals sign");
         }
-        Ok(Some(Param { start, name, value: Some(value) }))
+        Ok(Some(value))
     }
 }
 

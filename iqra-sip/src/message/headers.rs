@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -19,19 +20,17 @@ use super::text::Text;
 pub struct Headers {
     wire: Bytes,
     fields: Vec<Field>,
+    /// What fields that did not come from the wire point to.
+    owned: Vec<Owned>,
 }
 
-/// One header line.
-#[derive(Clone)]
-pub(crate) enum Field {
-    Wire(WireField),
-    Owned(Box<OwnedField>),
-}
-
-/// Where a header stands in the message's buffer.
+/// One header line: where it stands in the message's buffer, or which of the owned ones it is. Plain numbers, so that
+/// the index of a message is one allocation and nothing is to be dropped line by line.
 #[derive(Clone, Copy)]
-pub(crate) struct WireField {
+pub(crate) struct Field {
     pub(crate) known: Option<Known>,
+    /// `start` is a place in the list of owned headers.
+    pub(crate) is_owned: bool,
     pub(crate) name_len: u16,
     pub(crate) start: u32,
     /// Bounds of the value without the white space around it; folds are left in.
@@ -42,9 +41,48 @@ pub(crate) struct WireField {
 }
 
 #[derive(Clone)]
-pub(crate) struct OwnedField {
+struct Owned {
     name: HeaderName,
     value: Text,
+}
+
+/// A stretch of a shared buffer: read in place, sliced without copying.
+#[derive(Clone, Copy)]
+pub(crate) struct Slice<'a> {
+    pub(crate) buffer: &'a Bytes,
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+}
+
+impl<'a> Slice<'a> {
+    #[inline]
+    pub(crate) fn bytes(self) -> &'a [u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    /// A part of it, as a text of its own.
+    #[inline]
+    pub(crate) fn text(self, range: Range<usize>) -> Text {
+        if range.is_empty() { Text::EMPTY } else { Text::from(self.part(range)) }
+    }
+
+    /// A part of it, as a buffer.
+    #[inline]
+    pub(crate) fn part(self, range: Range<usize>) -> Bytes {
+        self.buffer.slice(self.start + range.start..self.start + range.end)
+    }
+
+    /// All of it.
+    #[inline]
+    pub(crate) fn whole(self) -> Text {
+        self.text(0..self.end - self.start)
+    }
+}
+
+impl<'a> From<&'a Bytes> for Slice<'a> {
+    fn from(buffer: &'a Bytes) -> Slice<'a> {
+        Slice { buffer, start: 0, end: buffer.len() }
+    }
 }
 
 impl Headers {
@@ -55,7 +93,7 @@ impl Headers {
     }
 
     pub(crate) fn from_wire(wire: Bytes, fields: Vec<Field>) -> Headers {
-        Headers { wire, fields }
+        Headers { wire, fields, owned: Vec::new() }
     }
 
     /// The first value of a header: unfolded, trimmed, octets that are not UTF-8 replaced.
@@ -102,12 +140,14 @@ impl Headers {
 
     /// Adds a header at the end. Line breaks and NULs in the value become spaces.
     pub fn push(&mut self, name: impl Into<HeaderName>, value: impl Into<Text>) {
-        self.fields.push(Field::owned(name.into(), value.into()));
+        let field = self.own(name.into(), value.into());
+        self.fields.push(field);
     }
 
     /// Adds a header before all others, as a Via of our own is. Line breaks and NULs in the value become spaces.
     pub fn push_front(&mut self, name: impl Into<HeaderName>, value: impl Into<Text>) {
-        self.fields.insert(0, Field::owned(name.into(), value.into()));
+        let field = self.own(name.into(), value.into());
+        self.fields.insert(0, field);
     }
 
     /// Replaces all headers of that name by one, which takes the place of the first.
@@ -115,17 +155,20 @@ impl Headers {
         let name = name.into();
         let at = self.fields.iter().position(|field| self.is(field, &name)).unwrap_or(self.fields.len());
         self.remove(&name);
-        self.fields.insert(at, Field::owned(name, value.into()));
+        let field = self.own(name, value.into());
+        self.fields.insert(at, field);
     }
 
     /// Replaces the first header line of that name and leaves the others; at the end if there is none.
     pub fn set_first(&mut self, name: impl Into<HeaderName>, value: impl Into<Text>) {
         let name = name.into();
-        let at = self.fields.iter().position(|field| self.is(field, &name));
-        let new = Field::owned(name, value.into());
-        match at.and_then(|at| self.fields.get_mut(at)) {
-            Some(old) => *old = new,
-            None => self.fields.push(new),
+        match self.fields.iter().position(|field| self.is(field, &name)) {
+            Some(at) => {
+                let field = self.own(name, value.into());
+                self.fields[at] = field;
+                self.disown();
+            }
+            None => self.push(name, value),
         }
     }
 
@@ -133,8 +176,9 @@ impl Headers {
     pub fn remove(&mut self, name: impl Into<HeaderName>) -> usize {
         let name = name.into();
         let before = self.fields.len();
-        let wire = &self.wire;
-        self.fields.retain(|field| !field.is(wire, &name));
+        let (wire, owned) = (&self.wire, &self.owned);
+        self.fields.retain(|field| !is(wire, owned, field, &name));
+        self.disown();
         before - self.fields.len()
     }
 
@@ -177,18 +221,24 @@ impl Headers {
                 self.wire = other.wire.clone();
             }
             let same_buffer = self.wire.as_ptr() == other.wire.as_ptr();
-            let copy = match field {
-                Field::Wire(_) if !same_buffer => Field::owned(other.name(field), other.value_text(field)),
-                same => same.clone(),
+            let copy = if same_buffer && !field.is_owned {
+                *field
+            } else {
+                self.own(other.name(field), other.slice(field).whole())
             };
             self.fields.push(copy);
         }
     }
 
     /// The value of the first field at or after `at` with that name, and where to look on.
-    pub(crate) fn next_value(&self, name: &HeaderName, at: usize) -> Option<(Text, usize)> {
-        let found = self.fields.get(at..)?.iter().position(|field| self.is(field, name))?;
-        Some((self.value_text(&self.fields[at + found]), at + found + 1))
+    #[inline]
+    pub(crate) fn next_value(&self, name: &HeaderName, at: usize) -> Option<(Slice<'_>, usize)> {
+        let rest = self.fields.get(at..)?;
+        let found = match name.known() {
+            Some(known) => rest.iter().position(|field| field.known == Some(known))?,
+            None => rest.iter().position(|field| self.is(field, name))?,
+        };
+        Some((self.slice(&rest[found]), at + found + 1))
     }
 
     pub(crate) fn fields(&self) -> &[Field] {
@@ -199,71 +249,79 @@ impl Headers {
         &self.wire
     }
 
-    pub(crate) fn is_known(&self, field: &Field, known: Known) -> bool {
-        match field {
-            Field::Wire(wire) => wire.known == Some(known),
-            Field::Owned(owned) => owned.name.known() == Some(known),
-        }
-    }
-
     pub(crate) fn name(&self, field: &Field) -> HeaderName {
-        match field {
-            Field::Owned(owned) => owned.name.clone(),
-            Field::Wire(WireField { known: Some(known), .. }) => HeaderName::from_known(*known),
-            Field::Wire(wire) => HeaderName::from_wire(self.wire.slice(wire.name_range())),
+        match field.known {
+            _ if field.is_owned => self.owned[field.start as usize].name.clone(),
+            Some(known) => HeaderName::from_known(known),
+            None => HeaderName::from_wire(self.wire.slice(field.name_range())),
         }
     }
 
-    pub(crate) fn value<'a>(&'a self, field: &'a Field) -> &'a [u8] {
-        match field {
-            Field::Wire(wire) => &self.wire[wire.value_range()],
-            Field::Owned(owned) => owned.value.as_bytes(),
-        }
+    pub(crate) fn value(&self, field: &Field) -> &[u8] {
+        self.slice(field).bytes()
     }
 
-    fn value_text(&self, field: &Field) -> Text {
-        match field {
-            Field::Wire(wire) => Text::from(self.wire.slice(wire.value_range())),
-            Field::Owned(owned) => owned.value.clone(),
+    fn slice(&self, field: &Field) -> Slice<'_> {
+        if field.is_owned {
+            return Slice::from(self.owned[field.start as usize].value.bytes());
         }
+        let Range { start, end } = field.value_range();
+        Slice { buffer: &self.wire, start, end }
     }
 
-    fn text<'a>(&'a self, field: &'a Field) -> Cow<'a, str> {
+    fn text(&self, field: &Field) -> Cow<'_, str> {
         grammar::unfold(String::from_utf8_lossy(self.value(field)))
     }
 
     fn is(&self, field: &Field, name: &HeaderName) -> bool {
-        field.is(&self.wire, name)
-    }
-}
-
-impl Field {
-    fn owned(name: HeaderName, value: Text) -> Field {
-        Field::Owned(Box::new(OwnedField { name, value: value.in_one_line() }))
+        is(&self.wire, &self.owned, field, name)
     }
 
-    fn is(&self, wire: &[u8], name: &HeaderName) -> bool {
-        match self {
-            Field::Owned(owned) => owned.name == *name,
-            Field::Wire(field) => match (field.known, name.known()) {
-                (None, None) => wire[field.name_range()].eq_ignore_ascii_case(name.as_str().as_bytes()),
-                (one, other) => one == other,
-            },
+    /// Takes a header over and gives the field that points to it.
+    fn own(&mut self, name: HeaderName, value: Text) -> Field {
+        let (known, start) = (name.known(), self.owned.len() as u32);
+        self.owned.push(Owned { name, value: value.in_one_line() });
+        Field { known, is_owned: true, name_len: 0, start, value: 0, value_end: 0, end: 0 }
+    }
+
+    /// Forgets owned headers that no field points to any more.
+    fn disown(&mut self) {
+        let used = self.fields.iter().filter(|field| field.is_owned).count();
+        if used == self.owned.len() {
+            return;
+        }
+        let mut old = std::mem::take(&mut self.owned);
+        for field in self.fields.iter_mut().filter(|field| field.is_owned) {
+            let empty = Owned { name: HeaderName::VIA, value: Text::EMPTY };
+            self.owned.push(std::mem::replace(&mut old[field.start as usize], empty));
+            field.start = self.owned.len() as u32 - 1;
         }
     }
 }
 
-impl WireField {
-    pub(crate) fn name_range(&self) -> std::ops::Range<usize> {
+fn is(wire: &[u8], owned: &[Owned], field: &Field, name: &HeaderName) -> bool {
+    match (field.known, name.known()) {
+        (None, None) if field.is_owned => owned[field.start as usize].name == *name,
+        (None, None) => wire[field.name_range()].eq_ignore_ascii_case(name.as_str().as_bytes()),
+        (one, other) => one == other,
+    }
+}
+
+impl Field {
+    pub(crate) fn is(&self, known: Known) -> bool {
+        self.known == Some(known)
+    }
+
+    pub(crate) fn name_range(&self) -> Range<usize> {
         self.start as usize..self.start as usize + usize::from(self.name_len)
     }
 
-    pub(crate) fn value_range(&self) -> std::ops::Range<usize> {
+    pub(crate) fn value_range(&self) -> Range<usize> {
         self.value as usize..self.value_end as usize
     }
 
     /// The whole line with its CRLF.
-    pub(crate) fn line_range(&self) -> std::ops::Range<usize> {
+    pub(crate) fn line_range(&self) -> Range<usize> {
         self.start as usize..self.end as usize + 2
     }
 }
@@ -275,7 +333,7 @@ impl PartialEq for Headers {
             headers
                 .fields
                 .iter()
-                .filter(|field| !headers.is_known(field, Known::ContentLength))
+                .filter(|field| !field.is(Known::ContentLength))
                 .map(|field| (headers.name(field), words(headers.value(field))))
         }
         listed(self).eq(listed(other))

@@ -25,8 +25,8 @@ use bytes::Bytes;
 
 pub use error::{Fault, HeaderError, ParseError};
 pub use header::{TypedHeader, Values};
+pub(crate) use headers::Field;
 pub use headers::Headers;
-pub(crate) use headers::WireField;
 pub use limits::Limits;
 pub use method::{Method, MethodToken};
 pub use name::HeaderName;

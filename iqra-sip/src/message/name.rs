@@ -138,25 +138,40 @@ const fn slots() -> [u8; SLOTS] {
     table
 }
 
-/// Whether two names are equal but for case: the first and the last eight octets at once, which overlap or meet in all
-/// but the longest names, before the general comparison is asked.
+/// The octets of a name of two to sixteen octets, in two words that overlap or meet. The case bit is set in each octet:
+/// that makes letters equal but for case, and no other character that may stand in a name becomes a letter by it.
 #[inline]
-fn same_name(canonical: &[u8], name: &[u8]) -> bool {
-    if canonical.len() != name.len() {
-        return false;
-    }
-    match (canonical.first_chunk(), name.first_chunk(), canonical.last_chunk(), name.last_chunk()) {
-        (Some(a), Some(b), Some(c), Some(d)) if name.len() <= 16 => same_eight(a, b) && same_eight(c, d),
-        _ => canonical.eq_ignore_ascii_case(name),
-    }
+const fn words(name: &[u8]) -> (u64, u64) {
+    const CASE: u64 = 0x2020_2020_2020_2020;
+    let (first, last) = match (name.first_chunk::<8>(), name.last_chunk::<8>()) {
+        (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+        _ => match (name.first_chunk::<4>(), name.last_chunk::<4>()) {
+            (Some(first), Some(last)) => {
+                (u32::from_le_bytes(*first) as u64, u32::from_le_bytes(*last) as u64)
+            }
+            _ => (name[0] as u64 | (name[1] as u64) << 8, name[name.len() - 1] as u64),
+        },
+    };
+    (first | CASE, last | CASE)
 }
 
-/// Setting the case bit makes letters equal but for case; no other token character becomes a letter by it, and `-` is
-/// its own.
+static WORDS: [(u64, u64); ALL.len()] = {
+    let mut table = [(0, 0); ALL.len()];
+    let mut at = 0;
+    while at < ALL.len() {
+        table[at] = words(CANONICAL[at].as_bytes());
+        at += 1;
+    }
+    table
+};
+
+/// Whether `name`, of two octets or more, is the known name at `at`.
 #[inline]
-fn same_eight(canonical: &[u8; 8], name: &[u8; 8]) -> bool {
-    const CASE: u64 = 0x2020_2020_2020_2020;
-    u64::from_ne_bytes(*canonical) | CASE == u64::from_ne_bytes(*name) | CASE
+fn same_name(at: usize, name: &[u8]) -> bool {
+    let canonical = CANONICAL[at].as_bytes();
+    canonical.len() == name.len()
+        && WORDS[at] == words(name)
+        && (name.len() <= 16 || canonical.eq_ignore_ascii_case(name))
 }
 
 impl Known {
@@ -168,8 +183,8 @@ impl Known {
             [compact] => COMPACT.iter().find(|(c, _)| *c == compact | 0x20).map(|(_, known)| *known),
             _ => {
                 let at = usize::from(TABLE[slot(name)]);
-                let canonical = CANONICAL.get(at)?.as_bytes();
-                same_name(canonical, name).then(|| ALL[at])
+                let known = *ALL.get(at)?;
+                same_name(at, name).then_some(known)
             }
         }
     }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::ops::Range;
 
 use super::grammar::{self, Cursor, SPACE, TOKEN, Why};
+use super::headers::Slice;
 use super::params::Params;
 use super::text::Text;
 use super::uri::{self, Uri};
@@ -42,19 +43,28 @@ impl NameAddr {
     /// # Errors
     /// A phrase saying what is wrong with it.
     pub fn parse(text: impl Into<Text>) -> Result<NameAddr, &'static str> {
-        let text = text.into();
-        let mut cursor = Cursor::new(text.as_bytes());
+        NameAddr::read(Slice::from(text.into().bytes()))
+    }
+
+    /// Reads a value that is one address.
+    pub(crate) fn read(slice: Slice<'_>) -> Result<NameAddr, Why> {
+        let mut cursor = Cursor::new(slice.bytes());
         let parts = scan(&mut cursor)?;
-        if !cursor.done() {
-            return Err("holds more than one address; send one");
+        if cursor.done() {
+            Ok(NameAddr::of(slice, parts))
+        } else {
+            Err("holds more than one address; send one")
         }
-        let bytes = text.bytes();
-        let display = (!parts.display.is_empty()).then(|| Text::from(bytes.slice(parts.display)));
-        Ok(NameAddr {
-            display,
-            uri: Uri::checked(bytes.slice(parts.uri), parts.uri_parts),
-            params: Params::checked(Text::from(bytes.slice(parts.params))),
-        })
+    }
+
+    /// Takes over what [`scan`] has found in `slice`.
+    #[inline]
+    pub(crate) fn of(slice: Slice<'_>, parts: Parts) -> NameAddr {
+        NameAddr {
+            display: (!parts.display.is_empty()).then(|| slice.text(parts.display)),
+            uri: Uri::checked(slice.part(parts.uri), parts.uri_parts),
+            params: Params::checked(slice.text(parts.params)),
+        }
     }
 
     /// The display name without its quotes and backslashes.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::error::{Fault, ParseError};
 use super::grammar::{self, Cursor, Why};
 use super::header::{self, via};
-use super::headers::{Field, Headers, WireField};
+use super::headers::{Field, Headers};
 use super::limits::Limits;
 use super::method::Method;
 use super::name::{HeaderName, Known};
@@ -21,6 +21,7 @@ use super::text::Text;
 use super::uri::{self, Uri};
 use super::{Message, name_addr};
 use crate::framing::{self, BodyLength, HeaderLine};
+use crate::lines::Lines;
 
 /// The first line, its parts as bounds in the message.
 enum Start {
@@ -30,6 +31,9 @@ enum Start {
 
 /// The headers that every message has (RFC 3261 §8.1.1); Max-Forwards is not asked for, as RFC 2543 had it optional.
 const REQUIRED: [Known; 5] = [Known::Via, Known::From, Known::To, Known::CallId, Known::CSeq];
+
+/// No more than the octets of an average header line, for the size of the index: one allocation holds it.
+const LINE_BYTES: usize = 32;
 
 /// What the pass over the header lines has found.
 struct Index<'a> {
@@ -47,10 +51,11 @@ struct Index<'a> {
 
 pub(super) fn message(bytes: Bytes, limits: &Limits) -> Result<Message, ParseError> {
     let begin = framing::skip_empty_lines(&bytes);
-    let start_end = framing::line_end(&bytes, begin).map_err(|fault| ParseError::new(fault, None))?;
+    let mut lines = Lines::new(&bytes);
+    let start_end = lines.end(begin).map_err(|fault| ParseError::new(fault, None))?;
     let start = start_line(&bytes, begin..start_end, limits);
     let mut index = Index::new(&bytes, limits, matches!(start, Ok(Start::Request { .. })));
-    let body = index.run(start_end + 2).and_then(|at| index.body(at));
+    let body = index.run(&mut lines, start_end + 2).and_then(|at| index.body(at));
     if let Ok(Start::Request { method, .. }) = &start {
         index.compare_method(&bytes[method.clone()]);
     }
@@ -105,7 +110,7 @@ fn status_line(text: &[u8], at: usize) -> Result<Start, Fault> {
 }
 
 fn version(text: &[u8]) -> Result<(), Fault> {
-    if text.eq_ignore_ascii_case(b"SIP/2.0") {
+    if text == b"SIP/2.0" || text.eq_ignore_ascii_case(b"SIP/2.0") {
         return Ok(());
     }
     let number = text.get(4..).filter(|_| text[..4].eq_ignore_ascii_case(b"SIP/"));
@@ -119,12 +124,10 @@ fn version(text: &[u8]) -> Result<(), Fault> {
 impl<'a> Index<'a> {
     fn new(bytes: &'a [u8], limits: &'a Limits, is_request: bool) -> Index<'a> {
         let oversize = bytes.len() > limits.message_bytes;
-        let head = &bytes[..bytes.len().min(limits.head_bytes)];
-        let lines = memchr::memchr_iter(b'\n', head).count().min(limits.headers);
         Index {
             bytes,
             limits,
-            fields: Vec::with_capacity(lines),
+            fields: Vec::with_capacity((bytes.len() / LINE_BYTES).clamp(8, 64)),
             is_request,
             seen: 0,
             cseq_method: b"",
@@ -135,10 +138,10 @@ impl<'a> Index<'a> {
 
     /// Reads header lines from `at` on and says where the body begins. A fault in one header is noted and the pass
     /// goes on; an error is a fault that leaves nothing to go on with.
-    fn run(&mut self, mut at: usize) -> Result<usize, Fault> {
+    fn run(&mut self, lines: &mut Lines<'_>, mut at: usize) -> Result<usize, Fault> {
         let mut number = 2;
         loop {
-            match framing::header_line(self.bytes, at)? {
+            match framing::header_line(lines, at)? {
                 HeaderLine::End { body } if body > self.limits.head_bytes => {
                     return Err(Fault::TooLarge(self.limits.head_bytes));
                 }
@@ -156,11 +159,11 @@ impl<'a> Index<'a> {
         }
     }
 
-    fn field(&mut self, field: WireField) -> Result<(), Fault> {
+    fn field(&mut self, field: Field) -> Result<(), Fault> {
         if self.fields.len() == self.limits.headers {
             return Err(Fault::TooManyHeaders(self.limits.headers));
         }
-        self.fields.push(Field::Wire(field));
+        self.fields.push(field);
         if let Some(known) = field.known
             && let Err(fault) = self.check(known, &self.bytes[field.value_range()])
         {

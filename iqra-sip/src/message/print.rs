@@ -1,80 +1,65 @@
 //! From a message to its octets. Untouched headers are copied as they came; Content-Length always states the body
 //! that follows, whatever the headers say.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
-use super::headers::{Field, Headers};
+use super::headers::Headers;
 use super::name::Known;
 use super::request::Request;
 use super::response::Response;
 
 pub(crate) fn request(request: &Request) -> Bytes {
-    let mut out = buffer(&request.headers, &request.body, request.uri.as_str().len());
-    put(
-        &mut out,
-        &[request.method.as_str().as_bytes(), b" ", request.uri.as_str().as_bytes(), b" SIP/2.0\r\n"],
-    );
-    finish(out, &request.headers, &request.body)
+    let (method, uri) = (request.method.as_str().as_bytes(), request.uri.as_str().as_bytes());
+    message(&[method, b" ", uri, b" SIP/2.0\r\n"], &request.headers, &request.body)
 }
 
 pub(crate) fn response(response: &Response) -> Bytes {
-    let mut out = buffer(&response.headers, &response.body, response.reason.as_bytes().len());
     let reason = response.reason.clone().in_one_line();
     let mut digits = Digits::default();
-    put(&mut out, &[b"SIP/2.0 ", digits.of(response.status.code().into()), b" ", reason.as_bytes(), b"\r\n"]);
-    finish(out, &response.headers, &response.body)
+    let status = digits.of(response.status.code().into());
+    message(&[b"SIP/2.0 ", status, b" ", reason.as_bytes(), b"\r\n"], &response.headers, &response.body)
 }
 
-/// A buffer that will not have to grow, in most cases.
-fn buffer(headers: &Headers, body: &Bytes, start_line: usize) -> BytesMut {
-    let lines: usize = headers.fields().iter().map(|field| field_len(headers, field)).sum();
-    BytesMut::with_capacity(start_line + 64 + lines + body.len() + 32)
-}
-
-fn field_len(headers: &Headers, field: &Field) -> usize {
-    match field {
-        Field::Wire(wire) => wire.line_range().len(),
-        Field::Owned(_) => headers.value(field).len() + 32,
-    }
-}
-
-/// Headers, the empty line and the body. Header lines that stand side by side in the buffer they came in are copied in
-/// one piece. A Content-Length that tells the truth prints where it stands, any other is left out.
-fn finish(mut out: BytesMut, headers: &Headers, body: &Bytes) -> Bytes {
+/// Measures, then writes into a buffer of just that length.
+fn message(start_line: &[&[u8]], headers: &Headers, body: &Bytes) -> Bytes {
     let mut digits = Digits::default();
     let length = digits.of(body.len());
+    let mut size = body.len();
+    parts(start_line, headers, length, &mut |part| size += part.len());
+    let mut out = Vec::with_capacity(size);
+    parts(start_line, headers, length, &mut |part| out.extend_from_slice(part));
+    out.extend_from_slice(body);
+    Bytes::from(out)
+}
+
+/// Start line, headers and the empty line, in pieces. Header lines that stand side by side in the buffer they came in
+/// are one piece. A Content-Length that tells the truth prints where it stands, any other is left out.
+fn parts<'a>(start_line: &[&'a [u8]], headers: &'a Headers, length: &'a [u8], put: &mut impl FnMut(&[u8])) {
+    start_line.iter().for_each(|part| put(part));
     let (mut measured, mut run) = (false, 0..0);
     for field in headers.fields() {
-        if headers.is_known(field, Known::ContentLength) {
+        if field.is(Known::ContentLength) {
             if measured || headers.value(field) != length {
                 continue;
             }
             measured = true;
         }
-        match field {
-            Field::Wire(wire) if wire.line_range().start == run.end => run.end = wire.line_range().end,
-            Field::Wire(wire) => {
-                put(&mut out, &[&headers.wire()[std::mem::replace(&mut run, wire.line_range())]]);
-            }
-            Field::Owned(_) => {
-                put(&mut out, &[&headers.wire()[std::mem::take(&mut run)]]);
-                put(
-                    &mut out,
-                    &[headers.name(field).as_str().as_bytes(), b": ", headers.value(field), b"\r\n"],
-                );
-            }
+        let line = if field.is_owned { 0..0 } else { field.line_range() };
+        if line.start == run.end && !field.is_owned {
+            run.end = line.end;
+            continue;
+        }
+        put(&headers.wire()[std::mem::replace(&mut run, line)]);
+        if field.is_owned {
+            let name = headers.name(field);
+            [name.as_str().as_bytes(), b": ", headers.value(field), b"\r\n"].into_iter().for_each(&mut *put);
         }
     }
-    put(&mut out, &[&headers.wire()[run]]);
+    put(&headers.wire()[run]);
     if !measured {
-        put(&mut out, &[b"Content-Length: ", length, b"\r\n"]);
+        [b"Content-Length: ", length, b"\r\n"].into_iter().for_each(&mut *put);
     }
-    put(&mut out, &[b"\r\n", body]);
-    out.freeze()
-}
-
-fn put(out: &mut BytesMut, parts: &[&[u8]]) {
-    parts.iter().for_each(|part| out.put_slice(part));
+    put(b"\r\n");
 }
 
 /// A number in decimal digits, without allocation.

@@ -12,6 +12,9 @@ use bytes::Bytes;
 pub struct Text(Bytes);
 
 impl Text {
+    /// No text.
+    pub const EMPTY: Text = Text(Bytes::new());
+
     /// Text of a literal, without allocation.
     #[must_use]
     pub const fn from_static(text: &'static str) -> Text {

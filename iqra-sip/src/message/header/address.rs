@@ -5,8 +5,9 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use super::{TypedHeader, Values};
+use crate::message::grammar::Why;
 use crate::message::name::HeaderName;
-use crate::message::name_addr::NameAddr;
+use crate::message::name_addr::{self, NameAddr};
 
 macro_rules! address_header {
     ($(#[$doc:meta])* $name:ident, $constant:ident, $take:ident) => {
@@ -18,7 +19,7 @@ macro_rules! address_header {
             const NAME: HeaderName = HeaderName::$constant;
 
             fn read(values: &mut Values<'_>) -> Option<Result<$name, &'static str>> {
-                values.$take().map(|text| NameAddr::parse(text).map($name))
+                $take(values).map(|address| address.map($name))
             }
         }
 
@@ -42,6 +43,14 @@ macro_rules! address_header {
             }
         }
     };
+}
+
+fn line(values: &mut Values<'_>) -> Option<Result<NameAddr, Why>> {
+    values.line_slice().map(NameAddr::read)
+}
+
+fn element(values: &mut Values<'_>) -> Option<Result<NameAddr, Why>> {
+    Some(values.scan(name_addr::scan)?.map(|(slice, parts)| NameAddr::of(slice, parts)))
 }
 
 address_header! {

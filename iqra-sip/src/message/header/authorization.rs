@@ -36,11 +36,7 @@ pub struct DigestResponse {
 
 impl DigestResponse {
     fn read(values: &mut Values<'_>) -> Option<Result<DigestResponse, &'static str>> {
-        let text = values.rest.take().or_else(|| values.line())?;
-        Some(AuthParams::read(&text).and_then(|(params, rest)| {
-            values.rest = rest;
-            DigestResponse::of(&params)
-        }))
+        Some(values.stretch(AuthParams::read)?.and_then(|params| DigestResponse::of(&params)))
     }
 
     fn of(params: &AuthParams) -> Result<DigestResponse, &'static str> {

@@ -36,8 +36,8 @@ impl TypedHeader for CallId {
     const NAME: HeaderName = HeaderName::CALL_ID;
 
     fn read(values: &mut Values<'_>) -> Option<Result<CallId, &'static str>> {
-        let text = values.line()?;
-        Some(check(text.as_bytes()).map(|()| CallId(text)))
+        let slice = values.line_slice()?;
+        Some(check(slice.bytes()).map(|()| CallId(slice.whole())))
     }
 }
 

@@ -31,11 +31,7 @@ pub struct Challenge {
 
 impl Challenge {
     fn read(values: &mut Values<'_>) -> Option<Result<Challenge, &'static str>> {
-        let text = values.rest.take().or_else(|| values.line())?;
-        Some(AuthParams::read(&text).and_then(|(params, rest)| {
-            values.rest = rest;
-            Challenge::of(&params)
-        }))
+        Some(values.stretch(AuthParams::read)?.and_then(|params| Challenge::of(&params)))
     }
 
     fn of(params: &AuthParams) -> Result<Challenge, &'static str> {

@@ -55,12 +55,22 @@ impl TypedHeader for Contact {
     const NAME: HeaderName = HeaderName::CONTACT;
 
     fn read(values: &mut Values<'_>) -> Option<Result<Contact, &'static str>> {
-        let text = values.element()?;
-        if text.as_bytes() == b"*" {
-            return Some(Ok(Contact::All));
-        }
-        Some(NameAddr::parse(text).map(Contact::Address))
+        let read = values.scan(scan)?;
+        Some(read.map(|(slice, parts)| match parts {
+            None => Contact::All,
+            Some(parts) => Contact::Address(NameAddr::of(slice, parts)),
+        }))
     }
+}
+
+/// Reads one contact; `None` for `*`, which stands alone.
+#[inline]
+fn scan(cursor: &mut Cursor<'_>) -> Result<Option<name_addr::Parts>, Why> {
+    if cursor.peek() == Some(b'*') && cursor.bytes[cursor.at..] == *b"*" {
+        cursor.at += 1;
+        return Ok(None);
+    }
+    name_addr::scan(cursor).map(Some)
 }
 
 /// Checks a whole header line of contacts.

@@ -24,9 +24,10 @@ impl TypedHeader for CSeq {
     const NAME: HeaderName = HeaderName::CSEQ;
 
     fn read(values: &mut Values<'_>) -> Option<Result<CSeq, &'static str>> {
-        let text = values.line()?;
-        Some(scan(text.as_bytes()).and_then(|(number, method)| {
-            let method = Method::from_slice(text.bytes(), method).ok_or("has no method")?;
+        let slice = values.line_slice()?;
+        Some(scan(slice.bytes()).and_then(|(number, method)| {
+            let method = slice.start + method.start..slice.start + method.end;
+            let method = Method::from_slice(slice.buffer, method).ok_or("has no method")?;
             Ok(CSeq { number, method })
         }))
     }

@@ -28,8 +28,8 @@ mod word;
 
 use std::fmt;
 
-use super::grammar;
-use super::headers::Headers;
+use super::grammar::{self, Cursor, Why};
+use super::headers::{Headers, Slice};
 use super::name::HeaderName;
 use super::text::Text;
 
@@ -79,24 +79,23 @@ pub trait TypedHeader: Sized + fmt::Display {
 }
 
 /// A cursor over the values of one header name, across its header lines.
-#[derive(Debug)]
 pub struct Values<'a> {
     headers: &'a Headers,
     name: HeaderName,
     at: usize,
-    rest: Option<Text>,
+    /// What is left of a comma list.
+    rest: Option<Slice<'a>>,
 }
 
 impl<'a> Values<'a> {
+    #[inline]
     pub(crate) fn new(headers: &'a Headers, name: HeaderName) -> Values<'a> {
         Values { headers, name, at: 0, rest: None }
     }
 
     /// The next whole header line's value, folds left in.
     pub fn line(&mut self) -> Option<Text> {
-        let (text, next) = self.headers.next_value(&self.name, self.at)?;
-        self.at = next;
-        Some(text)
+        self.line_slice().map(Slice::whole)
     }
 
     /// True when there is a header line that [`Values::line`] has not given yet.
@@ -108,15 +107,73 @@ impl<'a> Values<'a> {
     /// The next element of the comma lists; commas in quotes and angle brackets do not part elements, and empty
     /// elements are passed over.
     pub fn element(&mut self) -> Option<Text> {
+        let (slice, range) = self.element_with(|cursor| {
+            let start = cursor.at;
+            cursor.at += grammar::element_end(&cursor.bytes[start..]);
+            start..start + grammar::trim(&cursor.bytes[start..cursor.at]).end
+        })?;
+        Some(slice.text(range))
+    }
+
+    /// The next whole line, in place.
+    #[inline]
+    pub(crate) fn line_slice(&mut self) -> Option<Slice<'a>> {
+        let (slice, next) = self.headers.next_value(&self.name, self.at)?;
+        self.at = next;
+        Some(slice)
+    }
+
+    /// The next element as `read` finds its parts, in place: the cursor stands at its first character, and `read`
+    /// leaves it at the comma behind it or at the end. After an error the element is passed over.
+    #[inline]
+    pub(crate) fn scan<T>(
+        &mut self,
+        read: impl FnOnce(&mut Cursor<'a>) -> Result<T, Why>,
+    ) -> Option<Result<(Slice<'a>, T), Why>> {
+        let (slice, found) = self.element_with(|cursor| {
+            let start = cursor.at;
+            read(cursor).inspect_err(|_| {
+                cursor.at = start + grammar::element_end(&cursor.bytes[start..]);
+            })
+        })?;
+        Some(found.map(|found| (slice, found)))
+    }
+
+    /// What `read` takes from the front of the next line or of what it left of one; it gives the text it leaves.
+    pub(super) fn stretch<T>(
+        &mut self,
+        read: impl FnOnce(&Text) -> Result<(T, Option<Text>), Why>,
+    ) -> Option<Result<T, Why>> {
+        let slice = self.rest.take().or_else(|| self.line_slice())?;
+        Some(read(&slice.whole()).map(|(found, left)| {
+            self.rest = left.map(|left| Slice { start: slice.end - left.as_bytes().len(), ..slice });
+            found
+        }))
+    }
+
+    #[inline]
+    fn element_with<T>(&mut self, read: impl FnOnce(&mut Cursor<'a>) -> T) -> Option<(Slice<'a>, T)> {
         loop {
-            let text = self.rest.take().or_else(|| self.line())?;
-            let bytes = text.bytes();
-            let end = grammar::element_end(bytes);
-            self.rest = (end < bytes.len()).then(|| Text::from(bytes.slice(end + 1..)));
-            let range = grammar::trim(&bytes[..end]);
-            if !range.is_empty() {
-                return Some(Text::from(bytes.slice(range)));
+            let slice = self.rest.take().or_else(|| self.line_slice())?;
+            let mut cursor = Cursor::new(slice.bytes());
+            while cursor.peek().is_some_and(|b| b == b',' || grammar::is(b, grammar::SPACE)) {
+                cursor.at += 1;
             }
+            if cursor.done() {
+                continue;
+            }
+            let found = read(&mut cursor);
+            if !cursor.done() {
+                self.rest = Some(Slice { start: slice.start + cursor.at + 1, ..slice });
+            }
+            return Some((slice, found));
         }
+    }
+}
+
+/// Shows how far it is; values hold phone numbers and credentials.
+impl fmt::Debug for Values<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Values({} at {})", self.name, self.at)
     }
 }

@@ -10,10 +10,8 @@ macro_rules! number_header {
             const NAME: $crate::message::HeaderName = $crate::message::HeaderName::$constant;
 
             fn read(values: &mut $crate::message::header::Values<'_>) -> Option<Result<$name, &'static str>> {
-                let number = |text: $crate::message::Text| {
-                    $crate::message::grammar::number(text.as_bytes(), <$number>::MAX.into())
-                };
-                values.line().map(|text| number(text).map(|number| $name(number as $number)))
+                let number = $crate::message::grammar::number(values.line_slice()?.bytes(), <$number>::MAX.into());
+                Some(number.map(|number| $name(number as $number)))
             }
         }
 

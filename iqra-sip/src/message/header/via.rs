@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::{TypedHeader, Values};
 use crate::message::grammar::{self, Cursor, DIGIT, TOKEN, Why};
+use crate::message::headers::Slice;
 use crate::message::name::HeaderName;
 use crate::message::params::Params;
 use crate::message::text::Text;
@@ -54,16 +55,21 @@ impl Via {
         let text = text.into();
         let mut cursor = Cursor::new(text.as_bytes());
         let parts = scan(&mut cursor)?;
-        if !cursor.done() {
-            return Err("holds more than one value; send one");
+        if cursor.done() {
+            Ok(Via::of(Slice::from(text.bytes()), parts))
+        } else {
+            Err("holds more than one value; send one")
         }
-        let part = |range| Text::from(text.bytes().slice(range));
-        Ok(Via {
-            transport: part(parts.transport),
-            host: part(parts.host),
-            port: parts.port,
-            params: Params::checked(part(parts.params)),
-        })
+    }
+
+    #[inline]
+    fn of(slice: Slice<'_>, parts: Parts) -> Via {
+        let transport = match &slice.bytes()[parts.transport.clone()] {
+            b"UDP" => Text::from_static("UDP"),
+            _ => slice.text(parts.transport),
+        };
+        let params = Params::checked(slice.text(parts.params));
+        Via { transport, host: slice.text(parts.host), port: parts.port, params }
     }
 
     /// The transport as it was spelled, `UDP` for instance; compares without case.
@@ -127,7 +133,7 @@ impl TypedHeader for Via {
     const NAME: HeaderName = HeaderName::VIA;
 
     fn read(values: &mut Values<'_>) -> Option<Result<Via, &'static str>> {
-        values.element().map(Via::parse)
+        Some(values.scan(scan)?.map(|(slice, parts)| Via::of(slice, parts)))
     }
 }
 

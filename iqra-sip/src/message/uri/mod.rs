@@ -95,6 +95,12 @@ impl Uri {
         Uri { text, parts }
     }
 
+    /// The same URI in a buffer of its own, for what outlives the message it came in: a slice keeps all of it.
+    #[must_use]
+    pub fn detached(&self) -> Uri {
+        Uri { text: Bytes::copy_from_slice(&self.text), parts: self.parts }
+    }
+
     /// A `sip:` URI of its parts. The user part is escaped; IPv6 addresses get their brackets. What can be no
     /// host at all becomes the name `invalid`, which never resolves (RFC 6761 §6.4).
     #[must_use]

@@ -160,7 +160,7 @@ fn scan_tail(text: &[u8], at: usize, parts: &mut Parts) -> Result<usize, UriErro
 #[inline]
 fn run(text: &[u8], mut at: usize, class: u8) -> Result<usize, UriError> {
     loop {
-        at += grammar::run_len(&text[at..], class);
+        at = grammar::run(text, at, class);
         if text.get(at) != Some(&b'%') {
             return Ok(at);
         }

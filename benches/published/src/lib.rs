@@ -1,0 +1,1 @@
+//! Benches only, beside the published SIP parsers.
