@@ -7,16 +7,22 @@
 //! asks an [`Authenticator`] about each request outside dialogs.
 
 mod authenticator;
+mod backoff;
 mod credentials;
 mod digest;
 mod nonce;
+mod register;
 mod wallet;
 
 pub use authenticator::{
     Accounts, Authenticator, AuthenticatorConfig, Denied, Identity, Reason, Role, Secret,
 };
+pub use backoff::Backoff;
 pub use credentials::{Credentials, Keyring};
 pub use digest::{Algorithm, Qop};
+pub use register::{
+    Binding, Bound, Registering, Registration, RegistrationError, RegistrationFailure, RegistrationState,
+};
 pub(crate) use wallet::{Learned, Wallet};
 
 /// How an engine answers challenges. All fields have defaults.

@@ -135,6 +135,22 @@ impl Engine {
         if flow.transport == Transport::Tls && callable { via.with_param("alias", None) } else { via }
     }
 
+    /// Our own contact as a request to `uri` would carry it, for a REGISTER.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request) has them for the way.
+    pub fn own_contact(
+        &self,
+        next_hop: Option<Hop>,
+        headers: &Headers,
+        uri: &Uri,
+        user: Option<&str>,
+    ) -> Result<Uri, EngineError> {
+        let way = self.way_to(next_hop, headers, uri)?;
+        let contact = self.contact(&way.flow, user, asks_for_sips(uri, headers)).to_str().into_owned();
+        contact.trim_matches(['<', '>']).parse().map_err(|_| EngineError::Header("Contact"))
+    }
+
     /// Our Contact on this flow, for requests inside the dialog to come back to.
     /// It names the listener there is: the transport of a flow that we cannot be called back by is not in it.
     pub(super) fn contact(&self, flow: &Flow, user: Option<&str>, secure: bool) -> Text {
