@@ -42,6 +42,7 @@ pub mod message;
 pub mod net;
 pub mod observe;
 pub mod resolve;
+pub mod roles;
 mod transaction;
 
 pub use dialog::DialogId;

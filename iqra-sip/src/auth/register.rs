@@ -414,7 +414,7 @@ impl Registering {
     fn leave_if_asked(&mut self) {
         match self.phase {
             Phase::Due | Phase::Waiting(_) if self.leave && self.bound.is_some() => {
-                self.phase = Phase::LeaveDue
+                self.phase = Phase::LeaveDue;
             }
             Phase::Due | Phase::Waiting(_) if self.leave => self.end(),
             _ => {}

@@ -37,6 +37,7 @@ pub use request::Request;
 pub use response::Response;
 pub use status::StatusCode;
 pub use text::Text;
+pub(crate) use uri::decode;
 pub use uri::{Host, Scheme, Uri, UriError};
 
 /// A request or a response.

@@ -8,6 +8,7 @@ mod cancel;
 mod dialogs;
 mod guard;
 mod network;
+mod redirects;
 mod register;
 mod seeds;
 mod transport;
