@@ -2,6 +2,7 @@
 
 mod drops;
 mod events;
+pub mod hep;
 pub mod ladder;
 mod redact;
 mod traces;
