@@ -12,6 +12,7 @@ mod early;
 pub mod event;
 pub(crate) mod flow;
 mod inbound;
+pub(crate) mod nat;
 mod outbound;
 mod protect;
 pub(crate) mod random;

@@ -50,6 +50,7 @@ pub use engine::Engine;
 pub use engine::config::EngineConfig;
 pub use engine::event;
 pub use engine::flow::{ConnectionId, Flow, Hop, Listener, Transmit, Transport};
+pub use engine::nat::{FlowConfig, FlowFirst};
 pub use engine::random::Seed;
 pub use message::{HeaderName, Headers, Message, Method, Request, Response, StatusCode, Uri};
 pub use transaction::timer::Timings;

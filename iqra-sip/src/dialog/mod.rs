@@ -9,6 +9,8 @@ mod route_set;
 
 pub use id::DialogId;
 
+use std::sync::Arc;
+
 use crate::message::{HeaderName, Headers, Method, Request, Response, Text, Uri};
 use crate::observe::DialogEnd;
 use crate::transaction::timer::Clocks;
@@ -32,6 +34,8 @@ pub(crate) struct Dialog {
     remote_sequence: Option<u32>,
     /// Between which ends the INVITE travelled; requests go there where the peer's Contact names no IP address.
     pub(crate) flow: Flow,
+    /// The domain that the peer had to prove for our INVITE, where its transport was secure.
+    pub(crate) peer: Option<Arc<str>>,
     /// Our user part and parameters in Contact.
     pub(crate) contact: Text,
     /// The 2xx that waits for its ACK, by transaction and CSeq number.
@@ -95,6 +99,11 @@ impl Dialog {
     /// Where the next request goes: the first route, else the target (RFC 3261 §12.2.1.1).
     pub(crate) fn next_hop(&self) -> &Uri {
         self.routes.first().unwrap_or(&self.target)
+    }
+
+    /// The peer's Contact, where no route stands before it.
+    pub(crate) fn direct_target(&self) -> Option<&Uri> {
+        self.routes.first().is_none().then_some(&self.target)
     }
 
     /// Takes the CSeq number of a new request inside the dialog.

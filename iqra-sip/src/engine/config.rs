@@ -1,6 +1,7 @@
 //! What an engine is told at its start: its timers, its limits and its manners. Every bound is here, with its default.
 
 use crate::auth::AuthConfig;
+use crate::engine::nat::FlowConfig;
 use crate::guard::GuardConfig;
 use crate::message::Method;
 use crate::transaction::timer::Timings;
@@ -31,6 +32,8 @@ pub struct EngineConfig {
     /// Requests longer than this go by TCP first, in bytes (RFC 3261 §18.1.1); where that fails, by UDP. For peers whose
     /// firewall lets TCP time out, `usize::MAX` keeps everything on UDP. Default 1,300.
     pub max_datagram_request: usize,
+    /// How peers behind NATs are reached.
+    pub flows: FlowConfig,
     /// Credentials of this endpoint, and the bounds of answering challenges.
     pub auth: AuthConfig,
     /// Keeps scanners, floods and overload away. Default none: every message is served.
@@ -48,6 +51,7 @@ impl Default for EngineConfig {
             supported: Vec::new(),
             product: None,
             max_datagram_request: 1_300,
+            flows: FlowConfig::default(),
             auth: AuthConfig::default(),
             guard: None,
         }

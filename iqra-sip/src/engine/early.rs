@@ -109,6 +109,7 @@ impl Engine {
         let client = self.clients.get(client)?;
         let mut dialog = Dialog::calling(invite, response, client.flow, contact).ok()?;
         dialog.proof = client.proof.anew();
+        dialog.peer.clone_from(&client.name);
         Some(dialog)
     }
 

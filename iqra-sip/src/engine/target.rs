@@ -76,28 +76,38 @@ impl Engine {
     }
 
     /// The way inside a dialog: to the route or Contact where it has an IP address, else back along the INVITE's own
-    /// flow, which is also the second try. A WebSocket client is reached by its own connection alone.
+    /// flow; the other one is the second try. A peer that [`FlowConfig`](super::nat::FlowConfig) takes to be behind a NAT
+    /// is tried by the flow first, a WebSocket client is reached by its own connection alone.
     pub(super) fn way_within(&self, dialog: &Dialog) -> Way {
         let known = dialog.flow;
-        let direct = hop(dialog.next_hop()).ok().and_then(|Hop { transport, addr: remote, .. }| {
-            if transport.is_websocket() && known.transport.is_websocket() {
-                return None;
-            }
-            let same = (transport, remote) == (known.transport, known.remote);
-            let local = match transport == known.transport {
-                true => known.local,
-                false => self.sender(transport, remote).ok()?.addr,
-            };
-            let connection = known.connection.filter(|_| same);
-            Some(Flow { transport, local, remote, connection })
-        });
-        match direct {
-            Some(flow) => {
-                let as_secure = known.transport.is_secure() || !flow.transport.is_secure();
-                Way { flow, fallback: Some(known).filter(|known| *known != flow && as_secure), name: None }
-            }
-            None => Way { flow: known, fallback: None, name: None },
+        let behind_nat =
+            dialog.direct_target().is_some_and(|uri| self.config.flows.first.applies(uri, known.remote));
+        let (flow, fallback) = match self.direct_flow(dialog) {
+            Some(direct) if behind_nat => (known, Some(direct)),
+            Some(direct) => (direct, Some(known)),
+            None => (known, None),
+        };
+        // A connection that has ended may be opened anew, and nothing secure goes on in the clear.
+        let other =
+            |other: &Flow| *other != flow && other.transport.is_secure() >= flow.transport.is_secure();
+        let fallback =
+            fallback.filter(other).or_else(|| Some(Flow { connection: None, ..flow }).filter(other));
+        let name = dialog.peer.clone().filter(|_| flow.remote.ip() == known.remote.ip());
+        Way { flow, fallback, name }
+    }
+
+    /// Straight to the route or Contact of a dialog, where it has an IP address.
+    fn direct_flow(&self, dialog: &Dialog) -> Option<Flow> {
+        let (known, Hop { transport, addr: remote, .. }) = (dialog.flow, hop(dialog.next_hop()).ok()?);
+        if transport.is_websocket() && known.transport.is_websocket() {
+            return None;
         }
+        let same = (transport, remote) == (known.transport, known.remote);
+        let local = match transport == known.transport {
+            true => known.local,
+            false => self.sender(transport, remote).ok()?.addr,
+        };
+        Some(Flow { transport, local, remote, connection: known.connection.filter(|_| same) })
     }
 
     /// The listener that a request to `remote` leaves from. A stream needs none of its own kind: responses come back
@@ -165,7 +175,8 @@ impl Engine {
             (false, Transport::Udp) => ("sip", ""),
             (false, transport) => ("sip", &*format!(";transport={}", transport.as_param())),
         };
-        Text::from(format!("<{scheme}:{user}{host}:{}{param}>", at.port()))
+        let outbound = if self.config.flows.outbound { ";ob" } else { "" };
+        Text::from(format!("<{scheme}:{user}{host}:{}{param}{outbound}>", at.port()))
     }
 
     /// A long request goes by TCP, and UDP is then the second try (RFC 3261 §18.1.1). Without a TCP listener of ours

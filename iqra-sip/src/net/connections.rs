@@ -68,6 +68,8 @@ pub(super) struct Lane {
     /// What the connection was opened for.
     pub(super) first: Option<Transmit>,
     pub(super) queue: mpsc::Receiver<Transmit>,
+    /// Its two ends, once it is up.
+    pub(super) flow: Option<Flow>,
     /// Set when the peer has said anything.
     pub(super) heard: Arc<AtomicBool>,
     /// What was written to a peer that has said nothing yet. TLS 1.3 refuses a client's certificate after the client has
@@ -101,6 +103,9 @@ impl Lane {
     /// Leaves the table. What was not written, or only to a peer that closed without a word, tries its second way.
     pub(super) fn close(mut self) {
         self.shared.streams.close(self.id);
+        if let Some(flow) = self.flow {
+            self.shared.keepers.leave(&flow);
+        }
         self.queue.close();
         if !self.heard.load(Ordering::Relaxed) {
             self.written.drain(..).for_each(|transmit| self.shared.unsent(transmit));
@@ -220,11 +225,13 @@ impl Connections {
 }
 
 impl Connection {
-    /// On a secure transport the peer must have proven the name, or for want of one its address (RFC 5923 §7).
+    /// On a secure transport the peer must have proven the name (RFC 5923 §7). For want of one its address is enough,
+    /// and so is any name that we have dialled it by: it is then the very socket that we mean.
     fn leads_to(&self, flow: &Flow, name: Option<&str>) -> bool {
         let address = flow.remote.ip().to_string();
         let wanted = name.unwrap_or(&address);
-        !self.transport.is_secure() || self.names.iter().any(|proven| proven.eq_ignore_ascii_case(wanted))
+        let proven = || self.names.iter().any(|proven| proven.eq_ignore_ascii_case(wanted));
+        !self.transport.is_secure() || (name.is_none() && !self.accepted) || proven()
     }
 }
 
@@ -247,7 +254,7 @@ impl Table {
         self.by_id.insert(id, Connection { transport, remote, alias: None, accepted, names, writer });
         self.by_peer.insert((transport, remote), id);
         let heard = Arc::new(AtomicBool::new(accepted));
-        Some(Lane { shared: shared.clone(), id, first: None, queue, heard, written: Vec::new() })
+        Some(Lane { shared: shared.clone(), id, first: None, queue, flow: None, heard, written: Vec::new() })
     }
 
     fn release(&mut self, source: IpAddr) {

@@ -73,7 +73,10 @@ async fn keep(
             }
             Step::Failed => break true,
             Step::Wait(until) => tokio::select! {
-                Some(heard) = heard.recv() => pinger.heard(now(), heard),
+                heard = heard.recv() => match heard {
+                    Some(heard) => pinger.heard(now(), heard),
+                    None => break true,
+                },
                 () = tokio::time::sleep_until(until.into()) => {}
                 () = stop.cancelled() => break false,
             },
@@ -118,7 +121,8 @@ impl Keepers {
         receiver
     }
 
-    fn leave(&self, flow: &Flow) {
+    /// Nobody waits any more, or the connection has ended and its keeper learns of it.
+    pub(super) fn leave(&self, flow: &Flow) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(flow));
     }
 

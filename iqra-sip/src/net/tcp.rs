@@ -138,6 +138,7 @@ async fn run(mut lane: Lane, transport: Transport, stream: TcpStream, side: Side
     let remote = lane.first.as_ref().map(|first| first.flow.remote);
     if let (Ok(local), Ok(remote)) = (stream.local_addr(), remote.map_or_else(|| stream.peer_addr(), Ok)) {
         let flow = Flow { transport, local, remote, connection: Some(lane.id) };
+        lane.flow = Some(flow);
         if let Err(error) = speak(&mut lane, flow, stream, &side).await {
             lane.shared.streams.count(|closed| closed.handshake += 1);
             match side {

@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use iqra_sip::event::{Body, ClientTx, EngineError, Event, Failure, OutgoingInvite, Reply};
-use iqra_sip::{Engine, EngineConfig, Headers, Listener, StatusCode, Transmit, Transport};
+use iqra_sip::{
+    ConnectionId, Engine, EngineConfig, Flow, FlowConfig, FlowFirst, Headers, Listener, StatusCode, Transmit,
+    Transport,
+};
 
 use crate::calls::connect;
 use crate::network::{CALLEE, CALLER, Network, Weather};
@@ -162,4 +165,58 @@ fn a_name_and_a_missing_listener_are_refused_with_the_remedy() {
     let udp = (Transport::Udp, "[::1]:5060".parse().unwrap());
     let v6 = OutgoingInvite { next_hop: Some(udp.into()), ..call };
     assert!(matches!(engine.invite(Instant::now(), v6), Err(EngineError::NoListener(_))));
+}
+
+/// An engine with a call from `contact`, seen at a public address, that it then hangs up: where the BYE goes.
+fn bye_to(contact: &str, transport: Transport, config: EngineConfig) -> Transmit {
+    let mut engine = Engine::new(config, 1);
+    let local: SocketAddr = "192.0.2.1:5060".parse().unwrap();
+    engine.add_listener(Listener::new(transport, local, None));
+    let connection = transport.is_reliable().then_some(ConnectionId(7));
+    let flow = Flow { transport, local, remote: "198.51.100.7:4321".parse().unwrap(), connection };
+    let invite = format!(
+        "INVITE sip:a@192.0.2.1 SIP/2.0\r\nVia: SIP/2.0/{transport} 10.1.1.1;rport;branch=z9hG4bKx\r\n\
+         Max-Forwards: 70\r\nFrom: <sip:b@c>;tag=f\r\nTo: <sip:a@c>\r\nCall-ID: x\r\nCSeq: 1 INVITE\r\n\
+         Contact: <{contact}>\r\nContent-Length: 0\r\n\r\n"
+    );
+    let now = Instant::now();
+    engine.handle_message(now, &flow, invite.clone().into());
+    let Some(Event::Invite { tx, .. }) = engine.poll_event() else { panic!("no INVITE") };
+    let dialog = engine.accept(now, tx, Reply::new(StatusCode::OK)).unwrap();
+    engine.bye(now, &dialog, Headers::new()).unwrap();
+    let accepted = std::iter::from_fn(|| engine.poll_transmit()).last().unwrap();
+    let text = String::from_utf8_lossy(&accepted.bytes).into_owned();
+    let to = text.lines().find(|line| line.starts_with("To:")).unwrap();
+    let ack = invite.replace("INVITE", "ACK").replace("z9hG4bKx", "z9hG4bKy").replace("To: <sip:a@c>", to);
+    engine.handle_message(now, &flow, ack.into());
+    let bye = std::iter::from_fn(|| engine.poll_transmit()).last().unwrap();
+    assert!(bye.bytes.starts_with(b"BYE "));
+    bye
+}
+
+#[test]
+fn a_peer_behind_a_nat_is_hung_up_along_its_flow_and_any_other_at_its_contact() {
+    let remote =
+        |contact, transport| bye_to(contact, transport, EngineConfig::default()).flow.remote.to_string();
+    assert_eq!(remote("sip:b@10.1.1.1:5060", Transport::Udp), "198.51.100.7:4321");
+    assert_eq!(remote("sip:b@203.0.113.9:5070", Transport::Udp), "203.0.113.9:5070");
+    assert_eq!(remote("sip:b@203.0.113.9:5070;ob", Transport::Udp), "198.51.100.7:4321");
+    let flows = FlowConfig { first: FlowFirst::Never, ..FlowConfig::default() };
+    let never =
+        bye_to("sip:b@10.1.1.1:5060", Transport::Udp, EngineConfig { flows, ..EngineConfig::default() });
+    assert_eq!(never.flow.remote.to_string(), "10.1.1.1:5060");
+    let by_tcp = bye_to("sip:b@10.1.1.1:5060;transport=tcp", Transport::Tcp, EngineConfig::default());
+    assert_eq!(by_tcp.flow.connection, Some(ConnectionId(7)));
+}
+
+#[test]
+fn a_contact_of_a_client_behind_a_nat_asks_for_its_flow() {
+    let flows = FlowConfig { outbound: true, ..FlowConfig::default() };
+    let mut net =
+        Network::of(1, Weather::default(), Transport::Udp, EngineConfig { flows, ..EngineConfig::default() });
+    let call = net.invite();
+    let (engine, now) = net.engine(CALLER);
+    engine.invite(now, call).unwrap();
+    let invite = engine.poll_transmit().unwrap();
+    assert!(String::from_utf8_lossy(&invite.bytes).contains("@10.0.0.1:5060;ob>"));
 }
