@@ -16,6 +16,7 @@ pub(crate) mod nat;
 mod outbound;
 mod protect;
 pub(crate) mod random;
+pub(crate) mod relay;
 mod server;
 mod stateless;
 pub(crate) mod target;
@@ -40,6 +41,7 @@ use flow::{Flow, Listener, Transmit};
 use protect::Protection;
 use random::Random;
 use random::Seed;
+use relay::Relays;
 use server::Servers;
 
 /// Transactions and dialogs of one process, or of one shard of it.
@@ -58,6 +60,7 @@ pub struct Engine {
     clients: Clients,
     dialogs: Dialogs,
     wallet: Wallet,
+    relays: Relays,
     serial: u64,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
@@ -69,16 +72,19 @@ impl Engine {
     /// An engine without listeners. The seed of a program that faces a network is 32 random bytes; see [`Seed`].
     #[must_use]
     pub fn new(config: EngineConfig, seed: impl Into<Seed>) -> Self {
+        let mut random = Random::new(seed.into());
+        let relays = Relays::new(if config.relay.is_some() { random.up_to(u32::MAX) } else { 0 });
         Self {
             timers: TimerQueue::new(config.timings.clone()),
             protection: config.guard.clone().map(Protection::new),
             config,
-            random: Random::new(seed.into()),
+            random,
             listeners: Vec::new(),
             servers: Servers::default(),
             clients: Clients::default(),
             dialogs: Dialogs::default(),
             wallet: Wallet::default(),
+            relays,
             serial: 0,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -120,6 +126,7 @@ impl Engine {
                 Owner::Server(id) => self.server_fired(now, id, timer),
                 Owner::Client(id) => self.client_fired(now, id, timer),
                 Owner::Dialog(serial) => self.dialog_fired(now, serial, timer),
+                Owner::Relay(id) => self.relay_fired(now, id, timer),
             }
         }
     }
@@ -130,7 +137,7 @@ impl Engine {
         match failed.owner {
             Some(Owner::Server(id)) => self.server_unsent(now, id),
             Some(Owner::Client(id)) => self.client_unsent(now, id),
-            Some(Owner::Dialog(_)) | None => {}
+            Some(Owner::Dialog(_) | Owner::Relay(_)) | None => {}
         }
     }
 
@@ -186,6 +193,7 @@ impl Engine {
         self.clients = Clients::default();
         self.dialogs = Dialogs::default();
         self.wait_for_nothing();
+        self.relays.clear();
         self.transmits.clear();
         self.events.clear();
     }

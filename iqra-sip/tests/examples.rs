@@ -37,3 +37,8 @@ fn parse() {
 fn options() {
     prints_what_it_promises("options");
 }
+
+#[test]
+fn relay() {
+    prints_what_it_promises("relay");
+}

@@ -405,6 +405,21 @@ impl Engine {
         Some(())
     }
 
+    /// Repeats an INVITE no more that nobody waits for; what it brings is still taken.
+    pub(super) fn hush(&mut self, id: u64) {
+        if let Some(client) = self.clients.by_id.get_mut(&id) {
+            self.timers.stop(Owner::Client(id), &mut client.clocks, Timer::A);
+        }
+    }
+
+    /// An INVITE rings: its limit begins anew, unless it is cancelled (RFC 3261 §16.7 step 2).
+    pub(super) fn ring_anew(&mut self, now: Instant, id: u64) {
+        let ringing = |client: &&mut Client| client.is_ringing() && client.cancel == Cancel::No;
+        if let Some(client) = self.clients.by_id.get_mut(&id).filter(ringing) {
+            self.timers.start(now, Owner::Client(id), &mut client.clocks, Timer::Ring, true);
+        }
+    }
+
     /// A response that we word ourselves, as if the peer had sent it.
     pub(super) fn stand_in(invite: &Request, status: StatusCode) -> Arc<Response> {
         Arc::new(Response::to_request(invite, status))

@@ -4,6 +4,7 @@ use crate::auth::AuthConfig;
 use crate::engine::nat::FlowConfig;
 use crate::guard::GuardConfig;
 use crate::message::Method;
+use crate::roles::relay::RelayConfig;
 use crate::transaction::timer::Timings;
 
 /// The settings of an [`Engine`](crate::Engine). All fields have defaults: `EngineConfig { .., ..Default::default() }`.
@@ -29,6 +30,9 @@ pub struct EngineConfig {
     /// The value of the Server and User-Agent headers; `None` sends neither. Default `None`, which tells a scanner
     /// nothing.
     pub product: Option<String>,
+    /// What lets this engine relay calls, and forward what belongs to calls that any proxy of its pool relayed.
+    /// Default `None`: it does neither.
+    pub relay: Option<RelayConfig>,
     /// Requests longer than this go by TCP first, in bytes (RFC 3261 §18.1.1); where that fails, by UDP. For peers whose
     /// firewall lets TCP time out, `usize::MAX` keeps everything on UDP. Default 1,300.
     pub max_datagram_request: usize,
@@ -50,6 +54,7 @@ impl Default for EngineConfig {
             accepted_methods: None,
             supported: Vec::new(),
             product: None,
+            relay: None,
             max_datagram_request: 1_300,
             flows: FlowConfig::default(),
             auth: AuthConfig::default(),

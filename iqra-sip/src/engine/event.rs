@@ -6,8 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::flow::{Flow, Hop};
+pub use super::relay::Forward;
 use crate::dialog::{DialogId, Origin};
 use crate::message::{HeaderName, Headers, NameAddr, Request, Response, StatusCode, Uri};
+use crate::roles::relay::RelayEvent;
 
 /// A server transaction: a request that we answer. Valid until it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -108,6 +110,16 @@ pub enum Event {
         /// The 2xx.
         response: Arc<Response>,
     },
+    /// A relayed INVITE went on.
+    Relay {
+        /// The INVITE.
+        tx: ServerTx,
+        /// What happened to it.
+        event: RelayEvent,
+    },
+    /// A request inside a dialog is to be forwarded to a host that the engine cannot resolve: hand it back by
+    /// [`Engine::forward`](crate::Engine::forward), with an address or without one.
+    Forward(Box<Forward>),
     /// A request of ours got no final response.
     Failed {
         /// The request.

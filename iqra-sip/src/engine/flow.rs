@@ -160,6 +160,7 @@ pub(crate) enum Owner {
     Server(u64),
     Client(u64),
     Dialog(u64),
+    Relay(u64),
 }
 
 /// A message to put on the wire.

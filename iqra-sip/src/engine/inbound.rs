@@ -56,14 +56,21 @@ impl Engine {
     /// Hands a new request to the dialog it belongs to, or to the program; `Err` is the answer that refuses it.
     fn place(&mut self, now: Instant, id: u64, request: Arc<Request>, flow: &Flow) -> Result<(), Box<Reply>> {
         if self.to_tag(&request).is_some() {
+            if self.is_for_relay(&request) {
+                return self.relay_through(now, id, &request);
+            }
             let gone = || Box::new(Reply::new(StatusCode::CALL_DOES_NOT_EXIST));
             let serial = self.dialogs.find(&request).ok_or_else(gone)?;
             self.check_extensions(&request)?;
             return self.handle_within(now, id, serial, request);
         }
         self.check_method(&request)?;
-        self.check_merged(id, &request)?;
-        self.check_extensions(&request)?;
+        if request.method == Method::Invite && self.config.relay.is_some() {
+            self.check_relayable(id, &request)?;
+        } else {
+            self.check_merged(id, &request)?;
+            self.check_extensions(&request)?;
+        }
         let (tx, flow) = (ServerTx(id), *flow);
         self.events.push_back(match request.method {
             Method::Invite => Event::Invite { tx, request, flow },
@@ -87,7 +94,7 @@ impl Engine {
     }
 
     /// RFC 3261 §8.2.2.2: the same request by another path is answered once, by the first.
-    fn check_merged(&mut self, id: u64, request: &Request) -> Result<(), Box<Reply>> {
+    pub(super) fn check_merged(&mut self, id: u64, request: &Request) -> Result<(), Box<Reply>> {
         let merge = MergeKey::of(request).map_err(|_| Reply::new(StatusCode::BAD_REQUEST))?;
         if self.servers.is_merged(&merge) {
             return Err(Box::new(Reply::new(StatusCode::LOOP_DETECTED)));
@@ -135,6 +142,9 @@ impl Engine {
             return self.answer(now, id, Reply::new(StatusCode::CALL_DOES_NOT_EXIST));
         };
         self.answer(now, id, Reply::new(StatusCode::OK));
+        if self.relays.contains(invite) {
+            return self.relay_cancelled(now, invite, cancel);
+        }
         if self.servers.get(invite).is_some_and(Server::is_pending_invite) {
             self.given_up_by_peer(now, invite, cancel);
         }
@@ -159,6 +169,7 @@ impl Engine {
         let sequence = ack.headers.typed::<CSeq>().map(|cseq| cseq.number);
         match (serial, sequence) {
             (Some(serial), Ok(sequence)) => self.acknowledged(now, serial, sequence, ack),
+            (None, _) if self.relay_ack(&ack) => {}
             _ => self.watch.discard(DropReason::StrayAck),
         }
     }

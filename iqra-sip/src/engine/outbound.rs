@@ -22,6 +22,8 @@ pub(crate) enum Purpose {
     Program,
     /// The engine alone: a CANCEL, a BYE.
     Engine,
+    /// The server transaction of this number, whose request it carries on.
+    Relay(u64),
 }
 
 /// Appends headers.
@@ -199,6 +201,9 @@ impl Engine {
         let Some(client) = self.clients.get(id) else { return };
         let (status, purpose, wants_cancel) =
             (response.status, client.purpose, client.cancel == Cancel::Wanted);
+        if let Purpose::Relay(server) = purpose {
+            return self.relayed_response(now, id, server, response);
+        }
         let (invite, dialog) = (client.invite.is_some(), client.dialog);
         if invite && status.is_success() {
             return self.answered(now, id, response);
@@ -224,6 +229,9 @@ impl Engine {
     pub(super) fn unanswered(&mut self, now: Instant, id: u64, failure: Failure) {
         let Some(client) = self.clients.get(id) else { return };
         let (purpose, dialog, tx) = (client.purpose, client.dialog, ClientTx(id));
+        if let Purpose::Relay(server) = purpose {
+            return self.relayed_failure(now, id, server, failure);
+        }
         let cancelled = client.invite.clone().filter(|_| client.cancel == Cancel::Sent);
         self.finished_within(now, id, dialog, None);
         if purpose == Purpose::Program {

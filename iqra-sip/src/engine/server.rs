@@ -13,7 +13,7 @@ use super::flow::{Owner, Transmit};
 use super::stateless::set_to_tag;
 use super::via::ReplyPath;
 use crate::message::{HeaderName, Method, Request, Response, StatusCode, Text};
-use crate::observe::{Side, TransactionState, TransactionStep};
+use crate::observe::{DropReason, Side, TransactionState, TransactionStep};
 use crate::transaction::key::{MergeKey, ServerKey};
 use crate::transaction::timer::{Clocks, Timer};
 use crate::transaction::{Action, Step, invite_server, server};
@@ -283,7 +283,7 @@ impl Engine {
                 self.timers.again_at_t2(now, owner, &mut server.clocks, timer, reliable);
             }
             Action::Stop(timer) => self.timers.stop(owner, &mut server.clocks, timer),
-            Action::TransportFailed => self.abandon_invite(id),
+            Action::TransportFailed => self.abandon_invite(now, id),
             Action::Deliver => return true,
             // A caller that never acknowledges a refusal leaves nothing to do; SendAck belongs to clients.
             Action::TimedOut | Action::SendAck => {}
@@ -307,7 +307,10 @@ impl Engine {
     }
 
     /// The transport failed before the answer: the program learns that there is nobody to answer.
-    fn abandon_invite(&mut self, id: u64) {
+    fn abandon_invite(&mut self, now: Instant, id: u64) {
+        if self.relay_orphaned(now, id) {
+            return;
+        }
         let pending = self.servers.get(id).is_some_and(|server| server.request.is_some());
         if pending {
             self.events.push_back(Event::Cancelled { tx: ServerTx(id), by: None });
@@ -358,6 +361,36 @@ impl Engine {
             self.close_called(id, dialog);
         }
         self.step_server(now, id, Cause::Answer(status));
+    }
+
+    /// Passes a response on that another element worded, without its topmost Via, which is ours (RFC 3261 §16.7). A 2xx
+    /// to INVITE goes even where the transaction has another answer, past it.
+    pub(super) fn forward_response(&mut self, now: Instant, id: u64, response: &Response) {
+        let Some(server) = self.servers.by_id.get_mut(&id) else {
+            self.watch.discard(DropReason::StrayResponse);
+            return;
+        };
+        let mut response = response.clone();
+        response.headers.take_first(HeaderName::VIA);
+        let (bytes, cause) = (response.to_bytes(), Cause::Answer(response.status));
+        if server.machine.step(cause).is_none() {
+            let ReplyPath { flow, fallback } = server.path;
+            if response.status.is_success() {
+                self.transmits.push_back(Transmit { flow, fallback, name: None, bytes, owner: None });
+            }
+            return;
+        }
+        server.wire = Some(bytes);
+        if response.status.is_final() {
+            server.request = None;
+        }
+        self.step_server(now, id, cause);
+        if matches!(
+            self.servers.get(id),
+            Some(Server { machine: Machine::Invite(invite_server::State::Accepted), .. })
+        ) {
+            self.release_response(id);
+        }
     }
 
     /// Answers a request. Provisional responses may be sent any number of times before the one final response;

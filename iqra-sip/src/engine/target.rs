@@ -122,7 +122,7 @@ impl Engine {
     }
 
     /// The listener bound to `flow.local`, or any that could send there.
-    fn listener_of(&self, flow: &Flow) -> Option<Listener> {
+    pub(super) fn listener_of(&self, flow: &Flow) -> Option<Listener> {
         let bound = self.listeners.iter().find(|l| (l.transport, l.addr) == (flow.transport, flow.local));
         bound.copied().or_else(|| self.sender(flow.transport, flow.remote).ok())
     }

@@ -172,6 +172,19 @@ impl Headers {
         }
     }
 
+    /// Removes the first value of a comma list and leaves the others as they stand; false where there is none.
+    pub fn take_first(&mut self, name: impl Into<HeaderName>) -> bool {
+        let name = name.into();
+        let Some(at) = self.fields.iter().position(|field| self.is(field, &name)) else { return false };
+        let value = self.value(&self.fields[at]);
+        let rest = value.get(grammar::element_end(value) + 1..).unwrap_or_default();
+        match Bytes::copy_from_slice(&rest[grammar::trim(rest)]) {
+            rest if rest.is_empty() => drop(self.fields.remove(at)),
+            rest => self.set_first(name, rest),
+        }
+        true
+    }
+
     /// Removes all headers of that name and says how many there were.
     pub fn remove(&mut self, name: impl Into<HeaderName>) -> usize {
         let name = name.into();

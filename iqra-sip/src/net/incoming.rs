@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::Error;
 use super::call::{self, Call, CallEvent};
 use super::early::Early;
-use super::shared::Handle;
+use super::shared::{Core, Handle};
 use crate::engine::flow::Flow;
 use crate::event::{Body, EngineError, Reply, ServerTx};
 use crate::message::header::From;
@@ -193,6 +194,24 @@ impl IncomingInvite {
         let refuses = reply.status.code() >= 300;
         let reply = if refuses { reply } else { Reply::new(StatusCode::SERVER_INTERNAL_ERROR) };
         self.refuse(reply)
+    }
+
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Leaves the INVITE to what `act` starts; where that fails it is refused as if it had been dropped.
+    pub(super) fn hand_over(
+        mut self,
+        act: impl FnOnce(&mut Core, Instant, ServerTx) -> Result<(), EngineError>,
+    ) -> Result<(Handle, ServerTx), EngineError> {
+        self.handle.enter(|core, now| {
+            act(core, now, self.tx)?;
+            core.router.invites.remove(&self.tx);
+            Ok(())
+        })?;
+        self.settled = true;
+        Ok((self.handle.clone(), self.tx))
     }
 
     /// Sends nothing and keeps nothing, because another element answers this INVITE.

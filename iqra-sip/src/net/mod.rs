@@ -31,6 +31,7 @@ mod hep;
 mod incoming;
 mod keep_alive;
 mod outgoing;
+mod relay;
 mod resolve;
 mod router;
 mod shared;
@@ -52,6 +53,7 @@ pub use hep::{HepConfig, HepExporter};
 pub use incoming::{Answer, Incoming, IncomingInvite, IncomingOther, IncomingRequest};
 pub use keep_alive::KeepAlive;
 pub use outgoing::{OutgoingCall, OutgoingEvent};
+pub use relay::RelayedCall;
 #[cfg(feature = "tls")]
 pub use tls::{TlsClients, TlsConfig, TlsError, TlsIdentity, TlsRoots, TlsSettings};
 

@@ -11,6 +11,7 @@ use super::call::{Call, CallEvent, CallSlot, InDialogRequest};
 use super::early::Early;
 use super::incoming::{IncomingInvite, IncomingOther, IncomingRequest, InviteSlot};
 use super::outgoing::{OutgoingEvent, OutgoingSlot};
+use super::relay::RelaySlot;
 use super::shared::{Core, Handle};
 use crate::dialog::DialogId;
 use crate::event::{ClientTx, EndReason, Event, Failure, InviteTx, Reply, ServerTx};
@@ -24,6 +25,7 @@ pub(crate) struct Router {
     pub(crate) outgoing: HashMap<ClientTx, OutgoingSlot>,
     pub(crate) requests: HashMap<ClientTx, oneshot::Sender<Result<Arc<Response>, Error>>>,
     pub(crate) calls: HashMap<DialogId, CallSlot>,
+    pub(super) relays: HashMap<ServerTx, RelaySlot>,
 }
 
 /// What nobody took. Dropped outside the lock, for dropping it answers or hangs up.
@@ -42,6 +44,7 @@ impl Router {
             outgoing: HashMap::new(),
             requests: HashMap::new(),
             calls: HashMap::new(),
+            relays: HashMap::new(),
         }
     }
 
@@ -67,6 +70,7 @@ impl Router {
         self.invites.clear();
         self.outgoing.clear();
         self.requests.clear();
+        self.relays.clear();
     }
 }
 
@@ -116,6 +120,8 @@ impl Core {
             Event::Answered { tx, dialog, response } => {
                 self.route_answer(tx, dialog, response, handle, spare);
             }
+            Event::Relay { tx, event } => self.router.tell_relay(tx, event),
+            Event::Forward(forward) => self.resolve_forward(*forward, handle, now),
             Event::Failed { tx, failure } => self.route_failure(tx, failure, spare),
         }
     }

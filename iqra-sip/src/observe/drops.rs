@@ -24,6 +24,8 @@ pub enum DropReason {
     Full,
     /// A 2xx of one branch too many.
     Forks,
+    /// A request inside a dialog whose Route names this proxy and may not pass it.
+    Unroutable,
     /// The source is banned.
     Banned,
     /// Too many new requests from one source.
@@ -49,12 +51,13 @@ pub struct DropRow {
 
 impl DropReason {
     /// Every reason, in the order of the table.
-    pub const ALL: [DropReason; 11] = [
+    pub const ALL: [DropReason; 12] = [
         DropReason::Malformed,
         DropReason::StrayResponse,
         DropReason::StrayAck,
         DropReason::Full,
         DropReason::Forks,
+        DropReason::Unroutable,
         DropReason::Banned,
         DropReason::RateNew,
         DropReason::RateDialog,
@@ -76,6 +79,10 @@ impl DropReason {
             DropReason::StrayAck => ("stray_ack", "acknowledges nothing that we answered: its call is over"),
             DropReason::Full => ("full", "answered 503: raise max_transactions or max_dialogs"),
             DropReason::Forks => ("forks", "one INVITE was answered by more than max_forks branches"),
+            DropReason::Unroutable => (
+                "unroutable",
+                "may not pass this proxy: its Route is no Record-Route of the pool, or leads nowhere",
+            ),
             DropReason::Banned => ("banned", "the source is banned; allow it if it is a peer of yours"),
             DropReason::RateNew => {
                 ("rate_new", "the source starts more than its rate allows: allow it or raise new_requests")

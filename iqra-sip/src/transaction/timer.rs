@@ -69,6 +69,8 @@ pub(crate) enum Timer {
     Ring,
     /// A cancelled INVITE got no final response (RFC 3261 §9.1).
     Cancelled,
+    /// The target of a relayed INVITE has been silent for too long; as long as the plan says.
+    Attempt,
     /// Retransmission of a 2xx to INVITE by the dialog layer, on every transport (RFC 3261 §13.3.1.4).
     Success,
     /// The 2xx to INVITE was never acknowledged (RFC 3261 §13.3.1.4).
@@ -107,6 +109,7 @@ impl Timer {
             Timer::I | Timer::K => Some(absorb(timings.t4)),
             Timer::AutoTrying => Some(timings.trying),
             Timer::Ring => Some(timings.ring_limit),
+            Timer::Attempt => None,
         }
     }
 }
@@ -144,9 +147,26 @@ impl<O: Ord + Copy> TimerQueue<O> {
     fn start_at(&mut self, now: Instant, owner: O, clocks: &mut Clocks, timer: Timer, reliable: bool) {
         self.stop_clock(owner, clocks, timer.clock());
         if let Some(length) = timer.length(&self.timings, reliable, clocks.fired) {
-            *clocks.slot(timer.clock()) = Some((timer, now + length));
-            self.queue.insert((now + length, owner, timer));
+            self.run(now + length, owner, clocks, timer);
         }
+    }
+
+    fn run(&mut self, until: Instant, owner: O, clocks: &mut Clocks, timer: Timer) {
+        *clocks.slot(timer.clock()) = Some((timer, until));
+        self.queue.insert((until, owner, timer));
+    }
+
+    /// Starts `timer` for a time that the program chose.
+    pub(crate) fn start_for(
+        &mut self,
+        now: Instant,
+        owner: O,
+        clocks: &mut Clocks,
+        timer: Timer,
+        length: Duration,
+    ) {
+        self.stop_clock(owner, clocks, timer.clock());
+        self.run(now + length, owner, clocks, timer);
     }
 
     /// Starts `timer` at its first interval.

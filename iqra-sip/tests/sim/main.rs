@@ -10,6 +10,7 @@ mod guard;
 mod network;
 mod redirects;
 mod register;
+mod relay;
 mod seeds;
 mod transport;
 mod wire;

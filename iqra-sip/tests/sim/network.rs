@@ -1,6 +1,6 @@
 //! A network on a virtual clock: engines at addresses, packets that are late, lost, doubled or out of order by a seed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,10 @@ pub(crate) struct Network {
     flying: BTreeMap<(Instant, u64), (usize, Flow, Bytes)>,
     serial: u64,
     filter: Option<Filter>,
+    /// Further addresses of nodes; a later entry of an address replaces the earlier.
+    aliases: HashMap<SocketAddr, usize>,
+    /// Peers whose connections are gone.
+    cut: HashSet<SocketAddr>,
 }
 
 impl Network {
@@ -73,7 +77,32 @@ impl Network {
             flying: BTreeMap::new(),
             serial: 0,
             filter: None,
+            aliases: HashMap::new(),
+            cut: HashSet::new(),
         }
+    }
+
+    /// Adds a node with these sockets; the first one is its address.
+    pub(crate) fn add_node(&mut self, sockets: &[(Transport, &str)], config: EngineConfig) -> usize {
+        let index = self.nodes.len();
+        let mut engine = Engine::new(config, 1_000 + index as u64);
+        for (transport, addr) in sockets {
+            let addr = addr.parse().unwrap();
+            engine.add_listener(Listener::new(*transport, addr, None));
+            self.aliases.insert(addr, index);
+        }
+        self.nodes.push(Node { engine, addr: sockets[0].1.parse().unwrap(), events: Vec::new() });
+        index
+    }
+
+    /// What is sent to `addr` goes to `node` from now on.
+    pub(crate) fn alias(&mut self, addr: &str, node: usize) {
+        self.aliases.insert(addr.parse().unwrap(), node);
+    }
+
+    /// Closes every connection to a peer.
+    pub(crate) fn cut(&mut self, remote: SocketAddr) {
+        self.cut.insert(remote);
     }
 
     /// Loses the packets that `lose` picks: sender and text.
@@ -173,7 +202,12 @@ impl Network {
     fn flush(&mut self) {
         for index in 0..self.nodes.len() {
             while let Some(transmit) = self.nodes[index].engine.poll_transmit() {
-                self.fly(index, transmit.flow, transmit.bytes);
+                let gone = |flow: &Flow| flow.connection.is_some() && self.cut.contains(&flow.remote);
+                match (gone(&transmit.flow), transmit.by_fallback()) {
+                    (true, Some(second)) => self.fly(index, second.flow, second.bytes),
+                    (true, None) => self.nodes[index].engine.handle_transport_error(self.now, &transmit),
+                    (false, _) => self.fly(index, transmit.flow, transmit.bytes),
+                }
             }
             while let Some(event) = self.nodes[index].engine.poll_event() {
                 self.nodes[index].events.push(event);
@@ -185,14 +219,14 @@ impl Network {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let lost = self.filter.as_mut().is_some_and(|filter| filter(from, &text));
         self.sent.push((from, text));
-        let Some(to) = self.nodes.iter().position(|node| node.addr == flow.remote) else { return };
+        let at = self.nodes.iter().position(|node| node.addr == flow.remote);
+        let Some(to) = self.aliases.get(&flow.remote).copied().or(at) else { return };
         if lost || self.random.f64() < self.weather.loss {
             return;
         }
         let copies = if self.random.f64() < self.weather.duplicate { 2 } else { 1 };
         let connection = (flow.transport == Transport::Tcp).then_some(ConnectionId(1));
-        let arriving =
-            Flow { transport: flow.transport, local: flow.remote, remote: self.nodes[from].addr, connection };
+        let arriving = Flow { transport: flow.transport, local: flow.remote, remote: flow.local, connection };
         for _ in 0..copies {
             let delay = Duration::from_millis(10) + self.weather.jitter.mul_f64(self.random.f64());
             self.serial += 1;

@@ -253,7 +253,8 @@ fn several_bindings_carry_instance_flow_and_preference_and_the_shortest_grant_ru
     let mut machine = Registering::new(asked, 1);
     let (start, own) = (Instant::now(), "sip:alice@10.0.0.1:5060".parse().unwrap());
     let request = machine.poll_request(start, &own).unwrap();
-    let contacts: Vec<_> = request.headers.all(HeaderName::CONTACT).map(|c| c.into_owned()).collect();
+    let contacts: Vec<_> =
+        request.headers.all(HeaderName::CONTACT).map(std::borrow::Cow::into_owned).collect();
     assert_eq!(
         contacts,
         [

@@ -1,0 +1,305 @@
+//! Relaying an INVITE: one target after the other, until one rings or answers (RFC 3261 §16.6 to §16.8, §16.10).
+//!
+//! In: an INVITE that waits for the program, and its [`Plan`]. Out: a client transaction for each target, whose
+//! responses go back by the server transaction ([`answers`]), and [`RelayEvent`]s. Requests inside dialogs pass without
+//! the program ([`through`]); what both put into a request is in [`record`].
+
+mod answers;
+mod record;
+mod through;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+pub use through::Forward;
+
+use super::Engine;
+use super::event::{ClientTx, EngineError, Event, Reply, ServerTx};
+use super::flow::{Hop, Owner};
+use super::outbound::Purpose;
+use crate::message::{HeaderName, Headers, Method, Request, Response, StatusCode};
+use crate::roles::relay::{AttemptFailure, Plan, RelayEvent, RelayTimings, Target, pass};
+use crate::transaction::timer::{Clocks, Timer};
+
+/// All requests that are being relayed, by their server transaction, until their final response.
+#[derive(Default)]
+pub(super) struct Relays {
+    by_server: HashMap<u64, Relay>,
+    /// This run of this proxy: connection numbers begin anew with each.
+    incarnation: u32,
+}
+
+/// One request on its way through.
+struct Relay {
+    kind: Kind,
+    /// The targets that are left.
+    targets: VecDeque<Target>,
+    record_route: bool,
+    timings: RelayTimings,
+    /// The client transaction that is waited for.
+    current: Option<u64>,
+    attempt: u32,
+    /// A 100 came from the current target.
+    trying: bool,
+    /// A response from 101 to 199 was forwarded.
+    rang: bool,
+    cancelled: bool,
+    /// The best answer of a target that was given up.
+    best: Option<Arc<Response>>,
+    clocks: Clocks,
+}
+
+/// What is relayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// An INVITE outside a dialog, whose way the program follows.
+    Call,
+    /// A request inside a dialog.
+    Within {
+        /// It went out by the connection that its peer opened.
+        pinned: bool,
+    },
+}
+
+impl Relays {
+    pub(super) fn new(incarnation: u32) -> Self {
+        Self { by_server: HashMap::new(), incarnation }
+    }
+
+    fn get_mut(&mut self, id: u64) -> Option<&mut Relay> {
+        self.by_server.get_mut(&id)
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.by_server.clear();
+    }
+
+    pub(super) fn contains(&self, id: u64) -> bool {
+        self.by_server.contains_key(&id)
+    }
+}
+
+impl Relay {
+    fn new(kind: Kind, plan: Plan) -> Self {
+        Self {
+            kind,
+            targets: plan.targets.into(),
+            record_route: plan.record_route,
+            timings: plan.timings,
+            current: None,
+            attempt: 0,
+            trying: false,
+            rang: false,
+            cancelled: false,
+            best: None,
+            clocks: Clocks::default(),
+        }
+    }
+}
+
+impl Engine {
+    /// Forwards an INVITE to the first target of a plan. What becomes of it comes as [`Event::Relay`].
+    ///
+    /// # Errors
+    /// [`EngineError::TransactionOver`] when it was answered or cancelled; [`EngineError::Misuse`] for any other
+    /// request, without targets, or where [`EngineConfig::relay`](crate::EngineConfig::relay) is not set.
+    pub fn relay(&mut self, now: Instant, tx: ServerTx, mut plan: Plan) -> Result<(), EngineError> {
+        let server = self.servers.get(tx.0).ok_or(EngineError::TransactionOver)?;
+        let invite = server.request.as_ref().ok_or(EngineError::TransactionOver)?;
+        let fits = invite.method == Method::Invite && server.dialog.is_none() && !self.relays.contains(tx.0);
+        if !fits || self.config.relay.is_none() || plan.targets.is_empty() {
+            let need =
+                "relay takes an INVITE outside a dialog, a plan with targets and the engine's relay settings";
+            return Err(EngineError::Misuse(need));
+        }
+        let first = plan.targets.remove(0);
+        self.relays.by_server.insert(tx.0, Relay::new(Kind::Call, plan));
+        self.attempt(now, tx.0, &first);
+        Ok(())
+    }
+
+    /// Goes on with this target; one that is still being tried is given up.
+    ///
+    /// # Errors
+    /// [`EngineError::TransactionOver`] after the final response, a CANCEL, or once a target has rung.
+    pub fn relay_to(&mut self, now: Instant, tx: ServerTx, target: &Target) -> Result<(), EngineError> {
+        let relay = self.followed(tx)?;
+        if relay.rang || relay.cancelled {
+            return Err(EngineError::TransactionOver);
+        }
+        self.attempt(now, tx.0, target);
+        Ok(())
+    }
+
+    /// Tries no further target: the best response so far goes to the caller, or 503 where none came. A 503 goes
+    /// without Retry-After, which would keep the caller away from this proxy (RFC 3261 §16.7 step 6, §21.5.4).
+    ///
+    /// # Errors
+    /// [`EngineError::TransactionOver`] after the final response.
+    pub fn relay_best(&mut self, now: Instant, tx: ServerTx) -> Result<(), EngineError> {
+        self.followed(tx)?;
+        self.finish(now, tx.0, None, StatusCode::SERVICE_UNAVAILABLE);
+        Ok(())
+    }
+
+    /// Answers the caller at once and cancels the target that is being tried: 487 for a call that was cancelled, 503
+    /// for one whose target died. No event follows; a 2xx that comes all the same is forwarded.
+    ///
+    /// # Errors
+    /// [`EngineError::TransactionOver`] after the final response; [`EngineError::Misuse`] for a status below 300.
+    pub fn give_up(&mut self, now: Instant, tx: ServerTx, reply: Reply) -> Result<(), EngineError> {
+        if reply.status.code() < 300 {
+            return Err(EngineError::Misuse("give_up takes a status of 300 or more"));
+        }
+        self.followed(tx)?;
+        self.end_relay(now, tx.0);
+        self.answer(now, tx.0, reply);
+        Ok(())
+    }
+
+    /// Names the pool's other proxies anew, as [`RelayConfig::peers`](crate::roles::relay::RelayConfig::peers).
+    pub fn set_relay_peers(&mut self, peers: BTreeMap<String, Hop>) {
+        if let Some(relay) = &mut self.config.relay {
+            relay.peers = peers;
+        }
+    }
+
+    fn followed(&mut self, tx: ServerTx) -> Result<&mut Relay, EngineError> {
+        let relay = self.relays.get_mut(tx.0).filter(|relay| relay.kind == Kind::Call);
+        relay.ok_or(EngineError::TransactionOver)
+    }
+
+    fn tell(&mut self, id: u64, event: RelayEvent) {
+        self.events.push_back(Event::Relay { tx: ServerTx(id), event });
+    }
+
+    /// Sends the INVITE to a target.
+    fn attempt(&mut self, now: Instant, id: u64, target: &Target) {
+        self.abandon(now, id);
+        let Some(relay) = self.relays.get_mut(id) else { return };
+        relay.attempt += 1;
+        let (attempt, record_route, silent) = (relay.attempt, relay.record_route, relay.timings.silent);
+        match self.open_target(now, id, target, record_route) {
+            Ok(client) => {
+                if let Some(relay) = self.relays.by_server.get_mut(&id) {
+                    (relay.current, relay.trying) = (Some(client), false);
+                    self.timers.start_for(now, Owner::Relay(id), &mut relay.clocks, Timer::Attempt, silent);
+                }
+                self.tell(id, RelayEvent::Trying { attempt });
+            }
+            Err(error) => {
+                tracing::debug!(%error, attempt, "no way to a target");
+                self.target_failed(now, id, AttemptFailure::Unreachable);
+            }
+        }
+    }
+
+    /// The INVITE as it goes to a target, and its transaction (RFC 3261 §16.6).
+    fn open_target(
+        &mut self,
+        now: Instant,
+        id: u64,
+        target: &Target,
+        record_route: bool,
+    ) -> Result<u64, EngineError> {
+        if self.is_full() {
+            return Err(EngineError::Full("max_transactions"));
+        }
+        let server = self.servers.get(id).ok_or(EngineError::TransactionOver)?;
+        let (upstream, received) = (server.path().flow, server.request.clone());
+        let received = received.ok_or(EngineError::TransactionOver)?;
+        let mut request = (*received).clone();
+        self.take_own_routes(&mut request);
+        let hops =
+            pass::next_max_forwards(&request.headers).map_err(|_| EngineError::Header("Max-Forwards"))?;
+        request.headers.set(HeaderName::MAX_FORWARDS, hops.to_string());
+        aim(&mut request, target);
+        let way = self.way_to(target.next_hop.clone(), &request.headers, &request.uri)?;
+        let branch = self.relay_branch(&received);
+        let recorded = record_route.then_some(upstream);
+        let (request, way) = self.dress(&request, way, &branch, recorded.as_ref());
+        Ok(self.start_client(now, request, branch, way, None, Purpose::Relay(id)))
+    }
+
+    /// The current target is out: its answer does not count any more, unless it is a 2xx.
+    fn abandon(&mut self, now: Instant, id: u64) {
+        let Some(relay) = self.relays.by_server.get_mut(&id) else { return };
+        self.timers.forget(Owner::Relay(id), &mut relay.clocks);
+        if let Some(client) = relay.current.take() {
+            self.hush(client);
+            // Where it has its final response there is nothing to cancel.
+            let _ = self.cancel(now, ClientTx(client), Headers::new());
+        }
+    }
+
+    /// A target is out: the program says how to go on. After a CANCEL there is only one way.
+    fn target_failed(&mut self, now: Instant, id: u64, failure: AttemptFailure) {
+        self.abandon(now, id);
+        let Some(relay) = self.relays.get_mut(id) else { return };
+        if relay.cancelled {
+            return self.finish(now, id, None, StatusCode::REQUEST_TERMINATED);
+        }
+        if let AttemptFailure::Refused(response) = &failure {
+            let better = |best: &Response| best.status == StatusCode::SERVICE_UNAVAILABLE;
+            if relay.best.as_deref().is_none_or(better) {
+                relay.best = Some(response.clone());
+            }
+        }
+        let (attempt, target) = (relay.attempt, relay.targets.pop_front().map(Box::new));
+        self.tell(id, RelayEvent::NextTarget { attempt, failure, target });
+    }
+
+    /// Nothing came in time.
+    pub(super) fn relay_fired(&mut self, now: Instant, id: u64, timer: Timer) {
+        let Some(relay) = self.relays.get_mut(id) else { return };
+        relay.clocks.fire(timer);
+        let failure = if relay.trying { AttemptFailure::Stalled } else { AttemptFailure::Silent };
+        self.target_failed(now, id, failure);
+    }
+
+    /// The caller cancelled; its CANCEL has been answered (RFC 3261 §16.10), and its Reason goes on (RFC 3326 §2).
+    pub(super) fn relay_cancelled(&mut self, now: Instant, id: u64, cancel: &Arc<Request>) {
+        let Some(relay) = self.relays.get_mut(id) else { return };
+        let first = !std::mem::replace(&mut relay.cancelled, true);
+        let (kind, current) = (relay.kind, relay.current);
+        if first && kind == Kind::Call {
+            self.tell(id, RelayEvent::Cancelled(cancel.clone()));
+        }
+        let mut why = Headers::new();
+        why.copy_from(&cancel.headers, &[HeaderName::REASON]);
+        match current {
+            // A final response on its way here ends it as well.
+            Some(client) => drop(self.cancel(now, ClientTx(client), why)),
+            None => self.finish(now, id, None, StatusCode::REQUEST_TERMINATED),
+        }
+    }
+
+    /// The caller's transport failed: there is nobody to answer. False where nothing was relayed.
+    pub(super) fn relay_orphaned(&mut self, now: Instant, id: u64) -> bool {
+        let Some(relay) = self.end_relay(now, id) else { return false };
+        if relay.kind == Kind::Call {
+            self.tell(id, RelayEvent::Ended);
+        }
+        true
+    }
+
+    /// Forgets the relaying of a request; its transactions go on by themselves.
+    fn end_relay(&mut self, now: Instant, id: u64) -> Option<Relay> {
+        self.abandon(now, id);
+        self.relays.by_server.remove(&id)
+    }
+}
+
+/// Points a request to its target: the new Request-URI and the target's own headers.
+fn aim(request: &mut Request, target: &Target) {
+    if let Some(uri) = &target.uri {
+        request.uri = uri.clone();
+    }
+    for (name, _) in target.headers.iter() {
+        request.headers.remove(name);
+    }
+    for (name, value) in target.headers.iter() {
+        request.headers.push(name, value);
+    }
+}

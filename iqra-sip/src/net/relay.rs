@@ -1,0 +1,162 @@
+//! A call that is relayed: the program is told of every step and says where it goes next.
+
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+
+use super::incoming::IncomingInvite;
+use super::router::Router;
+use super::shared::{Core, Handle};
+use super::{Error, resolve};
+use crate::event::{Forward, Reply, ServerTx};
+use crate::message::{Headers, StatusCode};
+use crate::roles::relay::{Plan, RelayEvent, Target};
+
+/// Events of one call that wait for the program.
+const EVENT_QUEUE: usize = 32;
+/// Room in the queue that provisional responses leave to the rest, each of which waits for the program.
+const RESERVED: usize = 8;
+
+/// An INVITE that is being relayed, until its final response. Dropping it before answers the caller 500 and cancels the
+/// target.
+pub struct RelayedCall {
+    handle: Handle,
+    tx: ServerTx,
+    events: mpsc::Receiver<RelayEvent>,
+    over: bool,
+}
+
+/// The router's end of a [`RelayedCall`].
+pub(super) struct RelaySlot(mpsc::Sender<RelayEvent>);
+
+impl RelaySlot {
+    /// Hands an event over. A program that does not look at its ringing loses the newest of it, nothing else.
+    pub(super) fn tell(&self, event: RelayEvent) {
+        if !matches!(event, RelayEvent::Provisional(_)) || self.0.capacity() > RESERVED {
+            let _ = self.0.try_send(event);
+        }
+    }
+}
+
+/// Whether nothing follows an event.
+pub(super) fn is_last(event: &RelayEvent) -> bool {
+    matches!(event, RelayEvent::Answered(_) | RelayEvent::Refused(_) | RelayEvent::Ended)
+}
+
+impl IncomingInvite {
+    /// Relays the call to the first target of a plan; see [`RelayedCall::next`] for what becomes of it. Requests inside
+    /// the dialog pass without the program.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] when the call was cancelled meanwhile, the plan is empty or
+    /// [`EngineConfig::relay`](crate::EngineConfig::relay) is not set.
+    pub async fn relay(self, mut plan: Plan) -> Result<RelayedCall, Error> {
+        if let Some(first) = plan.targets.first_mut() {
+            resolve_target(self.handle(), first, &self.request().headers).await;
+        }
+        let (sender, events) = mpsc::channel(EVENT_QUEUE);
+        let (handle, tx) = self.hand_over(|core, now, tx| {
+            core.router.relays.insert(tx, RelaySlot(sender));
+            core.engine.relay(now, tx, plan).inspect_err(|_| drop(core.router.relays.remove(&tx)))
+        })?;
+        Ok(RelayedCall { handle, tx, events, over: false })
+    }
+}
+
+impl RelayedCall {
+    /// The next event; `None` after the last one. After [`RelayEvent::NextTarget`] the call waits for
+    /// [`try_target`](Self::try_target), [`best`](Self::best) or [`give_up`](Self::give_up). Cancel-safe.
+    pub async fn next(&mut self) -> Option<RelayEvent> {
+        if self.over {
+            return None;
+        }
+        let event = self.events.recv().await;
+        self.over = event.as_ref().is_none_or(is_last);
+        event
+    }
+
+    /// Goes on with this target; one that is still being tried is given up. A target whose name has no address counts
+    /// as one that failed.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] after the final response, a CANCEL, or once a target has rung.
+    pub async fn try_target(&self, mut target: Target) -> Result<(), Error> {
+        resolve_target(&self.handle, &mut target, &Headers::new()).await;
+        Ok(self.handle.enter(|core, now| core.engine.relay_to(now, self.tx, &target))?)
+    }
+
+    /// Tries no further target: the caller gets the best response so far, or 503 where none came.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] after the final response.
+    pub fn best(&self) -> Result<(), Error> {
+        Ok(self.handle.enter(|core, now| core.engine.relay_best(now, self.tx))?)
+    }
+
+    /// Answers the caller at once, 300 or more, and cancels the target: 487 for a call that was cancelled, 503 for one
+    /// whose target died. Gives whether the answer left.
+    pub fn give_up(mut self, reply: Reply) -> bool {
+        self.end(reply)
+    }
+
+    fn end(&mut self, reply: Reply) -> bool {
+        self.over = true;
+        self.handle.enter(|core, now| {
+            core.router.relays.remove(&self.tx);
+            core.engine.give_up(now, self.tx, reply).is_ok()
+        })
+    }
+}
+
+impl Drop for RelayedCall {
+    fn drop(&mut self) {
+        if !self.over {
+            self.end(Reply::new(StatusCode::SERVER_INTERNAL_ERROR));
+        }
+    }
+}
+
+impl std::fmt::Debug for RelayedCall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RelayedCall({:?})", self.tx)
+    }
+}
+
+/// Finds the address of a target's name. What is not found stays open, and the engine passes the target over.
+async fn resolve_target(handle: &Handle, target: &mut Target, headers: &Headers) {
+    if let (None, Some(uri)) = (&target.next_hop, &target.uri) {
+        target.next_hop = resolve::next_hop(&handle.shared().listeners, headers, uri).await.ok().flatten();
+    }
+}
+
+impl Router {
+    /// Hands an event to the relayed call it is about.
+    pub(super) fn tell_relay(&mut self, tx: ServerTx, event: RelayEvent) {
+        let last = is_last(&event);
+        if let Some(slot) = self.relays.get(&tx) {
+            slot.tell(event);
+        }
+        if last {
+            self.relays.remove(&tx);
+        }
+    }
+}
+
+impl Core {
+    /// Finds the address for a request inside a dialog and sends it on; a closing endpoint finds none.
+    pub(super) fn resolve_forward(&mut self, forward: Forward, handle: Option<&Handle>, now: Instant) {
+        let Some(handle) = handle.cloned() else {
+            return drop(self.engine.forward(now, forward, None));
+        };
+        let shared = handle.shared().clone();
+        shared.tasks.spawn(async move {
+            let (shared, none) = (handle.shared(), Headers::new());
+            let found = tokio::select! {
+                found = resolve::next_hop(&shared.listeners, &none, &forward.uri) => found.ok().flatten(),
+                () = shared.stop.cancelled() => None,
+            };
+            // Where it fails, the engine has answered the request.
+            let _ = handle.enter(|core, now| core.engine.forward(now, forward, found));
+        });
+    }
+}

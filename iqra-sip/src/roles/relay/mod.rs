@@ -1,0 +1,150 @@
+//! Relaying calls: a proxy that stays on the path of what it forwards (RFC 3261 §16).
+//!
+//! ```text
+//!  INVITE ─ Event::Invite ─ Engine::relay(Plan) ─► target 1 ─ 5xx, silence ─► NextTarget ─► target 2 ─ 180, 200 ─► caller
+//!  in a dialog, ACK ─ Route with our stamp ─ checked, taken off ─► next Route, Request-URI or the peer's connection
+//! ```
+//! Here are its settings and what can be decided without state: the keys of the pool, the [`stamp`] in a Record-Route,
+//! what a request has to be to pass. The engine's part is in `engine/relay`.
+
+pub(crate) mod keys;
+pub(crate) mod pass;
+pub(crate) mod stamp;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use keys::{KeyError, MAX_KEYS, MIN_KEY, RelayKeys};
+
+use crate::engine::flow::{Hop, Transport};
+use crate::message::{Headers, Request, Response, Uri};
+
+/// What makes an engine one proxy of a pool. Any proxy with the same keys forwards what belongs to a call that another
+/// one relayed: all that it needs is in the request.
+#[derive(Debug, Clone)]
+pub struct RelayConfig {
+    /// The name of this proxy in its pool.
+    pub(crate) node: String,
+    /// The pool's keys.
+    pub keys: RelayKeys,
+    /// What Record-Route names, the first that fits the transport, so that the pool's other proxies can be reached by
+    /// it too. Default none: the listener's advertised address.
+    pub pool: Vec<PoolName>,
+    /// The other proxies by name: who is not in it has no connections any more.
+    pub peers: BTreeMap<String, Hop>,
+}
+
+impl RelayConfig {
+    /// A pool of one, which it stays where `pool` and `peers` are empty. The name of this proxy has 32 octets at most;
+    /// what is longer is cut.
+    #[must_use]
+    pub fn new(node: impl Into<String>, keys: RelayKeys) -> Self {
+        let mut node = node.into();
+        while node.len() > stamp::MAX_NODE {
+            node.pop();
+        }
+        Self { node, keys, pool: Vec::new(), peers: BTreeMap::new() }
+    }
+}
+
+/// A name that every proxy of the pool answers to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolName {
+    /// The transport.
+    pub transport: Transport,
+    /// A host name that resolves to all proxies, or a shared address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// How a call is to be relayed.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where it may go, best first; at least one.
+    pub targets: Vec<Target>,
+    /// Whether this proxy stays on the path of the dialog. Default yes.
+    pub record_route: bool,
+    /// When the next target is tried.
+    pub timings: RelayTimings,
+}
+
+impl Plan {
+    /// One target after the other, staying on the path.
+    #[must_use]
+    pub fn new(targets: impl IntoIterator<Item = Target>) -> Self {
+        Self { targets: targets.into_iter().collect(), record_route: true, timings: RelayTimings::default() }
+    }
+}
+
+/// A place to forward an INVITE to.
+#[derive(Debug, Clone, Default)]
+pub struct Target {
+    /// The new Request-URI; `None` leaves the one that came.
+    pub uri: Option<Uri>,
+    /// Where it goes; `None` takes the first Route header, else the Request-URI.
+    pub next_hop: Option<Hop>,
+    /// Headers for this target alone; each replaces all of its name.
+    pub headers: Headers,
+}
+
+/// When a target is given up. After a response from 101 to 199 has been forwarded none is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RelayTimings {
+    /// Without any response. Default 2 s.
+    pub silent: Duration,
+    /// With a 100 (Trying) alone, after it. Default 5 s.
+    pub trying: Duration,
+}
+
+impl Default for RelayTimings {
+    fn default() -> Self {
+        Self { silent: Duration::from_secs(2), trying: Duration::from_secs(5) }
+    }
+}
+
+/// What happens to a relayed INVITE.
+#[derive(Debug, Clone)]
+pub enum RelayEvent {
+    /// The INVITE left for the next target; the first is number 1.
+    Trying {
+        /// The target's number.
+        attempt: u32,
+    },
+    /// A target is given up. The call waits for [`Engine::relay_to`](crate::Engine::relay_to) with the next one,
+    /// changed where need be, [`Engine::relay_best`](crate::Engine::relay_best) or
+    /// [`Engine::give_up`](crate::Engine::give_up).
+    NextTarget {
+        /// The number of the target that failed.
+        attempt: u32,
+        /// Why it did.
+        failure: AttemptFailure,
+        /// The next one of the plan; `None` when there is none left.
+        target: Option<Box<Target>>,
+    },
+    /// A response from 101 to 199 was forwarded.
+    Provisional(Arc<Response>),
+    /// A 2xx was forwarded. Nothing follows.
+    Answered(Arc<Response>),
+    /// Any other final response was forwarded, or worded here. Nothing follows.
+    Refused(Arc<Response>),
+    /// The caller cancelled by this CANCEL; one goes on as soon as it may. The target's answer decides, unless
+    /// [`Engine::give_up`](crate::Engine::give_up) answers 487 before.
+    Cancelled(Arc<Request>),
+    /// The caller cannot be reached any more. Nothing follows.
+    Ended,
+}
+
+/// Why a target is given up.
+#[derive(Debug, Clone)]
+pub enum AttemptFailure {
+    /// It answered 5xx.
+    Refused(Arc<Response>),
+    /// Nothing came.
+    Silent,
+    /// A 100 came, and then nothing.
+    Stalled,
+    /// There is no way to it, or the transport failed.
+    Unreachable,
+}

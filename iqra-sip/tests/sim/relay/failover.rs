@@ -1,0 +1,206 @@
+//! From one target to the next, and which answer the caller hears.
+
+use iqra_sip::event::{Event, Reply};
+use iqra_sip::roles::relay::{AttemptFailure, RelayEvent};
+use iqra_sip::{HeaderName, StatusCode};
+
+use super::*;
+
+#[test]
+fn a_call_goes_through_and_ends_through_the_proxy() {
+    let mut net = calm();
+    relay(&mut net, &[ONE]);
+    let tx = invited(&mut net, ONE);
+    answer(&mut net, ONE, tx, 180);
+    assert_eq!(heard(&mut net), 180);
+    assert!(matches!(step(&mut net), RelayEvent::Provisional(_)));
+    accept(&mut net, ONE, tx);
+    let Event::Answered { dialog, .. } = net.event(CALLER) else { panic!("no answer") };
+    net.run(Duration::from_millis(100));
+    assert!(matches!(step(&mut net), RelayEvent::Answered(_)));
+    let (engine, now) = net.engine(CALLER);
+    engine.bye(now, &dialog, iqra_sip::Headers::new()).unwrap();
+    net.settle();
+    assert_eq!(
+        ladder(&net),
+        "caller: INVITE\na: INVITE\none: 180 to INVITE\na: 180 to INVITE\none: 200 to INVITE\na: 200 to INVITE\n\
+         caller: ACK\na: ACK\ncaller: BYE\na: BYE\none: 200 to BYE\na: 200 to BYE\n"
+    );
+}
+
+#[test]
+fn what_goes_on_is_what_came_but_for_the_hop_itself() {
+    let mut net = calm();
+    relay(&mut net, &[ONE]);
+    invited(&mut net, ONE);
+    let (came, went) = (first(&net, CALLER, "INVITE"), first(&net, A, "INVITE"));
+    assert!(went.starts_with("INVITE sip:callee@10.0.0.2:5060;token=t1 SIP/2.0\r\n"), "{went}");
+    assert_eq!(header(&went, "Via").len(), 2, "{went}");
+    assert_eq!((header(&came, "Max-Forwards"), header(&went, "Max-Forwards")), (vec!["70"], vec!["69"]));
+    let routes = header(&went, "Record-Route");
+    assert_eq!(routes.len(), 1, "{went}");
+    assert!(routes[0].ends_with("@10.0.0.100:5060;lr>"), "{went}");
+    let hop = ["INVITE", "Via", "Max-Forwards", "Record-Route"];
+    let rest = |text: &str| -> Vec<String> {
+        text.lines().filter(|line| !hop.iter().any(|name| line.starts_with(name))).map(String::from).collect()
+    };
+    assert_eq!(rest(&came), rest(&went));
+}
+
+#[test]
+fn after_a_503_the_next_target_is_tried_and_the_caller_hears_nothing_of_it() {
+    let mut net = calm();
+    let (_, tx) = relay(&mut net, &[ONE, TWO]);
+    let refused = invited(&mut net, ONE);
+    answer(&mut net, ONE, refused, 503);
+    let RelayEvent::NextTarget { attempt: 1, failure, target: Some(mut target) } = step(&mut net) else {
+        panic!("no next target")
+    };
+    assert!(matches!(failure, AttemptFailure::Refused(response) if response.status.code() == 503));
+    target.headers.push(HeaderName::from("X-Attempt"), "2");
+    let (engine, now) = net.engine(A);
+    engine.relay_to(now, tx, &target).unwrap();
+    assert!(matches!(step(&mut net), RelayEvent::Trying { attempt: 2 }));
+    let taken = invited(&mut net, TWO);
+    assert!(net.sent.iter().any(|(from, text)| *from == A && text.contains("X-Attempt: 2")));
+    accept(&mut net, TWO, taken);
+    assert!(matches!(net.event(CALLER), Event::Answered { .. }));
+    net.run(Duration::from_secs(40));
+    assert_eq!((net.count(A, "503"), net.count(A, "200")), (0, 1));
+}
+
+#[test]
+fn a_target_that_is_silent_for_two_seconds_is_given_up() {
+    let mut net = calm();
+    net.lose(|from, _| from == ONE);
+    let start = net.now;
+    let (_, tx) = relay(&mut net, &[ONE, TWO]);
+    go_on(&mut net, tx);
+    assert_eq!((net.now - start).as_millis(), 2_010);
+    let taken = invited(&mut net, TWO);
+    accept(&mut net, TWO, taken);
+    assert!(matches!(net.event(CALLER), Event::Answered { .. }));
+    let before = net.sent.iter().filter(|(_, text)| text.contains("token=t1")).count();
+    net.run(Duration::from_secs(40));
+    let after = net.sent.iter().filter(|(_, text)| text.contains("token=t1")).count();
+    assert_eq!(before, after, "nobody repeats an INVITE that nobody waits for");
+}
+
+#[test]
+fn a_target_that_says_100_alone_has_five_seconds_more_and_is_cancelled() {
+    let mut net = calm();
+    let start = net.now;
+    let (_, tx) = relay(&mut net, &[ONE, TWO]);
+    invited(&mut net, ONE);
+    let event = step(&mut net);
+    assert!(matches!(event, RelayEvent::NextTarget { failure: AttemptFailure::Stalled, .. }), "{event:?}");
+    assert_eq!((net.now - start).as_millis(), 5_230, "the 100 comes by itself after 200 ms");
+    let second = target(&net, TWO);
+    let (engine, now) = net.engine(A);
+    engine.relay_to(now, tx, &second).unwrap();
+    assert!(matches!(net.event(ONE), Event::Cancelled { .. }));
+    let taken = invited(&mut net, TWO);
+    answer(&mut net, TWO, taken, 486);
+    assert_eq!(heard(&mut net), 486);
+    net.settle();
+}
+
+#[test]
+fn once_a_target_has_rung_its_answer_is_the_caller_s() {
+    let mut net = calm();
+    let (_, tx) = relay(&mut net, &[ONE, TWO]);
+    let ringing = invited(&mut net, ONE);
+    answer(&mut net, ONE, ringing, 180);
+    assert_eq!(heard(&mut net), 180);
+    net.run(Duration::from_secs(20));
+    let second = target(&net, TWO);
+    let (engine, now) = net.engine(A);
+    assert!(engine.relay_to(now, tx, &second).is_err());
+    answer(&mut net, ONE, ringing, 500);
+    assert_eq!(heard(&mut net), 500);
+    net.settle();
+}
+
+#[test]
+fn a_refusal_by_the_callee_ends_the_search() {
+    for status in [302, 404, 486, 603] {
+        let mut net = calm();
+        relay(&mut net, &[ONE, TWO]);
+        let tx = invited(&mut net, ONE);
+        answer(&mut net, ONE, tx, status);
+        assert_eq!(heard(&mut net), status);
+        assert!(matches!(step(&mut net), RelayEvent::Refused(_)));
+        net.settle();
+        assert!(net.nodes[TWO].events.is_empty());
+    }
+}
+
+#[test]
+fn when_all_fail_the_best_answer_goes_and_a_503_loses_its_retry_after() {
+    for (one, two, heard_at_last) in [(500, 503, 500), (503, 504, 504), (503, 503, 503)] {
+        let mut net = calm();
+        let (_, tx) = relay(&mut net, &[ONE, TWO]);
+        let refuse = |net: &mut Network, node, status| {
+            let tx = invited(net, node);
+            let (engine, now) = net.engine(node);
+            let reply = Reply::new(StatusCode::new(status).unwrap()).header(HeaderName::RETRY_AFTER, "60");
+            engine.respond(now, tx, reply).unwrap();
+        };
+        refuse(&mut net, ONE, one);
+        go_on(&mut net, tx);
+        assert!(matches!(step(&mut net), RelayEvent::Trying { attempt: 2 }));
+        refuse(&mut net, TWO, two);
+        assert!(matches!(step(&mut net), RelayEvent::NextTarget { target: None, attempt: 2, .. }));
+        let (engine, now) = net.engine(A);
+        engine.relay_best(now, tx).unwrap();
+        assert_eq!(heard(&mut net), heard_at_last);
+        let away = heard_at_last == 503;
+        let text = first(&net, A, &heard_at_last.to_string());
+        assert_eq!(header(&text, "Retry-After").is_empty(), away, "{text}");
+        net.settle();
+    }
+}
+
+#[test]
+fn where_nobody_answers_at_all_the_caller_hears_503() {
+    let mut net = calm();
+    net.lose(|from, text| from == A && is(text, "INVITE"));
+    let (_, tx) = relay(&mut net, &[ONE]);
+    assert!(matches!(step(&mut net), RelayEvent::NextTarget { target: None, .. }));
+    let (engine, now) = net.engine(A);
+    engine.relay_best(now, tx).unwrap();
+    assert_eq!(heard(&mut net), 503);
+    net.settle();
+}
+
+#[test]
+fn an_answer_of_a_target_given_up_is_the_call_s_all_the_same() {
+    let mut net = calm();
+    let (_, tx) = relay(&mut net, &[ONE, TWO]);
+    let late = invited(&mut net, ONE);
+    let second = target(&net, TWO);
+    let (engine, now) = net.engine(A);
+    engine.relay_to(now, tx, &second).unwrap();
+    let ringing = invited(&mut net, TWO);
+    answer(&mut net, TWO, ringing, 180);
+    assert_eq!(heard(&mut net), 180);
+    accept(&mut net, ONE, late);
+    assert!(matches!(net.event(CALLER), Event::Answered { .. }));
+    assert!(matches!(net.event(TWO), Event::Cancelled { .. }), "the other one need not ring on");
+    net.run(Duration::from_secs(60));
+}
+
+#[test]
+fn a_target_without_an_address_counts_as_one_that_failed() {
+    let mut net = calm();
+    let call = invite(&net);
+    let (engine, now) = net.engine(CALLER);
+    engine.invite(now, call).unwrap();
+    let Event::Invite { tx, .. } = net.event(A) else { panic!("no INVITE") };
+    let nowhere = Target { uri: Some("sip:callee@nowhere.invalid".parse().unwrap()), ..Target::default() };
+    let plan = Plan::new([nowhere, target(&net, TWO)]);
+    let (engine, now) = net.engine(A);
+    engine.relay(now, tx, plan).unwrap();
+    go_on(&mut net, tx);
+    invited(&mut net, TWO);
+}

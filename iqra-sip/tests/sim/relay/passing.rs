@@ -1,0 +1,210 @@
+//! Requests inside dialogs, which any proxy of the pool forwards from their Route alone.
+
+use iqra_sip::event::{Event, Reply};
+use iqra_sip::{Headers, Method, StatusCode};
+
+use super::*;
+
+fn hang_up(net: &mut Network, node: usize, dialog: &DialogId) {
+    let (engine, now) = net.engine(node);
+    engine.bye(now, dialog, Headers::new()).unwrap();
+}
+
+fn info(net: &mut Network, node: usize, dialog: &DialogId) {
+    let (engine, now) = net.engine(node);
+    engine.dialog_request(now, dialog, Method::Info, &Headers::new(), None).unwrap();
+}
+
+#[test]
+fn the_other_proxy_forwards_what_the_first_relayed() {
+    for (node, caller_hangs_up) in [(CALLER, true), (ONE, false)] {
+        let mut net = calm();
+        let (ours, theirs) = connect(&mut net);
+        net.alias(POOL, B);
+        let dialog = if caller_hangs_up { ours } else { theirs };
+        hang_up(&mut net, node, &dialog);
+        let event = net.event(if caller_hangs_up { ONE } else { CALLER });
+        assert!(matches!(event, Event::Ended { .. }), "{event:?}");
+        net.settle();
+        assert_eq!((net.count(A, "BYE"), net.count(B, "BYE")), (0, 1));
+    }
+}
+
+#[test]
+fn requests_and_answers_pass_both_ways_and_a_reinvite_with_its_ack() {
+    let mut net = calm();
+    let (ours, theirs) = connect(&mut net);
+    info(&mut net, CALLER, &ours);
+    let Event::DialogRequest { tx, .. } = net.event(ONE) else { panic!("no INFO") };
+    answer(&mut net, ONE, tx, 200);
+    assert_eq!(heard(&mut net), 200);
+    let (engine, now) = net.engine(ONE);
+    engine.dialog_request(now, &theirs, Method::Invite, &Headers::new(), None).unwrap();
+    let Event::DialogRequest { tx, .. } = net.event(CALLER) else { panic!("no re-INVITE") };
+    answer(&mut net, CALLER, tx, 200);
+    net.run(Duration::from_secs(1));
+    assert_eq!((net.count(ONE, "ACK"), net.count(A, "ACK")), (1, 2), "one for each INVITE");
+    assert_eq!(net.count(CALLER, "200"), 1, "the ACK arrived");
+    hang_up(&mut net, ONE, &theirs);
+    net.settle();
+}
+
+#[test]
+fn a_reinvite_that_nobody_answers_hears_408_and_an_info_hears_nothing() {
+    let mut net = calm();
+    let (ours, _) = connect(&mut net);
+    net.lose(|from, _| from == ONE);
+    info(&mut net, CALLER, &ours);
+    net.run(Duration::from_secs(100));
+    assert_eq!(
+        net.sent
+            .iter()
+            .filter(|(from, text)| *from == A && text.contains("CSeq: 2 INFO") && text.starts_with("SIP/2.0"))
+            .count(),
+        0
+    );
+    assert_eq!(net.nodes[A].engine.counts(), Default::default());
+    let mut net = calm();
+    let (ours, _) = connect(&mut net);
+    net.lose(|from, _| from == ONE);
+    let (engine, now) = net.engine(CALLER);
+    engine.dialog_request(now, &ours, Method::Invite, &Headers::new(), None).unwrap();
+    net.run(Duration::from_secs(200));
+    assert_eq!(net.count(A, "408"), 1);
+    assert_eq!(net.nodes[A].engine.counts(), Default::default());
+}
+
+#[test]
+fn between_udp_and_tcp_two_record_routes_lead_each_side_to_us() {
+    let mut net = calm();
+    let backend = net.add_node(&[(Transport::Tcp, "10.0.0.6:5060")], EngineConfig::default());
+    let call = invite(&net);
+    let (engine, now) = net.engine(CALLER);
+    engine.invite(now, call).unwrap();
+    let Event::Invite { tx, .. } = net.event(A) else { panic!("no INVITE") };
+    let uri = "sip:callee@10.0.0.6:5060;transport=tcp".parse().unwrap();
+    let plan = Plan::new([Target { uri: Some(uri), ..Target::default() }]);
+    let (engine, now) = net.engine(A);
+    engine.relay(now, tx, plan).unwrap();
+    let taken = invited(&mut net, backend);
+    let routes: Vec<String> =
+        header(&first(&net, A, "INVITE"), "Record-Route").into_iter().map(String::from).collect();
+    assert_eq!(routes.len(), 2, "{routes:?}");
+    assert!(routes[0].ends_with("@10.0.0.3:5060;transport=tcp;lr>"), "{routes:?}");
+    assert!(routes[1].ends_with("@10.0.0.100:5060;lr>"), "{routes:?}");
+    let theirs = accept(&mut net, backend, taken);
+    let Event::Answered { dialog: ours, .. } = net.event(CALLER) else { panic!("no answer") };
+    assert!(matches!(net.event(backend), Event::Confirmed { .. }));
+    info(&mut net, CALLER, &ours);
+    let Event::DialogRequest { tx, .. } = net.event(backend) else { panic!("no INFO") };
+    answer(&mut net, backend, tx, 200);
+    hang_up(&mut net, backend, &theirs);
+    net.settle();
+    assert_eq!((net.count(CALLER, "200 BYE"), net.count(backend, "200 INFO")), (1, 1));
+}
+
+/// A call from a caller on a stream, whose Contact leads nowhere; both ends of its dialog, and the caller's node.
+fn connect_by_stream(net: &mut Network) -> (usize, DialogId, DialogId) {
+    let phone = net.add_node(&[(Transport::Tcp, "10.0.0.7:49152")], EngineConfig::default());
+    let mut call = invite(net);
+    call.next_hop = Some((Transport::Tcp, net.nodes[A].addr).into());
+    call.headers.push(iqra_sip::HeaderName::CONTACT, "<sip:phone@192.168.1.9:5060;transport=tcp>");
+    let (engine, now) = net.engine(phone);
+    engine.invite(now, call).unwrap();
+    let Event::Invite { tx, .. } = net.event(A) else { panic!("no INVITE") };
+    let plan = plan(net, &[ONE]);
+    let (engine, now) = net.engine(A);
+    engine.relay(now, tx, plan).unwrap();
+    let taken = invited(net, ONE);
+    let theirs = accept(net, ONE, taken);
+    let Event::Answered { dialog, .. } = net.event(phone) else { panic!("no answer") };
+    assert!(matches!(net.event(ONE), Event::Confirmed { .. }));
+    (phone, dialog, theirs)
+}
+
+#[test]
+fn a_caller_on_a_stream_is_reached_by_its_own_connection_through_any_proxy() {
+    for (through, hops) in [(A, 1), (B, 1)] {
+        let mut net = calm();
+        let (phone, _, theirs) = connect_by_stream(&mut net);
+        net.alias(POOL, through);
+        hang_up(&mut net, ONE, &theirs);
+        let event = net.event(phone);
+        assert!(matches!(event, Event::Ended { .. }), "{event:?}");
+        net.settle();
+        assert_eq!(net.count(A, "BYE"), hops, "its owner sends it");
+        assert_eq!(net.count(B, "BYE"), usize::from(through == B));
+    }
+}
+
+#[test]
+fn a_caller_whose_connection_is_gone_and_whose_contact_is_private_gives_430() {
+    let mut net = calm();
+    let (phone, ours, theirs) = connect_by_stream(&mut net);
+    net.cut(net.nodes[phone].addr);
+    info(&mut net, ONE, &theirs);
+    let Event::Response { response, .. } = net.event(ONE) else { panic!("no response") };
+    assert_eq!(response.status, StatusCode::FLOW_FAILED);
+    hang_up(&mut net, phone, &ours);
+    let event = net.event(ONE);
+    assert!(matches!(event, Event::Ended { .. }), "{event:?}");
+}
+
+#[test]
+fn a_proxy_that_was_started_anew_has_no_connections_of_before() {
+    let mut net = calm();
+    let (_, _, theirs) = connect_by_stream(&mut net);
+    let fresh =
+        net.add_node(&[(Transport::Udp, "10.0.0.3:5060"), (Transport::Tcp, "10.0.0.3:5060")], proxy("a"));
+    net.alias(POOL, fresh);
+    info(&mut net, ONE, &theirs);
+    let Event::Response { response, .. } = net.event(ONE) else { panic!("no response") };
+    assert_eq!(response.status, StatusCode::FLOW_FAILED);
+}
+
+#[test]
+fn a_strict_router_on_the_way_gets_its_request_through() {
+    let mut net = calm();
+    let (ours, _) = connect(&mut net);
+    net.lose(|from, text| from == CALLER && is(text, "BYE"));
+    hang_up(&mut net, CALLER, &ours);
+    net.run(Duration::from_millis(1));
+    let bye = first(&net, CALLER, "BYE");
+    let route = header(&bye, "Route")[0].to_owned();
+    let uri = bye.split(' ').nth(1).unwrap().to_owned();
+    let inner = route.trim_matches(['<', '>']);
+    let strict = bye
+        .replacen(&format!("BYE {uri} "), &format!("BYE {inner} "), 1)
+        .replace(&format!("Route: {route}"), &format!("Route: <{uri}>"));
+    let flow = iqra_sip::Flow {
+        transport: Transport::Udp,
+        local: POOL.parse().unwrap(),
+        remote: net.nodes[CALLER].addr,
+        connection: None,
+    };
+    let (engine, now) = net.engine(A);
+    engine.handle_message(now, &flow, strict.into());
+    let event = net.event(ONE);
+    assert!(matches!(event, Event::Ended { .. }), "{event:?}");
+    let went = first(&net, A, "BYE");
+    assert!(went.starts_with(&format!("BYE {uri} SIP/2.0")) && header(&went, "Route").is_empty(), "{went}");
+}
+
+#[test]
+fn a_contact_that_is_a_name_waits_for_its_address() {
+    let mut net = calm();
+    let (_, tx) = relay(&mut net, &[ONE]);
+    let theirs = invited(&mut net, ONE);
+    let reply =
+        Reply::new(StatusCode::OK).header(iqra_sip::HeaderName::CONTACT, "<sip:callee@backend.example>");
+    let (engine, now) = net.engine(ONE);
+    engine.accept(now, theirs, reply).unwrap();
+    assert!(matches!(net.event(CALLER), Event::Answered { .. }));
+    assert!(matches!(net.event(A), Event::Relay { tx: told, .. } if told == tx));
+    let Event::Forward(forward) = net.event(A) else { panic!("the ACK asks for no address") };
+    assert_eq!(forward.uri.to_string(), "sip:callee@backend.example");
+    let hop = Hop::from((Transport::Udp, net.nodes[ONE].addr));
+    let (engine, now) = net.engine(A);
+    engine.forward(now, *forward, Some(hop)).unwrap();
+    assert!(matches!(net.event(ONE), Event::Confirmed { .. }));
+}
