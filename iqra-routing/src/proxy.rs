@@ -132,38 +132,22 @@ impl Proxy {
     }
 
     /// Serves until `stop` resolves, then refuses new calls for [`ProxySettings::drain`] and closes.
-    pub async fn serve_until(mut self, stop: impl Future<Output = ()>) {
-        let upkeep = tokio::spawn(self.shared.clone().upkeep());
-        self.serve(stop).await;
-        self.shared.admission.drain();
-        let endpoint = self.endpoint.clone();
-        let shared = self.shared.clone();
-        self.serve(idle(endpoint, &shared)).await;
+    pub async fn serve_until(self, stop: impl Future<Output = ()>) {
+        let Self { endpoint, incoming, shared } = self;
+        let upkeep = tokio::spawn(shared.clone().upkeep());
+        // A task of its own: whoever awaits this stands on a thread of its own as a rule, and a call that changes
+        // threads costs more than its decision.
+        let taking = tokio::spawn(shared.clone().take_all(incoming));
+        stop.await;
+        shared.admission.drain();
+        idle(endpoint.clone(), &shared).await;
         shared.pending.close();
         // What a store that hangs keeps here cannot be answered any more.
         let _ = tokio::time::timeout(Duration::from_secs(1), shared.pending.wait()).await;
         upkeep.abort();
         let _ = upkeep.await;
-        self.endpoint.shutdown(Duration::from_secs(1)).await;
-    }
-
-    async fn serve(&mut self, stop: impl Future<Output = ()>) {
-        tokio::pin!(stop);
-        loop {
-            tokio::select! {
-                biased;
-                () = &mut stop => return,
-                request = self.incoming.next() => match request {
-                    None => return,
-                    Some(IncomingRequest::Invite(invite)) => self.shared.take(invite),
-                    Some(IncomingRequest::Other(request)) => {
-                        let draining = self.shared.admission.is_draining();
-                        let reply = other(&request.request().method, draining, &self.shared.settings.refusals);
-                        request.respond(reply);
-                    }
-                },
-            }
-        }
+        endpoint.shutdown(Duration::from_secs(1)).await;
+        let _ = taking.await;
     }
 }
 
@@ -182,6 +166,20 @@ async fn idle(endpoint: Endpoint, shared: &Shared) {
 }
 
 impl Shared {
+    /// Takes what callers ask until the endpoint closes.
+    async fn take_all(self: Arc<Self>, mut incoming: Incoming) {
+        while let Some(request) = incoming.next().await {
+            match request {
+                IncomingRequest::Invite(invite) => self.take(invite),
+                IncomingRequest::Other(request) => {
+                    let draining = self.admission.is_draining();
+                    let reply = other(&request.request().method, draining, &self.settings.refusals);
+                    request.respond(reply);
+                }
+            }
+        }
+    }
+
     fn take(self: &Arc<Self>, invite: IncomingInvite) {
         if self.pending.len() >= self.settings.most_pending {
             return self.refuse(invite, &Reason::Overload.into());
