@@ -167,16 +167,26 @@ async fn a_redirect_is_followed_with_the_next_cseq() {
 }
 
 #[tokio::test]
-async fn a_redirect_loop_ends_after_five() {
+async fn a_chain_of_redirects_ends_after_five() {
     let mut world = World::new().await;
     let mut call = world.place().await;
     let uri = world.uri();
-    for _ in 0..6 {
-        world.invited().await.reject(moved_to(&uri));
+    for turn in 0..6 {
+        world.invited().await.reject(moved_to(&format!("{uri};turn={turn}")));
     }
     assert_eq!(ended(&mut call).await, EndCause::Rejected(302));
     let more = tokio::time::timeout(Duration::from_millis(100), world.incoming.next()).await;
     assert!(more.is_err(), "no INVITE after the last redirect");
+    world.close().await;
+}
+
+#[tokio::test]
+async fn a_redirect_to_the_same_place_is_not_followed() {
+    let mut world = World::new().await;
+    let mut call = world.place().await;
+    let uri = world.uri();
+    world.invited().await.reject(moved_to(&uri));
+    assert_eq!(ended(&mut call).await, EndCause::Rejected(302));
     world.close().await;
 }
 

@@ -74,6 +74,16 @@ impl Engine {
         Ok(ClientTx(id))
     }
 
+    /// Gives a call its From tag and Call-ID where it has none, so that a later INVITE can belong to it.
+    pub fn name_call(&mut self, call: &mut OutgoingInvite) {
+        if call.from.tag().is_none() {
+            call.from = call.from.clone().with_tag(&self.random.tag());
+        }
+        if call.call_id.is_none() {
+            call.call_id = Some(self.random.call_id());
+        }
+    }
+
     fn word_invite(&mut self, call: OutgoingInvite, way: &Way) -> Request {
         let tagged =
             |from: NameAddr, tag: String| if from.tag().is_some() { from } else { from.with_tag(&tag) };

@@ -9,15 +9,19 @@ use super::Error;
 use super::builder::{Builder, os_seed};
 use super::connections::Closed;
 use super::keep_alive::KeepAlive;
-use super::outgoing::OutgoingCall;
+use super::outgoing::{Attempt, OutgoingCall};
+use super::pursue::{CallPolicy, Chase};
+use super::register::Registered;
 use super::resolve;
 use super::shared::Handle;
+use crate::auth::{Keyring, Registration};
 use crate::engine::flow::{Flow, Hop, Listener};
 use crate::engine::random::Random;
 use crate::event::OutgoingInvite;
 use crate::guard::{Guard, GuardConfig};
-use crate::message::{Headers, Request, Response};
+use crate::message::{Headers, Request, Response, Uri};
 use crate::observe::Dropped;
+use crate::roles::uac::Pursuit;
 
 /// SIP on sockets. Cheap to clone; the sockets close when the last handle, call and request is dropped, or by
 /// [`shutdown`](Self::shutdown).
@@ -63,7 +67,30 @@ impl Endpoint {
     /// # Errors
     /// [`Error::Resolve`], [`Error::Engine`] and [`Error::Closed`]; what happens on the wire comes by
     /// [`OutgoingCall::next`].
-    pub async fn invite(&self, mut call: OutgoingInvite) -> Result<OutgoingCall, Error> {
+    pub async fn invite(&self, call: OutgoingInvite) -> Result<OutgoingCall, Error> {
+        let attempt = self.attempt(call, Keyring::default()).await?;
+        Ok(OutgoingCall::open(self.handle.clone(), attempt))
+    }
+
+    /// Places a call with credentials of its own that follows redirects; [`OutgoingCall::next`] leads it from one place
+    /// to the next.
+    ///
+    /// # Errors
+    /// As [`invite`](Self::invite), about the first place.
+    pub async fn call(&self, mut call: OutgoingInvite, policy: CallPolicy) -> Result<OutgoingCall, Error> {
+        self.handle.enter(|core, _| core.engine.name_call(&mut call));
+        let pursuit = Pursuit::new(call.clone(), policy.redirects);
+        let attempt = self.attempt(call, policy.credentials.clone()).await?;
+        let chase = Chase::new(self.clone(), pursuit, policy.credentials);
+        Ok(OutgoingCall::chasing(self.handle.clone(), attempt, chase))
+    }
+
+    /// Sends one INVITE.
+    pub(super) async fn attempt(
+        &self,
+        mut call: OutgoingInvite,
+        credentials: Keyring,
+    ) -> Result<Attempt, Error> {
         if call.next_hop.is_none() {
             call.next_hop = resolve::next_hop(self.listeners(), &call.headers, &call.uri).await?;
         }
@@ -71,8 +98,8 @@ impl Endpoint {
             if core.router.is_closing() {
                 return Err(Error::Closed);
             }
-            let tx = core.engine.invite(now, call)?;
-            Ok(OutgoingCall::open(self.handle.clone(), tx, &mut core.router))
+            let tx = core.engine.invite_with(now, call, credentials)?;
+            Ok(Attempt::open(tx, &mut core.router))
         })
     }
 
@@ -82,6 +109,20 @@ impl Endpoint {
     /// # Errors
     /// [`Error::Timeout`], [`Error::Transport`]; else as [`invite`](Self::invite).
     pub async fn request(&self, request: Request, next_hop: Option<Hop>) -> Result<Arc<Response>, Error> {
+        self.request_with(request, next_hop, Keyring::default()).await
+    }
+
+    /// The same with credentials of its own for the challenges that come; none means those of
+    /// [`EngineConfig::auth`](crate::EngineConfig).
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub async fn request_with(
+        &self,
+        request: Request,
+        next_hop: Option<Hop>,
+        credentials: Keyring,
+    ) -> Result<Arc<Response>, Error> {
         let next_hop = match next_hop {
             Some(hop) => Some(hop),
             None => resolve::next_hop(self.listeners(), &request.headers, &request.uri).await?,
@@ -91,11 +132,30 @@ impl Endpoint {
             if core.router.is_closing() {
                 return Err(Error::Closed);
             }
-            let tx = core.engine.request(now, request, next_hop)?;
+            let tx = core.engine.request_with(now, request, next_hop, credentials)?;
             core.router.requests.insert(tx, answer);
             Ok(())
         })?;
         answered.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// Registers an address and keeps it registered until the handle is dropped or told to unregister.
+    ///
+    /// # Errors
+    /// [`Error::Closed`]; what the registrar says comes by the handle.
+    pub fn register(&self, registration: Registration) -> Result<Registered, Error> {
+        Registered::start(self.clone(), &self.handle, registration)
+    }
+
+    /// Our own contact as a request that goes this way would carry it.
+    pub(super) fn own_contact(
+        &self,
+        next_hop: Option<Hop>,
+        headers: &Headers,
+        uri: &Uri,
+        user: Option<&str>,
+    ) -> Result<Uri, Error> {
+        Ok(self.handle.shared().lock().engine.own_contact(next_hop, headers, uri, user)?)
     }
 
     /// What it holds, for tests of leaks and for metrics.
@@ -159,8 +219,11 @@ impl Endpoint {
     /// that are left get a BYE and the sockets close. [`Incoming`](super::Incoming) ends, and so does every call.
     pub async fn shutdown(self, limit: Duration) {
         let shared = self.handle.shared().clone();
+        let end = tokio::time::Instant::now() + limit;
+        // Registrations are removed while requests may still leave.
+        shared.registrations.leave(end).await;
         shared.enter(|core, _| core.router.close());
-        let _ = tokio::time::timeout(limit, self.finished()).await;
+        let _ = tokio::time::timeout_at(end, self.finished()).await;
         shared.enter(|core, now| {
             let left: Vec<_> = core.router.calls.keys().cloned().collect();
             for dialog in left {

@@ -31,6 +31,8 @@ mod hep;
 mod incoming;
 mod keep_alive;
 mod outgoing;
+mod pursue;
+mod register;
 mod relay;
 mod resolve;
 mod router;
@@ -53,6 +55,8 @@ pub use hep::{HepConfig, HepExporter};
 pub use incoming::{Answer, Incoming, IncomingInvite, IncomingOther, IncomingRequest};
 pub use keep_alive::KeepAlive;
 pub use outgoing::{OutgoingCall, OutgoingEvent};
+pub use pursue::CallPolicy;
+pub use register::Registered;
 pub use relay::RelayedCall;
 #[cfg(feature = "tls")]
 pub use tls::{TlsClients, TlsConfig, TlsError, TlsIdentity, TlsRoots, TlsSettings};

@@ -6,10 +6,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::call::{Call, InDialogRequest};
 use super::early::Early;
+use super::pursue::Chase;
 use super::router::Router;
 use super::shared::Handle;
 use crate::event::ClientTx;
-use crate::message::{Headers, Response};
+use crate::message::{Headers, Response, Uri};
+use crate::roles::uac::Outcome;
 
 /// Events before the answer that wait for a program that does not read them; more responses are dropped, more requests
 /// answered as if they had been.
@@ -18,6 +20,12 @@ const EVENT_QUEUE: usize = 16;
 /// A call that we place. Dropped before its final answer it is cancelled; an answer that crosses is hung up.
 pub struct OutgoingCall {
     handle: Handle,
+    attempt: Attempt,
+    chase: Option<Box<Chase>>,
+}
+
+/// One INVITE of a call.
+pub(super) struct Attempt {
     tx: ClientTx,
     events: mpsc::Receiver<OutgoingEvent>,
     last: Option<oneshot::Receiver<OutgoingEvent>>,
@@ -41,7 +49,15 @@ pub enum OutgoingEvent {
         /// The early dialog that it came in.
         early: Early,
     },
-    /// 3xx: the program decides whether to follow.
+    /// One place redirected or refused the call, or stayed silent, and the next one is tried. Only for
+    /// [`Endpoint::call`](super::Endpoint::call).
+    Following {
+        /// How the last place ended.
+        after: Outcome,
+        /// The next one.
+        uri: Uri,
+    },
+    /// 3xx: the program decides whether to follow, or nothing of it may be followed.
     Redirected(Arc<Response>),
     /// 4xx to 6xx; 487 after [`OutgoingCall::cancel`].
     Failed(Arc<Response>),
@@ -59,16 +75,16 @@ pub(super) struct OutgoingSlot {
     pub(super) last: oneshot::Sender<OutgoingEvent>,
 }
 
-impl OutgoingCall {
-    pub(super) fn open(handle: Handle, tx: ClientTx, router: &mut Router) -> Self {
+impl Attempt {
+    pub(super) fn open(tx: ClientTx, router: &mut Router) -> Self {
         let (events, events_end) = mpsc::channel(EVENT_QUEUE);
         let (last, last_end) = oneshot::channel();
         router.outgoing.insert(tx, OutgoingSlot { events, last });
-        Self { handle, tx, events: events_end, last: Some(last_end) }
+        Self { tx, events: events_end, last: Some(last_end) }
     }
 
     /// The next event; `None` after the final one. Cancel-safe.
-    pub async fn next(&mut self) -> Option<OutgoingEvent> {
+    async fn next(&mut self) -> Option<OutgoingEvent> {
         let last = self.last.as_mut()?;
         let event = tokio::select! {
             biased;
@@ -78,22 +94,53 @@ impl OutgoingCall {
         self.last = None;
         Some(event)
     }
+}
+
+impl OutgoingCall {
+    pub(super) fn open(handle: Handle, attempt: Attempt) -> Self {
+        Self { handle, attempt, chase: None }
+    }
+
+    pub(super) fn chasing(handle: Handle, attempt: Attempt, chase: Chase) -> Self {
+        Self { handle, attempt, chase: Some(Box::new(chase)) }
+    }
+
+    /// The next event; `None` after the final one. Cancel-safe. A call that follows redirects goes on from here alone.
+    pub async fn next(&mut self) -> Option<OutgoingEvent> {
+        let Some(chase) = &mut self.chase else { return self.attempt.next().await };
+        let event = match chase.set_out().await {
+            None => self.attempt.next().await?,
+            Some(Ok(attempt)) => {
+                self.attempt = attempt;
+                self.attempt.next().await?
+            }
+            Some(Err(_)) => OutgoingEvent::TransportError,
+        };
+        Some(chase.judge(event))
+    }
 
     /// Gives up. The end still comes by [`next`](Self::next): 487 as a rule, also where a 2xx crossed the CANCEL (that
     /// call is hung up). `headers` go into the CANCEL, Reason among them.
     pub async fn cancel(&mut self, headers: Headers) {
+        if let Some(end) = self.chase.take().and_then(|chase| chase.give_up()) {
+            // Between two places: there is nothing to cancel, and the first of them was the last.
+            let (last, last_end) = oneshot::channel();
+            let _ = last.send(end);
+            self.attempt.last = Some(last_end);
+            return;
+        }
         self.cancel_now(headers);
     }
 
     fn cancel_now(&self, headers: Headers) {
         // An INVITE that is over cannot be cancelled, and need not be.
-        let _ = self.handle.enter(|core, now| core.engine.cancel(now, self.tx, headers));
+        let _ = self.handle.enter(|core, now| core.engine.cancel(now, self.attempt.tx, headers));
     }
 }
 
 impl Drop for OutgoingCall {
     fn drop(&mut self) {
-        if self.last.is_some() {
+        if self.attempt.last.is_some() {
             self.cancel_now(Headers::new());
         }
     }

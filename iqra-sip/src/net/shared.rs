@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::builder::NetConfig;
 use super::connections::Connections;
 use super::keep_alive::Keepers;
+use super::register::Registrations;
 use super::router::Router;
 use super::{tcp, udp};
 use crate::engine::Engine;
@@ -29,6 +30,7 @@ pub(crate) struct Shared {
     pub(crate) udp: Vec<udp::Socket>,
     pub(crate) streams: Connections,
     pub(crate) keepers: Keepers,
+    pub(crate) registrations: Registrations,
     pub(crate) config: NetConfig,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<super::tls::TlsConfig>,
@@ -104,6 +106,7 @@ impl Shared {
             udp,
             streams: Connections::default(),
             keepers: Keepers::default(),
+            registrations: Registrations::default(),
             config,
             #[cfg(feature = "tls")]
             tls: None,

@@ -190,7 +190,7 @@ impl Pursuit {
             _ => matches!(uri.scheme(), Scheme::Sip | Scheme::Sips),
         };
         let invites = uri.param("method").is_none_or(|method| method == Some("INVITE"));
-        let new = !self.seen.iter().any(|seen| seen.equivalent(uri));
+        let new = !self.seen.iter().any(|seen| is_same_place(seen, uri));
         scheme && invites && new && self.allows_host(uri)
     }
 
@@ -278,6 +278,13 @@ impl Pursuit {
         self.invite.uri = Uri::sip(Some(&number), host, None).with_param("user", Some("phone"));
         true
     }
+}
+
+/// Equivalent, and with the same parameters: those that RFC 3261 §19.1.4 lets one side leave out, such as tokens, tell
+/// places apart here.
+fn is_same_place(one: &Uri, other: &Uri) -> bool {
+    let (one, other) = (bare(one), bare(other));
+    one.equivalent(&other) && one.params().count() == other.params().count()
 }
 
 /// Which of two ends is told in place of the other: lower wins.

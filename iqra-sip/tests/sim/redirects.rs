@@ -112,6 +112,17 @@ fn loops_foreign_schemes_and_foreign_hosts_are_not_followed() {
 }
 
 #[test]
+fn the_same_place_with_another_token_is_another_place() {
+    let (places, _) = tried(Redirects::default(), |invite| match invite.uri.as_str() {
+        "sip:b@start.example" => {
+            moved(invite, "<sip:b@start.example;x-token=1>;q=0.9, <sip:b@start.example;x-token=2>")
+        }
+        _ => busy(invite),
+    });
+    assert_eq!(places[1..], ["sip:b@start.example;x-token=2", "sip:b@start.example;x-token=1"]);
+}
+
+#[test]
 fn harmless_uri_headers_are_taken_over_and_others_never() {
     let first = invite("sip:b@start.example");
     let mut pursuit = Pursuit::new(first.clone(), Redirects::default());
