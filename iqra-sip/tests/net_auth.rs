@@ -22,10 +22,10 @@ struct Server {
 }
 
 impl Server {
-    fn check(&mut self, request: &Request) -> Result<(), Reply> {
+    fn check(&mut self, request: &Request) -> Result<(), Box<Reply>> {
         let accounts = |user: &str, _: &str| (user == "alice").then(|| Secret::password("opensesame"));
         let checked = self.auth.check(SystemTime::now(), request, &accounts);
-        checked.map(drop).map_err(|denied| denied.reply)
+        checked.map(drop).map_err(|denied| Box::new(denied.reply))
     }
 
     fn bind(&self, request: &Request) -> Reply {
@@ -42,7 +42,7 @@ impl Server {
                 IncomingRequest::Other(other) => {
                     let reply = self
                         .check(other.request())
-                        .map_or_else(|reply| reply, |()| self.bind(other.request()));
+                        .map_or_else(|reply| *reply, |()| self.bind(other.request()));
                     other.respond(reply);
                 }
                 IncomingRequest::Invite(invite) if invite.request().uri.user() == Some("moved") => {
@@ -50,7 +50,7 @@ impl Server {
                     invite.reject(reply.header(HeaderName::CONTACT, format!("<{own}>")));
                 }
                 IncomingRequest::Invite(invite) => match self.check(invite.request()) {
-                    Err(reply) => drop(invite.reject(reply)),
+                    Err(reply) => drop(invite.reject(*reply)),
                     Ok(()) => {
                         let mut call = invite.accept(Answer::sdp("v=0\r\n")).await.unwrap();
                         call.next().await;

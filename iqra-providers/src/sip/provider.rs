@@ -1,10 +1,9 @@
 //! [`SipProvider`]: calls placed straight over SIP.
 //!
-//! In: a [`PlaceCall`]. Out: an INVITE with our offer, redirects followed (RFC 3261 §8.1.3.4), and on the answer the
-//! same [`LiveCall`] that an inbound call becomes.
+//! In: a [`PlaceCall`]. Out: an INVITE with our offer, challenges answered and redirects followed (RFC 3261 §8.1.3.4,
+//! §22), and on the answer the same [`LiveCall`] that an inbound call becomes.
 
 use std::borrow::Cow;
-use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,8 +14,7 @@ use iqra_media::net::MediaPort;
 use iqra_media::sdp::{self, Capabilities};
 use iqra_sip::event::{Body, OutgoingInvite};
 use iqra_sip::message::NameAddr;
-use iqra_sip::message::header::{Contact, From};
-use iqra_sip::net::{Endpoint, OutgoingCall, OutgoingEvent};
+use iqra_sip::net::{CallPolicy, Endpoint, OutgoingCall, OutgoingEvent};
 use iqra_sip::{Headers, Response, StatusCode, Uri};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -26,8 +24,6 @@ use super::offer::{Exchange, SipMedia};
 use crate::client::{PlaceCall, PlacedCall, ProviderCallId, ProviderClient, ProviderError};
 use crate::lifecycle::{CallState, EndCause};
 
-/// How many 3xx responses are followed for one call.
-const MAX_REDIRECTS: u32 = 5;
 /// Calls at a time, by default.
 const MAX_CALLS: usize = 1_000;
 
@@ -36,6 +32,7 @@ const MAX_CALLS: usize = 1_000;
 pub struct SipProvider {
     endpoint: Endpoint,
     media: SipMedia,
+    policy: CallPolicy,
     calls: Calls,
     room: Arc<Semaphore>,
 }
@@ -51,13 +48,21 @@ impl SipProvider {
     /// A provider that signals through `endpoint` and has its media on `media`'s ports.
     #[must_use]
     pub fn new(endpoint: Endpoint, media: SipMedia) -> Self {
-        Self { endpoint, media, calls: Calls::default(), room: Arc::new(Semaphore::new(MAX_CALLS)) }
+        let policy = CallPolicy::default();
+        Self { endpoint, media, policy, calls: Calls::default(), room: Arc::new(Semaphore::new(MAX_CALLS)) }
     }
 
     /// The same with room for so many calls at a time; the default is 1,000.
     #[must_use]
     pub fn max_calls(self, calls: usize) -> Self {
         Self { room: Arc::new(Semaphore::new(calls)), ..self }
+    }
+
+    /// The same with what a trunk asks for: credentials, and how its redirects are followed. The default is
+    /// [`CallPolicy`]'s: the endpoint's credentials.
+    #[must_use]
+    pub fn policy(self, policy: CallPolicy) -> Self {
+        Self { policy, ..self }
     }
 
     fn calls(&self) -> MutexGuard<'_, HashMap<ProviderCallId, Placed>> {
@@ -140,7 +145,7 @@ impl ProviderClient for SipProvider {
         let attempt = self.begin(&request, &call_id).await?;
         let outgoing = self
             .endpoint
-            .invite(attempt.invite.clone())
+            .call(attempt.invite.clone(), self.policy.clone())
             .await
             .map_err(|error| ProviderError::Transport(error.to_string()))?;
         let id = ProviderCallId(call_id.into());
@@ -183,7 +188,6 @@ struct Dial {
 /// How one INVITE ended.
 enum Dialled {
     Answered(iqra_sip::net::Call, Arc<Response>),
-    Redirected(Arc<Response>),
     Ended(EndCause),
 }
 
@@ -194,25 +198,13 @@ impl Dial {
         let _ = self.states.try_send(state);
     }
 
-    async fn run(&self, mut attempt: Attempt, mut outgoing: OutgoingCall) -> EndCause {
+    async fn run(&self, attempt: Attempt, outgoing: OutgoingCall) -> EndCause {
         // Longer than this nobody rings.
         let ring_limit = self.request.ring_limit.min(Duration::from_secs(24 * 3600));
         let deadline = tokio::time::Instant::now() + ring_limit;
-        let mut followed = 0;
-        loop {
-            let response = match self.dial(outgoing, deadline).await {
-                Dialled::Answered(call, response) => return self.answered(attempt, call, &response).await,
-                Dialled::Ended(cause) => return cause,
-                Dialled::Redirected(response) => response,
-            };
-            if followed == MAX_REDIRECTS || !follow(&mut attempt.invite, &response) {
-                return EndCause::Rejected(response.status.code());
-            }
-            followed += 1;
-            match self.provider.endpoint.invite(attempt.invite.clone()).await {
-                Ok(next) => outgoing = next,
-                Err(_) => return EndCause::Signalling,
-            }
+        match self.dial(outgoing, deadline).await {
+            Dialled::Answered(call, response) => self.answered(attempt, call, &response).await,
+            Dialled::Ended(cause) => cause,
         }
     }
 
@@ -238,14 +230,12 @@ impl Dial {
                     self.tell(CallState::Ringing);
                 }
                 OutgoingEvent::Provisional { .. } | OutgoingEvent::Request { .. } => {}
-                OutgoingEvent::Redirected(response) => {
-                    return gave_up.map_or(Dialled::Redirected(response), Dialled::Ended);
-                }
+                OutgoingEvent::Following { .. } => {}
                 OutgoingEvent::Answered(call, response) => {
                     // An answer that came before our CANCEL: dropping the call hangs it up.
                     return gave_up.map_or_else(|| Dialled::Answered(call, response), Dialled::Ended);
                 }
-                OutgoingEvent::Failed(response) => {
+                OutgoingEvent::Failed(response) | OutgoingEvent::Redirected(response) => {
                     return Dialled::Ended(gave_up.unwrap_or_else(|| cause_of(response.status)));
                 }
                 _ => return Dialled::Ended(gave_up.unwrap_or(EndCause::Signalling)),
@@ -270,21 +260,6 @@ impl Dial {
         };
         live.run(sink, options).await.cause
     }
-}
-
-/// Points the INVITE at the redirect's best Contact: the same To, From with its tag and Call-ID, the next CSeq.
-fn follow(invite: &mut OutgoingInvite, response: &Response) -> bool {
-    let best = response
-        .headers
-        .typed_all::<Contact>()
-        .filter_map(Result::ok)
-        .min_by_key(|contact| Reverse(contact.q().unwrap_or(1000)));
-    let address = best.as_ref().and_then(Contact::address);
-    let (Some(address), Ok(from)) = (address, response.headers.typed::<From>()) else { return false };
-    invite.uri = address.uri.clone();
-    invite.from = from.0;
-    invite.cseq += 1;
-    true
 }
 
 fn party(what: &'static str, text: &str) -> Result<NameAddr, ProviderError> {
