@@ -22,7 +22,8 @@ const POOL: &str = "10.0.0.100:5060";
 
 fn proxy(node: &str) -> EngineConfig {
     let mut relay = RelayConfig::new(node, RelayKeys::new([[9; 32]]).unwrap());
-    relay.pool = vec![PoolName { transport: Transport::Udp, host: String::from("10.0.0.100"), port: 5060 }];
+    let name = |transport| PoolName { transport, host: String::from("10.0.0.100"), port: 5060 };
+    relay.pool = vec![name(Transport::Udp), name(Transport::Tcp)];
     let peers = [("a", "10.0.0.3:5060"), ("b", "10.0.0.4:5060")];
     let hop = |addr: &str| Hop::from((Transport::Udp, addr.parse().unwrap()));
     relay.peers = peers.iter().map(|(name, addr)| (String::from(*name), hop(addr))).collect();
