@@ -3,11 +3,14 @@
 //! Binding reports what is wrong before any call comes in; a bound tier knows its real ports.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use iqra_sip::Listener;
-use iqra_sip::net::{Endpoint, Incoming};
+use iqra_sip::net::{Bind, Endpoint, Incoming};
+#[cfg(feature = "tls")]
+use iqra_sip::net::{TlsClients, TlsConfig, TlsIdentity, TlsSettings};
 use iqra_sip::observe::TraceRecord;
+use iqra_sip::{Listener, Transport};
 
 use crate::config::{ConfigError, Listen};
 use crate::error::StoreError;
@@ -27,8 +30,12 @@ pub enum StartError {
     /// The stores could not be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The certificate is not usable.
+    #[cfg(feature = "tls")]
+    #[error("listen.identity: {0}")]
+    Tls(#[from] iqra_sip::net::TlsError),
     /// A socket could not be bound.
-    #[error("cannot listen on {what}: {error}; is another program using the port?")]
+    #[error("cannot listen on {what}: {error}")]
     Bind {
         /// The addresses.
         what: String,
@@ -40,8 +47,13 @@ pub enum StartError {
 /// Binds every address of a configuration.
 pub(crate) async fn bind(listen: &Listen, trace: Option<Trace>) -> Result<(Endpoint, Incoming), StartError> {
     let mut builder = Endpoint::builder();
-    builder = listen.udp.iter().fold(builder, |builder, addr| builder.udp(*addr));
-    builder = listen.tcp.iter().fold(builder, |builder, addr| builder.tcp(*addr));
+    for (transport, addr) in sockets(listen) {
+        builder = builder.listen(Bind::new(transport, addr));
+    }
+    #[cfg(feature = "tls")]
+    if let Some(identity) = &listen.identity {
+        builder = builder.tls_config(tls(identity)?);
+    }
     if let Some(address) = listen.advertise {
         builder = builder.advertise(address);
     }
@@ -54,12 +66,28 @@ pub(crate) async fn bind(listen: &Listen, trace: Option<Trace>) -> Result<(Endpo
 /// Sees every SIP message of an endpoint.
 pub type Trace = Arc<dyn Fn(&TraceRecord) + Send + Sync>;
 
+/// Who the node is, and what its clients must show.
+#[cfg(feature = "tls")]
+fn tls(identity: &crate::config::Identity) -> Result<TlsConfig, StartError> {
+    let clients = identity.client_roots.clone().map_or(TlsClients::Anonymous, TlsClients::Required);
+    let own = TlsIdentity { certificate: identity.certificate.clone(), key: identity.key.clone() };
+    Ok(TlsConfig::load(TlsSettings { identities: vec![own], clients, ..TlsSettings::default() })?)
+}
+
+fn sockets(listen: &Listen) -> impl Iterator<Item = (Transport, SocketAddr)> {
+    let all = [
+        (Transport::Udp, &listen.udp),
+        (Transport::Tcp, &listen.tcp),
+        (Transport::Tls, &listen.tls),
+        (Transport::Ws, &listen.ws),
+        (Transport::Wss, &listen.wss),
+    ];
+    all.into_iter().flat_map(|(transport, addrs)| addrs.iter().map(move |addr| (transport, *addr)))
+}
+
 fn addresses(listen: &Listen) -> String {
-    let all: Vec<String> = listen
-        .udp
-        .iter()
-        .map(|addr| format!("udp {addr}"))
-        .chain(listen.tcp.iter().map(|addr| format!("tcp {addr}")))
+    let all: Vec<String> = sockets(listen)
+        .map(|(transport, addr)| format!("{} {addr}", transport.as_str().to_lowercase()))
         .collect();
     all.join(", ")
 }

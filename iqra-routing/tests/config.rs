@@ -70,6 +70,7 @@ fn faults_name_line_key_and_remedy() {
     let rows = [
         ("store = \"sqlite:calls.db\"", "store = \"redis\"", 1, "store", "sqlite:PATH"),
         ("udp = [\"127.0.0.1:0\"]", "udp = []", 4, "listen", "0.0.0.0:5060"),
+        ("udp = [\"127.0.0.1:0\"]", "tls = [\"127.0.0.1:0\"]", 4, "listen.identity", "need a certificate"),
         ("udp = [\"127.0.0.1:0\"]", "udp = [\"0.0.0.0:5060\"]", 4, "listen.advertise", "add advertise"),
         (
             "keys = [\"0123456789abcdef0123456789abcdef\"]",

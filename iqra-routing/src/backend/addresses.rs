@@ -4,23 +4,21 @@ use std::net::{IpAddr, SocketAddr};
 
 use iqra_media::net::{MediaConfig, MediaDriver};
 use iqra_providers::sip::SipMedia;
-use iqra_sip::Transport;
 use iqra_sip::net::Endpoint;
+use iqra_sip::{Listener, Transport};
 
 use crate::config::Media;
 use crate::start::StartError;
 
-/// Where callers reach an endpoint: a URI per listener, UDP first.
+/// Where callers reach an endpoint: a URI per listener, UDP first. WebSocket is for
+/// browsers that call in, not for a 302.
 pub(super) fn own_uris(endpoint: &Endpoint) -> Vec<String> {
-    let of = |transport: Transport| {
-        let named = transport.as_str().to_lowercase();
-        endpoint
-            .listeners()
-            .iter()
-            .filter(move |listener| listener.transport == transport)
-            .map(move |listener| format!("sip:{};transport={named}", listener.advertised))
+    let uri = |listener: &Listener| match listener.transport {
+        Transport::Tls => format!("sips:{}", listener.advertised),
+        transport => format!("sip:{};transport={}", listener.advertised, transport.as_param()),
     };
-    of(Transport::Udp).chain(of(Transport::Tcp)).collect()
+    let callable = |listener: &&Listener| !listener.transport.is_websocket();
+    endpoint.listeners().iter().filter(callable).map(uri).collect()
 }
 
 /// The address that peers send media to.

@@ -14,7 +14,7 @@ use super::file::{
     AccountFile, BackendFile, BackendNodeFile, BusinessFile, ListenFile, MediaFile, NumberFile, ProxyFile,
     QueueFile, RegionFile, TokensFile, TrunkFile,
 };
-use super::{BackendConfig, ConfigError, KeySource, Listen, Media, ProxyConfig, Store};
+use super::{BackendConfig, ConfigError, Identity, KeySource, Listen, Media, ProxyConfig, Store};
 use crate::backends::{BackendState, BackendStatus};
 use crate::identity::{Dialled, Incarnation, RegionId};
 use crate::limits::LEASE_LIFE;
@@ -201,7 +201,8 @@ pub(super) fn backend(source: &Source<'_>) -> Checked<BackendConfig> {
 
 fn listen(source: &Source<'_>, file: &Spanned<ListenFile>) -> Checked<Listen> {
     let section = file.get_ref();
-    let mut all = section.udp.iter().chain(&section.tcp).peekable();
+    let secure = section.tls.iter().chain(&section.wss);
+    let mut all = section.udp.iter().chain(&section.tcp).chain(&section.ws).chain(secure.clone()).peekable();
     if all.peek().is_none() {
         let why = "there is no address to listen on; write for instance udp = [\"0.0.0.0:5060\"]";
         return Err(source.fault(file, "listen", why));
@@ -211,7 +212,26 @@ fn listen(source: &Source<'_>, file: &Spanned<ListenFile>) -> Checked<Listen> {
             "0.0.0.0 or [::] is no address that others can reach; add advertise = \"<this node's address>\"";
         return Err(source.fault(file, "listen.advertise", why));
     }
-    Ok(Listen { udp: section.udp.clone(), tcp: section.tcp.clone(), advertise: section.advertise })
+    if let Some(address) = secure.clone().next().filter(|_| section.identity.is_none()) {
+        let why = format!(
+            "tls and wss ({address}) need a certificate; add identity = {{ certificate = \"cert.pem\", key = \"key.pem\" }}"
+        );
+        return Err(source.fault(file, "listen.identity", why));
+    }
+    let identity = section.identity.as_ref().map(|identity| Identity {
+        certificate: identity.certificate.clone(),
+        key: identity.key.clone(),
+        client_roots: identity.client_roots.clone(),
+    });
+    Ok(Listen {
+        udp: section.udp.clone(),
+        tcp: section.tcp.clone(),
+        tls: section.tls.clone(),
+        ws: section.ws.clone(),
+        wss: section.wss.clone(),
+        identity,
+        advertise: section.advertise,
+    })
 }
 
 fn store(source: &Source<'_>, text: Option<&Spanned<String>>) -> Checked<Store> {

@@ -1,6 +1,7 @@
 //! What stands in the files, key by key; `check` makes a configuration of it. The sample files say what each key means.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -77,7 +78,22 @@ pub(super) struct ListenFile {
     pub(super) udp: Vec<SocketAddr>,
     #[serde(default)]
     pub(super) tcp: Vec<SocketAddr>,
+    #[serde(default)]
+    pub(super) tls: Vec<SocketAddr>,
+    #[serde(default)]
+    pub(super) ws: Vec<SocketAddr>,
+    #[serde(default)]
+    pub(super) wss: Vec<SocketAddr>,
+    pub(super) identity: Option<IdentityFile>,
     pub(super) advertise: Option<IpAddr>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct IdentityFile {
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+    pub(super) client_roots: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]

@@ -57,8 +57,27 @@ pub struct Listen {
     pub udp: Vec<SocketAddr>,
     /// TCP addresses.
     pub tcp: Vec<SocketAddr>,
+    /// TLS addresses; they need the feature `tls` and an identity.
+    pub tls: Vec<SocketAddr>,
+    /// WebSocket addresses; they need the feature `ws`.
+    pub ws: Vec<SocketAddr>,
+    /// Addresses for WebSocket over TLS; they need both features and an identity.
+    pub wss: Vec<SocketAddr>,
+    /// Who this node is on secure transports.
+    pub identity: Option<Identity>,
     /// The address that others reach this node at, put into Via, Contact and SDP; `None` for the listener's own.
     pub advertise: Option<IpAddr>,
+}
+
+/// The PEM files of a node's certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate, followed by those that lead to its root.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Clients must show a certificate that leads to a root in this file; `None` asks for none.
+    pub client_roots: Option<PathBuf>,
 }
 
 /// Where token keys come from. Debug shows no key.
