@@ -1,7 +1,8 @@
-//! A sans-IO SIP stack (RFC 3261): messages, transactions, dialogs, and a tokio driver for UDP and TCP.
+//! A sans-IO SIP stack (RFC 3261): messages, transactions, dialogs, and a tokio driver for UDP, TCP, TLS and
+//! WebSocket.
 //!
 //! It carries bodies as octets: no SDP, no media. It decides nothing about who gets a call: no registrar, no routing,
-//! no DNS. TLS and WebSocket transports are not here yet.
+//! no DNS.
 //!
 //! Entry points: [`Message`] to read and write messages alone, [`Engine`] to run transactions and dialogs over
 //! transports of one's own, `net` to have both on sockets.
@@ -28,6 +29,7 @@
 //! # Features
 //! - `tokio` (default): `net`, the sockets and timers, and `codec`, the framing for `tokio_util`. Without it the crate
 //!   has no I/O and no runtime.
+//! - `tls`: TLS 1.2 and 1.3 by rustls. `ws`: WebSocket; with `tls` also the secure one.
 
 pub mod auth;
 #[cfg(feature = "tokio")]
