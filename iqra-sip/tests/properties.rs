@@ -156,5 +156,18 @@ proptest! {
         entry::message(&data);
         entry::stream_framing(&data);
         entry::uri(&data);
+        entry::digest(&data);
+    }
+}
+
+/// A challenge and credentials in one, to bend.
+const DIGEST: &str = "Digest realm=\"a, \\\"b\", nonce=\"c/=\", opaque=\"\", algorithm=SHA-256, qop=\"auth,auth-int\", \
+    stale=TRUE, userhash=false, username=\"u\", uri=\"sip:x;y=z\", response=\"0f\", cnonce=d, nc=0000000a";
+
+#[test]
+fn ten_thousand_bent_challenges_break_nothing() {
+    let mut rng = fastrand::Rng::with_seed(12);
+    for _ in 0..10_000 {
+        entry::digest(&bend(DIGEST.as_bytes(), &mut rng));
     }
 }

@@ -5,8 +5,9 @@ use bytes::{Bytes, BytesMut};
 use iqra_sip::framing::{Frame, Framer};
 use iqra_sip::message::TypedHeader;
 use iqra_sip::message::header::{
-    Allow, CSeq, CallId, Contact, ContentLength, ContentType, Expires, From, MaxForwards, Reason,
-    RecordRoute, Require, RetryAfter, Route, SessionExpires, Supported, To, Via, Warning,
+    Allow, AuthenticationInfo, Authorization, CSeq, CallId, Contact, ContentLength, ContentType, Expires,
+    From, MaxForwards, Reason, RecordRoute, Require, RetryAfter, Route, SessionExpires, Supported, To, Via,
+    Warning, WwwAuthenticate,
 };
 use iqra_sip::{Headers, Message, Uri};
 
@@ -48,6 +49,27 @@ pub(crate) fn uri(data: &[u8]) {
     let with = uri.with_param("token", Some(&value));
     assert_eq!(with.param_decoded("Token").expect("was set"), value);
     assert_eq!(with.params().count(), count + 1);
+}
+
+/// A challenge or credentials that parse print as what reads back, and printing settles at once.
+pub(crate) fn digest(data: &[u8]) {
+    let mut headers = Headers::new();
+    let text = String::from_utf8_lossy(data);
+    headers.push(WwwAuthenticate::NAME, &*text);
+    headers.push(Authorization::NAME, &*text);
+    headers.push(AuthenticationInfo::NAME, &*text);
+    settles::<WwwAuthenticate>(&headers);
+    settles::<Authorization>(&headers);
+    read::<AuthenticationInfo>(&headers);
+}
+
+fn settles<H: TypedHeader>(headers: &Headers) {
+    for header in headers.typed_all::<H>().flatten() {
+        let mut printed = Headers::new();
+        printed.push_typed(&header);
+        let again: H = printed.typed().expect("what was printed reads back");
+        assert_eq!(again.to_string(), header.to_string());
+    }
 }
 
 fn read_all(headers: &Headers) {
