@@ -99,7 +99,7 @@ fn uri(endpoint: &Endpoint) -> Uri {
 fn to(proxy: &Endpoint) -> OutgoingInvite {
     OutgoingInvite {
         uri: uri(proxy),
-        next_hop: None,
+        hops: Vec::new(),
         from: NameAddr::new(Uri::sip(Some("caller"), "example.org", None)),
         to: NameAddr::new(uri(proxy)),
         call_id: None,

@@ -10,6 +10,7 @@ pub(crate) mod config;
 mod dialogs;
 mod early;
 pub mod event;
+pub(crate) mod failover;
 pub(crate) mod flow;
 mod inbound;
 pub(crate) mod nat;
@@ -36,6 +37,7 @@ use client::Clients;
 use config::EngineConfig;
 use dialogs::Dialogs;
 use event::{EngineCounts, Event};
+use failover::Avoided;
 use flow::Owner;
 use flow::{Flow, Listener, Transmit};
 use protect::Protection;
@@ -61,6 +63,7 @@ pub struct Engine {
     dialogs: Dialogs,
     wallet: Wallet,
     relays: Relays,
+    avoided: Avoided,
     serial: u64,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
@@ -85,6 +88,7 @@ impl Engine {
             dialogs: Dialogs::default(),
             wallet: Wallet::default(),
             relays,
+            avoided: Avoided::default(),
             serial: 0,
             transmits: VecDeque::new(),
             events: VecDeque::new(),

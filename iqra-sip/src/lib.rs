@@ -51,6 +51,7 @@ pub use dialog::DialogId;
 pub use engine::Engine;
 pub use engine::config::EngineConfig;
 pub use engine::event;
+pub use engine::failover::FailoverConfig;
 pub use engine::flow::{ConnectionId, Flow, Hop, Listener, Transmit, Transport};
 pub use engine::nat::{FlowConfig, FlowFirst};
 pub use engine::random::Seed;

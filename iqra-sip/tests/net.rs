@@ -39,7 +39,7 @@ fn uri_of(endpoint: &Endpoint, user: &str) -> Uri {
 fn call_to(callee: &Endpoint) -> OutgoingInvite {
     OutgoingInvite {
         uri: uri_of(callee, "callee"),
-        next_hop: None,
+        hops: Vec::new(),
         from: NameAddr::new("sip:caller@example.org".parse().unwrap()),
         to: NameAddr::new(uri_of(callee, "callee")),
         call_id: None,

@@ -77,7 +77,7 @@ fn alice() -> Keyring {
 fn invite(to: Uri) -> OutgoingInvite {
     OutgoingInvite {
         uri: to.clone(),
-        next_hop: Default::default(),
+        hops: Vec::new(),
         from: NameAddr::new("sip:alice@voice.example".parse().unwrap()),
         to: NameAddr::new(to),
         call_id: None,

@@ -62,7 +62,7 @@ async fn a_call_is_placed_answered_and_ended_over_tls() {
     let caller = client(pki.config("caller", BOTH)).await;
     let call = OutgoingInvite {
         uri: "sips:callee@sip.example.org".parse().unwrap(),
-        next_hop: Some(hop(&callee, "sip.example.org")),
+        hops: vec![hop(&callee, "sip.example.org")],
         from: NameAddr::new("sips:caller@example.org".parse().unwrap()),
         to: NameAddr::new("sips:callee@sip.example.org".parse().unwrap()),
         call_id: None,

@@ -93,7 +93,7 @@ impl SipProvider {
         let offer = sdp::offer(&capabilities);
         let invite = OutgoingInvite {
             uri: to.uri.clone(),
-            next_hop: None,
+            hops: Vec::new(),
             from,
             to,
             call_id: Some(call_id.to_owned()),

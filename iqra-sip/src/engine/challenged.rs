@@ -96,6 +96,7 @@ impl Engine {
     fn repeat(&mut self, now: Instant, id: u64, mut request: Request) -> Option<()> {
         let client = self.clients.get_mut(id)?;
         client.proof.challenges += 1;
+        let hops = std::mem::take(&mut client.hops);
         let (dialog, purpose, proof) = (client.dialog, client.purpose, client.proof.clone());
         let way = Way { flow: client.flow, fallback: None, name: client.name.clone() };
         let number = match dialog.and_then(|serial| self.dialogs.get_mut(serial)) {
@@ -107,6 +108,7 @@ impl Engine {
         self.release_early(id);
         self.move_client(now, id);
         self.open_client_as(now, id, request, way, dialog, purpose, proof);
+        self.keep_hops(now, id, hops);
         Some(())
     }
 }

@@ -1,7 +1,7 @@
 //! Client transactions: the table of them, carrying out what their machines ask, and matching responses
 //! (RFC 3261 §17.1; RFC 6026 §7.2).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::Engine;
 use super::challenged::Proof;
-use super::flow::{Flow, Owner, Transmit};
+use super::flow::{Flow, Hop, Owner, Transmit};
 use super::outbound::Purpose;
 use super::target::Way;
 use crate::message::header::{CSeq, Via};
@@ -28,7 +28,7 @@ pub(crate) struct Client {
     /// The domain that the peer has to prove.
     pub(super) name: Option<Arc<str>>,
     pub(super) wire: Bytes,
-    clocks: Clocks,
+    pub(super) clocks: Clocks,
     /// The INVITE, from which ACK and CANCEL are made.
     pub(super) invite: Option<Arc<Request>>,
     /// The dialog that the request is in.
@@ -44,6 +44,8 @@ pub(crate) struct Client {
     pub(super) proof: Proof,
     /// One for each branch that answered 2xx: its To tag and the ACK to repeat.
     pub(super) forks: Vec<(Box<str>, Transmit)>,
+    /// Where it goes next when this target fails (RFC 3263 §4.3).
+    pub(super) hops: VecDeque<Hop>,
 }
 
 /// How far a wish to cancel has come. A CANCEL may not leave before a provisional response (RFC 3261 §9.1).
@@ -154,7 +156,7 @@ impl Clients {
     }
 
     pub(super) fn are_quiet(&self) -> bool {
-        self.by_id.values().all(|client| client.machine.is_quiet())
+        self.by_id.values().all(|client| client.machine.is_quiet() || client.is_given_up())
     }
 
     pub(super) fn get(&self, id: u64) -> Option<&Client> {
@@ -175,6 +177,21 @@ impl Client {
     /// True while an INVITE has provisional responses only.
     pub(super) fn is_ringing(&self) -> bool {
         self.machine == Machine::Invite(invite_client::State::Proceeding)
+    }
+
+    /// True while no response has come at all.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.machine.is_unanswered()
+    }
+
+    /// True for the INVITE to a target that was silent, kept in case it answers after all.
+    fn is_given_up(&self) -> bool {
+        self.is_calling() && self.purpose == Purpose::Engine && self.cancel == Cancel::Wanted
+    }
+
+    /// True for a request of the program outside dialogs.
+    pub(super) fn is_for_program(&self) -> bool {
+        self.purpose == Purpose::Program && self.dialog.is_none()
     }
 
     pub(super) fn branch(&self) -> &str {
@@ -280,6 +297,7 @@ impl Engine {
             cancel_headers: Headers::new(),
             proof: Proof::default(),
             forks: Vec::new(),
+            hops: VecDeque::new(),
         };
         let reliable = way.flow.transport.is_reliable();
         for timer in if invite { [Timer::A, Timer::B] } else { [Timer::E, Timer::F] } {
@@ -333,7 +351,11 @@ impl Engine {
         match (action, cause) {
             (Action::Send, _) => self.send_request(id),
             (Action::SendAck, Cause::Response(response)) => self.acknowledge_refusal(id, response),
-            (Action::Deliver, Cause::Response(response)) => self.deliver_response(now, id, response),
+            (Action::Deliver, Cause::Response(response)) => {
+                if !self.target_unavailable(now, id, response) {
+                    self.deliver_response(now, id, response);
+                }
+            }
             (Action::Start(timer), _) => self.timers.start(now, owner, &mut client.clocks, timer, reliable),
             (Action::Again(timer), _) => self.timers.again(now, owner, &mut client.clocks, timer, reliable),
             (Action::AgainAtT2(timer), _) => {
@@ -347,12 +369,17 @@ impl Engine {
         }
     }
 
-    /// Gives a finished transaction another number, under which it absorbs repeats to its end.
+    /// Gives a transaction that the layers above are done with another number: a finished one absorbs repeats to its
+    /// end, one that nobody answered yet waits once more as long for what comes late.
     pub(super) fn move_client(&mut self, now: Instant, id: u64) {
         let Some(mut client) = self.clients.by_id.remove(&id) else { return };
         let fresh = self.next_serial();
         self.timers.forget(Owner::Client(id), &mut client.clocks);
-        let absorb = if client.invite.is_some() { Timer::D } else { Timer::K };
+        let absorb = match (client.invite.is_some(), client.is_unanswered()) {
+            (true, true) => Timer::B,
+            (true, false) => Timer::D,
+            (false, _) => Timer::K,
+        };
         let reliable = client.flow.transport.is_reliable();
         self.timers.start(now, Owner::Client(fresh), &mut client.clocks, absorb, reliable);
         let (method, state) = (client.key.method.clone(), client.machine.state());
@@ -362,7 +389,7 @@ impl Engine {
         self.clients.by_id.insert(fresh, client);
     }
 
-    fn close_client(&mut self, id: u64) {
+    pub(super) fn close_client(&mut self, id: u64) {
         if let Some(mut client) = self.clients.by_id.remove(&id) {
             self.clients.by_key.remove(&client.key);
             self.watch.transaction(id, Side::Client, &client.key.method, TransactionStep::Ended);
@@ -374,15 +401,16 @@ impl Engine {
     pub(super) fn client_fired(&mut self, now: Instant, id: u64, timer: Timer) {
         let Some(client) = self.clients.get_mut(id) else { return };
         client.clocks.fire(timer);
-        if timer == Timer::Ring {
-            self.send_cancel(now, id);
-        } else {
-            self.step_client(now, id, Cause::Fired(timer));
+        match timer {
+            Timer::Ring => self.send_cancel(now, id),
+            Timer::B | Timer::F | Timer::Hop if self.target_silent(now, id, timer) => {}
+            _ => self.step_client(now, id, Cause::Fired(timer)),
         }
     }
 
     pub(super) fn client_unsent(&mut self, now: Instant, id: u64) {
-        if self.take_second_way(now, id).is_none() {
+        let unanswered = self.clients.get(id).is_some_and(Client::is_unanswered);
+        if self.take_second_way(now, id).is_none() && !(unanswered && self.fail_over(now, id, false)) {
             self.step_client(now, id, Cause::TransportError);
         }
     }

@@ -1,5 +1,6 @@
 //! What an engine is told at its start: its timers, its limits and its manners. Every bound is here, with its default.
 
+use super::failover::FailoverConfig;
 use crate::auth::AuthConfig;
 use crate::engine::nat::FlowConfig;
 use crate::guard::GuardConfig;
@@ -42,6 +43,8 @@ pub struct EngineConfig {
     pub auth: AuthConfig,
     /// Keeps scanners, floods and overload away. Default none: every message is served.
     pub guard: Option<GuardConfig>,
+    /// Which targets that failed are avoided, and how long.
+    pub failover: FailoverConfig,
 }
 
 impl Default for EngineConfig {
@@ -59,6 +62,7 @@ impl Default for EngineConfig {
             flows: FlowConfig::default(),
             auth: AuthConfig::default(),
             guard: None,
+            failover: FailoverConfig::default(),
         }
     }
 }

@@ -221,8 +221,9 @@ impl Reply {
 pub struct OutgoingInvite {
     /// The Request-URI.
     pub uri: Uri,
-    /// Where the INVITE goes; `None` takes the first Route header, else the URI, which must then name an IP address.
-    pub next_hop: Option<Hop>,
+    /// Where the INVITE goes, each tried when the one before fails (RFC 3263 §4.3). None takes the first Route header,
+    /// else the URI, which must then name an IP address.
+    pub hops: Vec<Hop>,
     /// The caller; a tag is drawn where it has none.
     pub from: NameAddr,
     /// The callee.
@@ -254,7 +255,7 @@ pub enum EngineError {
     #[error("header {0} is missing or malformed: give it in the form of RFC 3261 §25")]
     Header(&'static str),
     /// The URI names a host, and the engine resolves no names.
-    #[error("cannot tell the address of host {0}: give next_hop or a URI with an IP address")]
+    #[error("cannot tell the address of host {0}: give hops or a URI with an IP address")]
     Unresolved(String),
     /// No listener to send from.
     #[error("no listener can send to {0}: bind one of the same address family")]

@@ -68,9 +68,11 @@ impl Engine {
         if self.dialogs.len() >= self.config.max_dialogs {
             return Err(EngineError::Full("max_dialogs"));
         }
-        let way = self.way_to(call.next_hop.take(), &call.headers, &call.uri)?;
+        let hops = std::mem::take(&mut call.hops);
+        let (way, hops) = self.ways_to(now, hops, &call.headers, &call.uri)?;
         let (request, id) = (self.word_invite(call, &way), self.next_serial());
         self.open_client_as(now, id, request, way, None, Purpose::Program, credentials.into());
+        self.keep_hops(now, id, hops);
         Ok(ClientTx(id))
     }
 
@@ -107,7 +109,7 @@ impl Engine {
     }
 
     /// Sends a request outside a dialog: OPTIONS, MESSAGE, REGISTER and the like. What is missing of From tag, To,
-    /// Call-ID, CSeq and Max-Forwards is filled in.
+    /// Call-ID, CSeq and Max-Forwards is filled in. `hops` are tried in order, as those of an [`OutgoingInvite`].
     ///
     /// # Errors
     /// [`EngineError::Header`] when From is missing; [`EngineError::Misuse`] for INVITE, ACK and CANCEL; else as
@@ -116,9 +118,9 @@ impl Engine {
         &mut self,
         now: Instant,
         request: Request,
-        next_hop: Option<Hop>,
+        hops: impl IntoIterator<Item = Hop>,
     ) -> Result<ClientTx, EngineError> {
-        self.request_with(now, request, next_hop, Keyring::default())
+        self.request_with(now, request, hops, Keyring::default())
     }
 
     /// The same with credentials of its own; none means those of [`EngineConfig::auth`](crate::EngineConfig).
@@ -129,7 +131,7 @@ impl Engine {
         &mut self,
         now: Instant,
         mut request: Request,
-        next_hop: Option<Hop>,
+        hops: impl IntoIterator<Item = Hop>,
         credentials: Keyring,
     ) -> Result<ClientTx, EngineError> {
         if matches!(request.method, Method::Invite | Method::Ack | Method::Cancel) {
@@ -140,7 +142,7 @@ impl Engine {
         if self.is_full() {
             return Err(EngineError::Full("max_transactions"));
         }
-        let way = self.way_to(next_hop, &request.headers, &request.uri)?;
+        let (way, hops) = self.ways_to(now, hops, &request.headers, &request.uri)?;
         let from: From = request.headers.typed().map_err(|_| EngineError::Header("From"))?;
         let headers = &mut request.headers;
         if from.tag().is_none() {
@@ -157,6 +159,7 @@ impl Engine {
         }
         let id = self.next_serial();
         self.open_client_as(now, id, request, way, None, Purpose::Program, credentials.into());
+        self.keep_hops(now, id, hops);
         Ok(ClientTx(id))
     }
 
@@ -327,6 +330,7 @@ impl Engine {
     ) {
         let Some(client) = self.clients.get(id) else { return };
         let (first, cancelled) = (!client.settled, client.cancel != Cancel::No);
+        let for_program = client.purpose == Purpose::Program;
         let Some((serial, mut dialog)) = self.take_branch(id, invite, tag, response) else {
             self.watch.discard(DropReason::Malformed);
             return;
@@ -352,7 +356,7 @@ impl Engine {
             self.watch.dialog(&dialog.id, DialogStep::Ended(dialog.end));
         }
         self.hang_up_unwanted(now, dialog);
-        if first {
+        if first && for_program {
             let response = Self::stand_in(invite, StatusCode::REQUEST_TERMINATED);
             self.events.push_back(Event::Response { tx, response, early: None });
         }

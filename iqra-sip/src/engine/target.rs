@@ -30,7 +30,7 @@ pub(crate) fn transport(uri: &Uri) -> Result<Transport, EngineError> {
         (Scheme::Sips, Some(Transport::Udp)) => {
             Err(EngineError::Misuse("a sips URI cannot go over UDP: drop its transport parameter"))
         }
-        _ => Err(EngineError::Misuse("only sip and sips URIs can be sent to: give tel a next_hop")),
+        _ => Err(EngineError::Misuse("only sip and sips URIs can be sent to: give hops for tel")),
     }
 }
 
@@ -69,7 +69,7 @@ impl Engine {
             (None, Err(_)) => self::hop(uri)?,
         };
         if asks_for_sips(uri, headers) && !transport.is_secure() {
-            return Err(EngineError::Misuse("a sips URI goes over TLS or WSS only: give such a next_hop"));
+            return Err(EngineError::Misuse("a sips URI goes over TLS or WSS only: give such hops"));
         }
         let local = self.sender(transport, remote)?.addr;
         Ok(Way { flow: Flow { transport, local, remote, connection: None }, fallback: None, name })

@@ -91,8 +91,9 @@ impl Endpoint {
         mut call: OutgoingInvite,
         credentials: Keyring,
     ) -> Result<Attempt, Error> {
-        if call.next_hop.is_none() {
-            call.next_hop = resolve::next_hop(self.listeners(), &call.headers, &call.uri).await?;
+        if call.hops.is_empty() {
+            let hop = resolve::next_hop(self.listeners(), &call.headers, &call.uri).await?;
+            call.hops.extend(hop);
         }
         self.handle.enter(|core, now| {
             if core.router.is_closing() {
@@ -108,8 +109,12 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`Error::Timeout`], [`Error::Transport`]; else as [`invite`](Self::invite).
-    pub async fn request(&self, request: Request, next_hop: Option<Hop>) -> Result<Arc<Response>, Error> {
-        self.request_with(request, next_hop, Keyring::default()).await
+    pub async fn request(
+        &self,
+        request: Request,
+        hops: impl IntoIterator<Item = Hop>,
+    ) -> Result<Arc<Response>, Error> {
+        self.request_with(request, hops, Keyring::default()).await
     }
 
     /// The same with credentials of its own for the challenges that come; none means those of
@@ -120,19 +125,19 @@ impl Endpoint {
     pub async fn request_with(
         &self,
         request: Request,
-        next_hop: Option<Hop>,
+        hops: impl IntoIterator<Item = Hop>,
         credentials: Keyring,
     ) -> Result<Arc<Response>, Error> {
-        let next_hop = match next_hop {
-            Some(hop) => Some(hop),
-            None => resolve::next_hop(self.listeners(), &request.headers, &request.uri).await?,
-        };
+        let mut hops: Vec<_> = hops.into_iter().collect();
+        if hops.is_empty() {
+            hops.extend(resolve::next_hop(self.listeners(), &request.headers, &request.uri).await?);
+        }
         let (answer, answered) = oneshot::channel();
         self.handle.enter(|core, now| {
             if core.router.is_closing() {
                 return Err(Error::Closed);
             }
-            let tx = core.engine.request_with(now, request, next_hop, credentials)?;
+            let tx = core.engine.request_with(now, request, hops, credentials)?;
             core.router.requests.insert(tx, answer);
             Ok(())
         })?;

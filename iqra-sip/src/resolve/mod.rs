@@ -103,7 +103,7 @@ impl Target {
         let host = match uri.host() {
             Some(Host::Ip(ip)) => TargetHost::Ip(ip),
             Some(Host::Name(name)) => TargetHost::Name(record::plain(name)),
-            None => return Err(ResolveError::new(uri.as_str(), "it is no sip or sips URI: give next_hop")),
+            None => return Err(ResolveError::new(uri.as_str(), "it is no sip or sips URI: give hops")),
         };
         let fail = |why| ResolveError::new(host.text(), why);
         let unknown = || fail("its transport is unknown: use udp, tcp, tls, ws or none");
@@ -116,7 +116,7 @@ impl Target {
             (Scheme::Sips, Some(Transport::Udp)) => {
                 return Err(fail("a sips URI cannot go over UDP: drop its transport parameter"));
             }
-            _ => return Err(fail("it is no sip or sips URI: give next_hop")),
+            _ => return Err(fail("it is no sip or sips URI: give hops")),
         };
         Ok(Self { port: uri.port(), transport, secure: uri.scheme() == Scheme::Sips, host })
     }
@@ -283,8 +283,8 @@ impl Resolution {
             (false, false) => return fail(String::from("no listener to send from: bind one")),
         };
         fail(match failure {
-            Some(failure) => format!("{failure}; check the resolver, or give next_hop"),
-            None => format!("the DNS has no address{families} for it; check the name, or give next_hop"),
+            Some(failure) => format!("{failure}; check the resolver, or give hops"),
+            None => format!("the DNS has no address{families} for it; check the name, or give hops"),
         })
     }
 }

@@ -152,7 +152,7 @@ fn a_service_that_the_domain_denies_is_not_looked_for_elsewhere() {
     let mut zone = Zone::default().srv("_sip._tcp.example.org", 0, 0, ".").a("example.org", "192.0.2.1");
     let error = resolve(&mut zone, "sip:a@example.org;transport=tcp", means(PLAIN)).unwrap_err();
     assert_eq!(error.host, "example.org");
-    assert!(error.to_string().contains("check the name, or give next_hop"), "{error}");
+    assert!(error.to_string().contains("check the name, or give hops"), "{error}");
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn a_failed_step_is_passed_over_and_named_when_nothing_else_helps() {
     let error = resolve(&mut zone, "sip:a@example.org", means(PLAIN)).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "cannot resolve example.org: A example.org: SERVFAIL; check the resolver, or give next_hop"
+        "cannot resolve example.org: A example.org: SERVFAIL; check the resolver, or give hops"
     );
 }
 
@@ -299,7 +299,7 @@ fn secure_hops_prove_the_domain_that_was_asked_for() {
 #[test]
 fn what_cannot_be_sent_is_refused_with_the_remedy() {
     let target = |uri: &str| Target::of(&uri.parse().unwrap());
-    assert!(target("tel:+15550100").unwrap_err().why.contains("next_hop"));
+    assert!(target("tel:+15550100").unwrap_err().why.contains("hops"));
     assert!(target("sips:a@b.example;transport=udp").unwrap_err().why.contains("drop its transport"));
     assert!(target("sip:a@b.example;transport=pigeon").unwrap_err().why.contains("unknown"));
     let error = resolve(&mut Zone::default(), "sips:a@192.0.2.1", means(PLAIN)).unwrap_err();

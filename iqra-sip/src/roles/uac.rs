@@ -217,7 +217,7 @@ impl Pursuit {
     /// The INVITE for another place: the same To, From, Call-ID and Routes (RFC 3261 §8.1.3.4).
     fn aim(&mut self, uri: &Uri) -> OutgoingInvite {
         self.invite.uri = bare(uri);
-        self.invite.next_hop = Default::default();
+        self.invite.hops.clear();
         let mut invite = self.invite.clone();
         if self.redirects.uri_headers {
             let wanted = uri.headers().filter(|(name, _)| is_harmless(name)).take(MAX_URI_HEADERS);

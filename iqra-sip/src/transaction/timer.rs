@@ -22,6 +22,9 @@ pub struct Timings {
     /// How long an INVITE of ours may ring before it is cancelled. RFC 3261 §16.6 asks more than 3 minutes of a
     /// proxy; a client that never gave up would leak. Default 5 minutes.
     pub ring_limit: Duration,
+    /// How long one of several targets of a request may be silent before the next one is tried, 64*T1 at most. Default
+    /// 32 s, which is Timer B and F and what RFC 3263 §4.3 asks for; 3 to 6 s is what callers bear.
+    pub target_limit: Duration,
 }
 
 impl Default for Timings {
@@ -32,6 +35,7 @@ impl Default for Timings {
             t4: Duration::from_secs(5),
             trying: Duration::from_millis(200),
             ring_limit: Duration::from_secs(300),
+            target_limit: Duration::from_secs(32),
         }
     }
 }
@@ -67,6 +71,8 @@ pub(crate) enum Timer {
     AutoTrying,
     /// Our INVITE has been ringing for too long.
     Ring,
+    /// One of several targets is silent (RFC 3263 §4.3).
+    Hop,
     /// A cancelled INVITE got no final response (RFC 3261 §9.1).
     Cancelled,
     /// The target of a relayed INVITE has been silent for too long; as long as the plan says.
@@ -110,6 +116,7 @@ impl Timer {
             Timer::AutoTrying => Some(timings.trying),
             Timer::Ring => Some(timings.ring_limit),
             Timer::Attempt => None,
+            Timer::Hop => Some(timings.target_limit.min(timings.t1 * 64)),
         }
     }
 }

@@ -6,6 +6,7 @@ mod auth;
 mod calls;
 mod cancel;
 mod dialogs;
+mod failover;
 mod guard;
 mod network;
 mod redirects;

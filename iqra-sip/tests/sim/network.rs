@@ -129,7 +129,7 @@ impl Network {
         let to: Uri = format!("sip:callee@{}", self.nodes[CALLEE].addr).parse().unwrap();
         OutgoingInvite {
             uri: to.clone(),
-            next_hop: Some((self.transport, self.nodes[CALLEE].addr).into()),
+            hops: vec![(self.transport, self.nodes[CALLEE].addr).into()],
             from: NameAddr::new("sip:caller@example.org".parse().unwrap()),
             to: NameAddr::new(to),
             call_id: None,

@@ -18,7 +18,7 @@ fn uri(text: &str) -> Uri {
 fn invite(to: &str) -> OutgoingInvite {
     OutgoingInvite {
         uri: uri(to),
-        next_hop: Default::default(),
+        hops: Vec::new(),
         from: NameAddr::new(uri("sip:alice@voice.example")).with_tag("f"),
         to: NameAddr::new(uri(to)),
         call_id: Some("c".into()),

@@ -47,7 +47,7 @@ fn calm() -> Network {
 
 fn invite(net: &Network) -> OutgoingInvite {
     let to: Uri = format!("sip:callee@{POOL}").parse().unwrap();
-    OutgoingInvite { uri: to, next_hop: Some((net.transport, POOL.parse().unwrap()).into()), ..net.invite() }
+    OutgoingInvite { uri: to, hops: vec![(net.transport, POOL.parse().unwrap()).into()], ..net.invite() }
 }
 
 fn target(net: &Network, node: usize) -> Target {

@@ -44,7 +44,7 @@ fn a_sips_uri_goes_by_tls_and_asks_to_be_called_back_so() {
     let addr: SocketAddr = "10.0.0.1:5061".parse().unwrap();
     engine.add_listener(Listener::new(Transport::Tls, addr, None));
     for uri in ["sips:a@10.0.0.2", "sips:a@10.0.0.2;transport=tcp"] {
-        let call = OutgoingInvite { uri: uri.parse().unwrap(), next_hop: None, ..call.clone() };
+        let call = OutgoingInvite { uri: uri.parse().unwrap(), hops: Vec::new(), ..call.clone() };
         engine.invite(Instant::now(), call).unwrap();
         let invite = engine.poll_transmit().unwrap();
         assert_eq!(invite.flow.transport, Transport::Tls);
@@ -54,7 +54,7 @@ fn a_sips_uri_goes_by_tls_and_asks_to_be_called_back_so() {
         assert!(text.contains("@10.0.0.1:5061>") && text.contains("Contact: <sips:"), "{text}");
     }
     let call =
-        OutgoingInvite { uri: "sips:a@10.0.0.2;transport=udp".parse().unwrap(), next_hop: None, ..call };
+        OutgoingInvite { uri: "sips:a@10.0.0.2;transport=udp".parse().unwrap(), hops: Vec::new(), ..call };
     assert!(matches!(engine.invite(Instant::now(), call), Err(EngineError::Misuse(_))));
 }
 
@@ -155,15 +155,16 @@ fn a_request_that_cannot_be_sent_fails_at_once() {
 #[test]
 fn a_name_and_a_missing_listener_are_refused_with_the_remedy() {
     let (mut engine, call) = both_transports();
-    let named = OutgoingInvite { uri: "sip:a@example.org".parse().unwrap(), next_hop: None, ..call.clone() };
+    let named =
+        OutgoingInvite { uri: "sip:a@example.org".parse().unwrap(), hops: Vec::new(), ..call.clone() };
     let error = engine.invite(Instant::now(), named).unwrap_err();
     assert_eq!(error, EngineError::Unresolved("example.org".into()));
-    let secure = OutgoingInvite { uri: "sips:a@10.0.0.2".parse().unwrap(), next_hop: None, ..call.clone() };
+    let secure = OutgoingInvite { uri: "sips:a@10.0.0.2".parse().unwrap(), hops: Vec::new(), ..call.clone() };
     let udp = (Transport::Udp, "10.0.0.2:5060".parse().unwrap());
-    let open = OutgoingInvite { next_hop: Some(udp.into()), ..secure };
+    let open = OutgoingInvite { hops: vec![udp.into()], ..secure };
     assert!(engine.invite(Instant::now(), open).is_err(), "never in the clear");
     let udp = (Transport::Udp, "[::1]:5060".parse().unwrap());
-    let v6 = OutgoingInvite { next_hop: Some(udp.into()), ..call };
+    let v6 = OutgoingInvite { hops: vec![udp.into()], ..call };
     assert!(matches!(engine.invite(Instant::now(), v6), Err(EngineError::NoListener(_))));
 }
 

@@ -107,7 +107,7 @@ fn between_udp_and_tcp_two_record_routes_lead_each_side_to_us() {
 fn connect_by_stream(net: &mut Network) -> (usize, DialogId, DialogId) {
     let phone = net.add_node(&[(Transport::Tcp, "10.0.0.7:49152")], EngineConfig::default());
     let mut call = invite(net);
-    call.next_hop = Some((Transport::Tcp, net.nodes[A].addr).into());
+    call.hops = vec![(Transport::Tcp, net.nodes[A].addr).into()];
     call.headers.push(iqra_sip::HeaderName::CONTACT, "<sip:phone@192.168.1.9:5060;transport=tcp>");
     let (engine, now) = net.engine(phone);
     engine.invite(now, call).unwrap();
