@@ -1,5 +1,6 @@
 //! Watching calls: the events of an engine, every message that passed the wire, and a ladder of one call made of them.
 
+pub mod capsule;
 mod drops;
 mod events;
 pub mod hep;

@@ -5,6 +5,7 @@
 mod auth;
 mod calls;
 mod cancel;
+mod capsule;
 mod dialogs;
 mod failover;
 mod guard;
