@@ -1,10 +1,15 @@
-//! Records a call on a simulated line, writes the capsule, replays it and draws the ladder.
+//! Records a call on a simulated line, writes the capsule, replays it and draws the ladder:
+//! `cargo run -p iqra-sip --example replay`. With the name of a file it replays that capsule instead.
 //!
 //! ```text
-//! cargo run -p iqra-sip --example replay
+//!       ms  198.51.100.7:5060                                      192.0.2.1:5060
+//!        0  |- INVITE sip:desk@192.0.2.1 ------------------------->|
+//!        0  |<----------------------------------- 200 OK (INVITE) -|
+//!       20  |- ACK sip:desk@192.0.2.1 ---------------------------->|
+//!     3000  |- BYE sip:desk@192.0.2.1 ---------------------------->|
+//!     3000  |<-------------------------------------- 200 OK (BYE) -|
+//! the replay does the same
 //! ```
-//! Prints the ladder of a call that is answered and hung up, and `the replay does the same`. With the name of a file
-//! it replays that capsule instead.
 
 #![allow(clippy::print_stdout)] // It is there to show something.
 

@@ -42,3 +42,8 @@ fn options() {
 fn relay() {
     prints_what_it_promises("relay");
 }
+
+#[test]
+fn replay() {
+    prints_what_it_promises("replay");
+}
