@@ -12,9 +12,10 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use iqra_sip::message::header::{CSeq, CallId, Contact, From, MaxForwards, To, Via};
-use iqra_sip::{Headers, Message};
+use iqra_sip::{Engine, EngineConfig, Flow, Headers, Message, Transport};
 
 fn main() -> std::io::Result<ExitCode> {
     let Some(folder) = std::env::args().nth(1) else {
@@ -30,7 +31,12 @@ fn main() -> std::io::Result<ExitCode> {
         let columns: Vec<&str> = line.split('\t').collect();
         let [dir, file, section, expect, note] = columns[..] else { continue };
         let bytes = std::fs::read(folder.join(dir).join(file))?;
-        let (good, what) = judge(bytes, expect, note, truth.get(file));
+        let answer = answer(bytes.clone());
+        let (mut good, mut what) = judge(bytes, expect, note, truth.get(file));
+        if let Some((_, status)) = ANSWERS.iter().find(|(name, _)| *name == file) {
+            good &= answer == Some(*status);
+            what += &format!("; answered {answer:?}, to be {status}");
+        }
         println!("{} {dir} §{section} {file}: {what}", if good { "pass" } else { "FAIL" });
         *(if good { &mut passed } else { &mut failed }) += 1;
     }
@@ -42,6 +48,54 @@ fn main() -> std::io::Result<ExitCode> {
 fn truths(text: &str) -> HashMap<&str, Vec<&str>> {
     let rows = text.lines().skip(1).filter_map(|line| line.split_once('\t'));
     rows.map(|(file, values)| (file, values.split('\t').collect())).collect()
+}
+
+/// What must come of the messages that are not simply handed on, by name: the status they are answered with, or 0 for
+/// silence. What a program decides by itself (401, 406, 415, 483) is handed on.
+const ANSWERS: [(&str, u16); 24] = [
+    ("badinv01.dat", 0),
+    ("clerr.dat", 400),
+    ("ncl.dat", 400),
+    ("scalar02.dat", 400),
+    ("scalarlg.dat", 0),
+    ("quotbal.dat", 400),
+    ("ltgtruri.dat", 400),
+    ("lwsruri.dat", 400),
+    ("lwsstart.dat", 400),
+    ("trws.dat", 400),
+    ("badaspec.dat", 400),
+    ("baddn.dat", 400),
+    ("regbadct.dat", 400),
+    // 505 where the way back can be read; the Via of this one is of the unknown version too.
+    ("badvers.dat", 0),
+    ("mismatch01.dat", 400),
+    ("mismatch02.dat", 400),
+    ("bigcode.dat", 0),
+    ("insuf.dat", 0),
+    ("unkscm.dat", 416),
+    ("novelsc.dat", 416),
+    ("bext01.dat", 420),
+    ("multi01.dat", 400),
+    ("mcl01.dat", 400),
+    ("ipv6-bad.dat", 400),
+];
+
+/// What an engine does with the message: the status of its answer, 0 for silence, `None` where it hands it on.
+fn answer(bytes: Vec<u8>) -> Option<u16> {
+    let now = Instant::now();
+    let (local, remote) = (([127, 0, 0, 1], 5060).into(), ([127, 0, 0, 2], 5060).into());
+    let mut engine = Engine::new(EngineConfig::default(), 1);
+    engine.handle_message(
+        now,
+        &Flow { transport: Transport::Udp, local, remote, connection: None },
+        bytes.into(),
+    );
+    if let Some(sent) = engine.poll_transmit() {
+        // It echoes what was malformed, so it is not parsed again.
+        let code = sent.bytes.get(8..11).and_then(|code| std::str::from_utf8(code).ok());
+        return Some(code.and_then(|code| code.parse().ok()).unwrap_or(0));
+    }
+    engine.poll_event().is_none().then_some(0)
 }
 
 fn judge(bytes: Vec<u8>, expect: &str, note: &str, truth: Option<&Vec<&str>>) -> (bool, String) {

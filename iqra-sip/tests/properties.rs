@@ -19,6 +19,10 @@ const INVITE: &str = "INVITE sip:+15550199@voice.example;transport=udp?Subject=x
     m: \"x, y\" <sip:1@[2001:db8::1]:5070;a=b>;q=0.5;expires=60, sip:z@h.example;q=1\r\n\
     Allow: INVITE, ACK\r\nk: timer, 100rel\r\nRequire: a\r\nx: 1800;refresher=uac\r\nExpires: 300\r\n\
     Reason: Q.850;cause=16;text=\"done, well\"\r\nWarning: 399 h \"w, \\\"v\\\"\"\r\nRetry-After: 9 (soon)\r\n\
+    Diversion: <tel:+15550101>;reason=user-busy\r\nHistory-Info: <sip:a@h?Reason=SIP%3Bcause%3D302>;index=1\r\n\
+    User-to-User: \"00fe\";encoding=hex\r\nAccept: application/sdp;level=1, */*\r\nPrivacy: id;header\r\n\
+    Alert-Info: <urn:alert:tone:x>\r\nIn-Reply-To: a@b, c@d\r\nContent-Disposition: session;handling=optional\r\n\
+    Identity: a.b.c;info=<https://c.example/x>;alg=ES256;ppt=shaken\r\nu: refer, presence\r\nTimestamp: 54.5 0.1\r\n\
     Subject: folded\r\n  twice\r\n\tover\r\nc: application/sdp;x=\"y\"\r\nl: 9\r\n\r\nv=0\r\ns=-\r\n";
 
 /// Words that mean something to the parser, to bend messages with.
@@ -133,6 +137,24 @@ proptest! {
     fn a_built_request_reads_back_as_itself(request in request()) {
         let again = Message::parse(request.to_bytes());
         prop_assert_eq!(again.unwrap(), Message::Request(request));
+    }
+
+    #[test]
+    fn a_header_that_is_set_changes_itself_alone(at in 0usize..7, value in value()) {
+        const NAMES: [&str; 7] = ["Subject", "Organization", "X-New", "Server", "Warning", "k", "Diversion"];
+        let Message::Request(mut request) = common::message(INVITE) else { panic!("is a request") };
+        let others = |text: &[u8]| -> Vec<String> {
+            let Ok(Message::Request(request)) = Message::parse(Bytes::copy_from_slice(text)) else { return Vec::new() };
+            let name = HeaderName::from(NAMES[at]);
+            request.headers.iter().filter(|(found, _)| *found != name).map(|(n, v)| format!("{n}: {v}")).collect()
+        };
+        request.headers.set(NAMES[at], value);
+        let printed = request.to_bytes();
+        prop_assert!(!others(&printed).is_empty());
+        prop_assert_eq!(others(&printed), others(INVITE.as_bytes()));
+        // The lines before the one that was set stand as they came.
+        let head = INVITE.split("Reason:").next().unwrap();
+        prop_assert!(NAMES[at] == "k" || printed.starts_with(head.as_bytes()));
     }
 
     #[test]

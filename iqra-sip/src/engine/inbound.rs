@@ -10,7 +10,7 @@ use super::flow::Flow;
 use super::server::{Cause, Server};
 use super::via;
 use crate::message::header::{CSeq, Require};
-use crate::message::{HeaderName, Method, Request, StatusCode};
+use crate::message::{HeaderName, Method, Request, Scheme, StatusCode};
 use crate::observe::DropReason;
 use crate::transaction::key::{MergeKey, ServerKey};
 
@@ -64,6 +64,7 @@ impl Engine {
             self.check_extensions(&request)?;
             return self.handle_within(now, id, serial, request);
         }
+        check_scheme(&request)?;
         self.check_method(&request)?;
         if request.method == Method::Invite && self.config.relay.is_some() {
             self.check_relayable(id, &request)?;
@@ -177,5 +178,15 @@ impl Engine {
     fn to_tag(&self, request: &Request) -> Option<String> {
         let to: crate::message::header::To = request.headers.typed().ok()?;
         to.tag().map(std::borrow::Cow::into_owned)
+    }
+}
+
+/// RFC 3261 §8.2.2.1: a scheme that is not understood is answered 416. The URNs of services are (RFC 5031 §5).
+fn check_scheme(request: &Request) -> Result<(), Box<Reply>> {
+    match request.uri.scheme() {
+        Scheme::Other(scheme) if !scheme.eq_ignore_ascii_case("urn") => {
+            Err(Box::new(Reply::new(StatusCode::UNSUPPORTED_URI_SCHEME)))
+        }
+        _ => Ok(()),
     }
 }

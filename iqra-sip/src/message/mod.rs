@@ -10,6 +10,7 @@ pub mod header;
 mod headers;
 mod limits;
 mod method;
+pub mod multipart;
 mod name;
 mod name_addr;
 mod params;

@@ -52,6 +52,7 @@ header_names! {
     Contact CONTACT "Contact" b'm';
     ContentDisposition CONTENT_DISPOSITION "Content-Disposition";
     ContentEncoding CONTENT_ENCODING "Content-Encoding" b'e';
+    ContentId CONTENT_ID "Content-ID";
     ContentLanguage CONTENT_LANGUAGE "Content-Language";
     ContentLength CONTENT_LENGTH "Content-Length" b'l';
     ContentType CONTENT_TYPE "Content-Type" b'c';
@@ -62,6 +63,7 @@ header_names! {
     Event EVENT "Event" b'o';
     Expires EXPIRES "Expires";
     From FROM "From" b'f';
+    Geolocation GEOLOCATION "Geolocation";
     HistoryInfo HISTORY_INFO "History-Info";
     Identity IDENTITY "Identity" b'y';
     InReplyTo IN_REPLY_TO "In-Reply-To";

@@ -4,11 +4,7 @@
 use bytes::{Bytes, BytesMut};
 use iqra_sip::framing::{Frame, Framer};
 use iqra_sip::message::TypedHeader;
-use iqra_sip::message::header::{
-    Allow, AuthenticationInfo, Authorization, CSeq, CallId, Contact, ContentLength, ContentType, Expires,
-    From, MaxForwards, Reason, RecordRoute, Require, RetryAfter, Route, SessionExpires, Supported, To, Via,
-    Warning, WwwAuthenticate,
-};
+use iqra_sip::message::header::*;
 use iqra_sip::{Headers, Message, Uri};
 
 /// A message that parses prints as an equal one, once printed it prints the same for ever, and no header panics. Says
@@ -92,6 +88,49 @@ fn read_all(headers: &Headers) {
     read::<Allow>(headers);
     read::<Supported>(headers);
     read::<Require>(headers);
+    read::<Accept>(headers);
+    read::<AcceptEncoding>(headers);
+    read::<AcceptLanguage>(headers);
+    read::<AlertInfo>(headers);
+    read::<AllowEvents>(headers);
+    read::<AssertedIdentity>(headers);
+    read::<Authorization>(headers);
+    read::<CallInfo>(headers);
+    read::<ContentDisposition>(headers);
+    read::<ContentEncoding>(headers);
+    read::<ContentId>(headers);
+    read::<ContentLanguage>(headers);
+    read::<Date>(headers);
+    read::<Diversion>(headers);
+    read::<ErrorInfo>(headers);
+    read::<Event>(headers);
+    read::<Geolocation>(headers);
+    read::<HistoryInfo>(headers);
+    read::<Identity>(headers);
+    read::<InReplyTo>(headers);
+    read::<MimeVersion>(headers);
+    read::<MinExpires>(headers);
+    read::<MinSe>(headers);
+    read::<Organization>(headers);
+    read::<Path>(headers);
+    read::<PreferredIdentity>(headers);
+    read::<Priority>(headers);
+    read::<Privacy>(headers);
+    read::<ProxyAuthenticate>(headers);
+    read::<ProxyRequire>(headers);
+    read::<ReferTo>(headers);
+    read::<ReferredBy>(headers);
+    read::<Replaces>(headers);
+    read::<ReplyTo>(headers);
+    read::<Server>(headers);
+    read::<ServiceRoute>(headers);
+    read::<Subject>(headers);
+    read::<SubscriptionState>(headers);
+    read::<Timestamp>(headers);
+    read::<Unsupported>(headers);
+    read::<UserAgent>(headers);
+    read::<UserToUser>(headers);
+    read::<WwwAuthenticate>(headers);
 }
 
 /// A value that reads prints as one that reads too, and that prints the same.

@@ -41,6 +41,25 @@ impl TypedHeader for CallId {
     }
 }
 
+/// One call that this one answers to or returns (RFC 3261 §20.21).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct InReplyTo(pub CallId);
+
+impl TypedHeader for InReplyTo {
+    const NAME: HeaderName = HeaderName::IN_REPLY_TO;
+
+    fn read(values: &mut Values<'_>) -> Option<Result<InReplyTo, &'static str>> {
+        let text = values.element()?;
+        Some(check(text.as_bytes()).map(|()| InReplyTo(CallId(text))))
+    }
+}
+
+impl fmt::Display for InReplyTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 pub(crate) fn check(value: &[u8]) -> Result<(), Why> {
     if value.is_empty() {
         return Err("is empty");

@@ -14,6 +14,7 @@ mod content_length;
 mod content_type;
 mod cseq;
 mod expires;
+mod item;
 mod max_forwards;
 mod number;
 mod option_tags;
@@ -22,6 +23,7 @@ mod reason;
 mod replaces;
 mod retry_after;
 mod session_expires;
+mod texts;
 pub(crate) mod via;
 mod warning;
 mod word;
@@ -34,14 +36,14 @@ use super::name::HeaderName;
 use super::text::Text;
 
 pub use address::{
-    AssertedIdentity, From, Path, PreferredIdentity, RecordRoute, ReferTo, ReferredBy, Route, ServiceRoute,
-    To,
+    AlertInfo, AssertedIdentity, CallInfo, Diversion, ErrorInfo, From, HistoryInfo, Path, PreferredIdentity,
+    RecordRoute, ReferTo, ReferredBy, ReplyTo, Route, ServiceRoute, To,
 };
 pub use allow::Allow;
 pub use authentication_info::AuthenticationInfo;
 pub use authorization::{Authorization, DigestResponse, ProxyAuthorization};
-pub use call_id::CallId;
 pub(crate) use call_id::check as check_call_id;
+pub use call_id::{CallId, InReplyTo};
 pub use challenge::{Challenge, ProxyAuthenticate, WwwAuthenticate};
 pub use contact::Contact;
 pub(crate) use contact::check as check_contact;
@@ -50,13 +52,20 @@ pub use content_type::ContentType;
 pub use cseq::CSeq;
 pub(crate) use cseq::scan as scan_cseq;
 pub use expires::{Expires, MinExpires};
+pub use item::{Accept, AcceptEncoding, AcceptLanguage, ContentDisposition, UserToUser};
 pub use max_forwards::MaxForwards;
-pub use option_tags::{ProxyRequire, Require, Supported, Unsupported};
+pub use option_tags::{
+    AllowEvents, ContentEncoding, ContentLanguage, ProxyRequire, Require, Supported, Unsupported,
+};
 pub use privacy::Privacy;
 pub use reason::Reason;
 pub use replaces::{Replaces, TargetDialog};
 pub use retry_after::RetryAfter;
 pub use session_expires::{MinSe, Refresher, SessionExpires};
+pub use texts::{
+    ContentId, Date, Geolocation, Identity, MimeVersion, Organization, Priority, Server, Subject, Timestamp,
+    UserAgent,
+};
 pub use via::Via;
 pub use warning::Warning;
 pub use word::{Event, ReferSub, SubscriptionState};

@@ -1,4 +1,5 @@
-//! The headers that list option tags (RFC 3261 §20.29, §20.32, §20.37, §20.40): one grammar, so one file.
+//! The headers that list option tags or other words (RFC 3261 §20.12, §20.13, §20.29, §20.32, §20.37, §20.40;
+//! RFC 6665 §8.2.2): one grammar, so one file.
 
 use std::fmt;
 
@@ -54,13 +55,26 @@ option_tags! {
     Unsupported, UNSUPPORTED
 }
 
+option_tags! {
+    /// The event packages that a party knows (RFC 6665 §8.2.2).
+    AllowEvents, ALLOW_EVENTS
+}
+option_tags! {
+    /// The encodings of a body, in the order they were applied (RFC 3261 §20.12).
+    ContentEncoding, CONTENT_ENCODING
+}
+option_tags! {
+    /// The languages of a body (RFC 3261 §20.13).
+    ContentLanguage, CONTENT_LANGUAGE
+}
+
 /// All tags of all lines; `None` when there is no line left.
 fn read(values: &mut Values<'_>) -> Option<Result<Vec<Text>, &'static str>> {
     let present = values.any();
     let mut tags = Vec::new();
     while let Some(tag) = values.element() {
         if !grammar::is_token(tag.as_bytes()) {
-            return Some(Err("lists something that is no option tag"));
+            return Some(Err("lists something that is no word"));
         }
         tags.push(tag);
     }

@@ -371,7 +371,11 @@ impl fmt::Display for Uri {
 /// Hides the user part: it is a phone number. Parameters may be tokens, so they are hidden too.
 impl fmt::Debug for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let user = if self.user().is_some() { "***@" } else { "" };
+        let user = match self.scheme() {
+            Scheme::Tel => "***",
+            _ if self.user().is_some() => "***@",
+            _ => "",
+        };
         let (start, end) = self.parts.host;
         write!(f, "{}:{user}{}", self.slice(0, self.parts.scheme), self.slice(start, end))
     }
@@ -406,5 +410,6 @@ mod tests {
         let uri = Uri::from_str("tel:+1-555-0100;phone-context=example.org").unwrap();
         assert_eq!((uri.user(), uri.host()), (Some("+1-555-0100"), None));
         assert_eq!(uri.param("phone-context"), Some(Some("example.org")));
+        assert_eq!(format!("{uri:?}"), "tel:***");
     }
 }
