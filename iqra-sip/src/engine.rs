@@ -17,8 +17,10 @@ pub(crate) mod nat;
 mod outbound;
 mod protect;
 pub(crate) mod random;
+mod refer;
 pub(crate) mod relay;
 mod server;
+mod session;
 mod stateless;
 pub(crate) mod target;
 mod via;
@@ -43,6 +45,7 @@ use flow::{Flow, Listener, Transmit};
 use protect::Protection;
 use random::Random;
 use random::Seed;
+use refer::Subscriptions;
 use relay::Relays;
 use server::Servers;
 
@@ -64,6 +67,7 @@ pub struct Engine {
     wallet: Wallet,
     relays: Relays,
     avoided: Avoided,
+    subscriptions: Subscriptions,
     serial: u64,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
@@ -89,6 +93,7 @@ impl Engine {
             wallet: Wallet::default(),
             relays,
             avoided: Avoided::default(),
+            subscriptions: Subscriptions::default(),
             serial: 0,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -131,6 +136,7 @@ impl Engine {
                 Owner::Client(id) => self.client_fired(now, id, timer),
                 Owner::Dialog(serial) => self.dialog_fired(now, serial, timer),
                 Owner::Relay(id) => self.relay_fired(now, id, timer),
+                Owner::Subscription(id) => self.subscription_fired(now, id, timer),
             }
         }
     }
@@ -141,7 +147,7 @@ impl Engine {
         match failed.owner {
             Some(Owner::Server(id)) => self.server_unsent(now, id),
             Some(Owner::Client(id)) => self.client_unsent(now, id),
-            Some(Owner::Dialog(_) | Owner::Relay(_)) | None => {}
+            Some(Owner::Dialog(_) | Owner::Relay(_) | Owner::Subscription(_)) | None => {}
         }
     }
 
@@ -198,6 +204,7 @@ impl Engine {
         self.dialogs = Dialogs::default();
         self.wait_for_nothing();
         self.relays.clear();
+        self.subscriptions = Subscriptions::default();
         self.transmits.clear();
         self.events.clear();
     }

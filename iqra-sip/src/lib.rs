@@ -47,9 +47,9 @@ pub mod resolve;
 pub mod roles;
 mod transaction;
 
-pub use dialog::DialogId;
+pub use dialog::{DialogId, SessionTimerMode, SessionTimers, Side};
 pub use engine::Engine;
-pub use engine::config::EngineConfig;
+pub use engine::config::{EngineConfig, TransferConfig};
 pub use engine::event;
 pub use engine::failover::FailoverConfig;
 pub use engine::flow::{ConnectionId, Flow, Hop, Listener, Transmit, Transport};

@@ -1,7 +1,7 @@
 //! How a dialog is made, on either side of an INVITE (RFC 3261 §12.1.1 called, §12.1.2 calling).
 
 use super::route_set::RouteSet;
-use super::{Dialog, DialogId, Phase};
+use super::{Dialog, DialogId, Phase, Session};
 use crate::engine::challenged::Proof;
 use crate::engine::flow::Flow;
 use crate::message::header::{CSeq, CallId, Contact, From, To};
@@ -57,6 +57,9 @@ impl Dialog {
             invite_out: None,
             origin: None,
             proof: Proof::default(),
+            session: Session::default(),
+            subscriptions: Vec::new(),
+            referred: false,
             phase: Phase::Live,
             end: crate::observe::DialogEnd::default(),
             clocks: Clocks::default(),
@@ -93,6 +96,9 @@ impl Dialog {
             invite_out: None,
             origin: None,
             proof: Proof::default(),
+            session: Session::default(),
+            subscriptions: Vec::new(),
+            referred: false,
             phase: Phase::Live,
             end: crate::observe::DialogEnd::default(),
             clocks: Clocks::default(),

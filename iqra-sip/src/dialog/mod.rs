@@ -5,9 +5,13 @@
 
 mod build;
 mod id;
+pub(crate) mod refer;
+pub(crate) mod replaces;
 mod route_set;
+pub(crate) mod session_timer;
 
 pub use id::DialogId;
+pub use session_timer::{SessionTimerMode, SessionTimers, Side};
 
 use std::sync::Arc;
 
@@ -17,6 +21,7 @@ use crate::transaction::timer::Clocks;
 use route_set::RouteSet;
 
 use crate::engine::challenged::Proof;
+use crate::engine::event::Body;
 use crate::engine::flow::Flow;
 
 /// One side of a dialog, early or confirmed.
@@ -50,6 +55,12 @@ pub(crate) struct Dialog {
     pub(crate) origin: Option<Origin>,
     /// With what our requests answer challenges.
     pub(crate) proof: Proof,
+    /// The session timer.
+    pub(crate) session: Session,
+    /// The REFERs, of either side, whose outcome is still to be told.
+    pub(crate) subscriptions: Vec<u64>,
+    /// A REFER of the peer was accepted before: the next one's NOTIFYs name it.
+    pub(crate) referred: bool,
     pub(crate) phase: Phase,
     /// Why it ends, for observers.
     pub(crate) end: DialogEnd,
@@ -63,6 +74,20 @@ pub(crate) enum Origin {
     Calling(u64),
     /// Theirs.
     Called(u64),
+}
+
+/// The session timer of a dialog (RFC 4028).
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    /// What holds, if there is a session timer.
+    pub(crate) terms: Option<session_timer::Terms>,
+    /// The largest Min-SE that a 422 named, in seconds.
+    pub(crate) floor: u32,
+    /// The session description that we sent last.
+    pub(crate) description: Option<Body>,
+    /// The peer's Allow names UPDATE.
+    pub(crate) peer_updates: bool,
+    pub(crate) clocks: Clocks,
 }
 
 /// A 2xx of ours without its ACK.
@@ -86,6 +111,8 @@ pub(crate) enum Phase {
     /// An early dialog that the call did not take, kept until its INVITE is forgotten: a late 2xx of the same branch is
     /// hung up with the next CSeq number.
     Released,
+    /// The call is over; subscriptions still use it (RFC 5057 §4).
+    Subscribed,
 }
 
 impl Phase {
@@ -104,6 +131,11 @@ impl Dialog {
     /// The peer's Contact, where no route stands before it.
     pub(crate) fn direct_target(&self) -> Option<&Uri> {
         self.routes.first().is_none().then_some(&self.target)
+    }
+
+    /// The CSeq number of our newest request.
+    pub(crate) fn last_sequence(&self) -> u32 {
+        self.local_sequence
     }
 
     /// Takes the CSeq number of a new request inside the dialog.

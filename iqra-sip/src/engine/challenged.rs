@@ -79,7 +79,7 @@ impl Engine {
 
     fn repeat_with_credentials(&mut self, now: Instant, id: u64, response: &Response) -> Option<()> {
         let client = self.clients.get(id)?;
-        let ours = matches!(client.purpose, Purpose::Program | Purpose::Engine);
+        let ours = !matches!(client.purpose, Purpose::Relay(_));
         let wanted = client.cancel == Cancel::No && *client.method() != Method::Cancel;
         let within = client.proof.challenges < self.config.auth.max_challenges;
         if !(ours && wanted && within) || self.is_full() {

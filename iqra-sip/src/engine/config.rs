@@ -1,7 +1,11 @@
 //! What an engine is told at its start: its timers, its limits and its manners. Every bound is here, with its default.
 
+use std::time::Duration;
+
 use super::failover::FailoverConfig;
 use crate::auth::AuthConfig;
+use crate::dialog::session_timer::SessionTimers;
+use crate::dialog::{refer, replaces, session_timer};
 use crate::engine::nat::FlowConfig;
 use crate::guard::GuardConfig;
 use crate::message::Method;
@@ -25,9 +29,13 @@ pub struct EngineConfig {
     /// Methods that the program takes outside dialogs, besides INVITE; others are answered 405 with Allow. `None`
     /// delivers them all. Default `None`.
     pub accepted_methods: Option<Vec<Method>>,
-    /// Option tags (`timer`, `100rel`) that the program honours: a request that requires another is answered 420.
-    /// Default none.
+    /// Option tags that the program honours, besides those of the extensions that are switched on here: a request that
+    /// requires another is answered 420. Default none.
     pub supported: Vec<String>,
+    /// Session timers (RFC 4028).
+    pub session: SessionTimers,
+    /// Transfers (RFC 3515, RFC 3891).
+    pub transfer: TransferConfig,
     /// The value of the Server and User-Agent headers; `None` sends neither. Default `None`, which tells a scanner
     /// nothing.
     pub product: Option<String>,
@@ -56,6 +64,8 @@ impl Default for EngineConfig {
             max_forks: 16,
             accepted_methods: None,
             supported: Vec::new(),
+            session: SessionTimers::default(),
+            transfer: TransferConfig::default(),
             product: None,
             relay: None,
             max_datagram_request: 1_300,
@@ -64,5 +74,39 @@ impl Default for EngineConfig {
             guard: None,
             failover: FailoverConfig::default(),
         }
+    }
+}
+
+/// What an engine does about REFER and Replaces. Asking the peer for a transfer needs no setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransferConfig {
+    /// Takes REFER inside calls, as [`Event::Referred`](crate::event::Event::Referred), and lists it in Allow; else it
+    /// is answered 405. A peer whose REFER is accepted decides whom we call, and who pays for it. Default off.
+    pub refer: bool,
+    /// Takes INVITEs with Replaces for what they are (RFC 3891); else the header means nothing. Whoever knows the tags
+    /// of a call can take it over, once the program accepts. Default off.
+    pub replaces: bool,
+    /// How long a REFER's outcome is awaited or told at most, in whole seconds. Default 3 minutes.
+    pub lifetime: Duration,
+    /// Most REFERs of one call, of both sides together, whose outcome is still to be told. Default 4.
+    pub max_referrals: usize,
+}
+
+impl Default for TransferConfig {
+    fn default() -> Self {
+        Self { refer: false, replaces: false, lifetime: Duration::from_secs(180), max_referrals: 4 }
+    }
+}
+
+impl EngineConfig {
+    /// Every option tag that a peer may require of us.
+    pub(crate) fn option_tags(&self) -> impl Iterator<Item = &str> {
+        let timer = self.session.is_on().then_some(session_timer::TAG);
+        let replaces = self.transfer.replaces.then_some(replaces::TAG);
+        let refer_sub = self.transfer.refer.then_some(refer::TAG);
+        let built_in = [timer, replaces, refer_sub].into_iter().flatten();
+        let more = self.supported.iter().map(String::as_str);
+        let known = built_in.clone();
+        built_in.chain(more.filter(move |tag| !known.clone().any(|one| one.eq_ignore_ascii_case(tag))))
     }
 }

@@ -32,6 +32,11 @@ impl Dialogs {
         self.by_serial.len()
     }
 
+    /// The dialog of this name.
+    pub(super) fn named(&self, id: &DialogId) -> Option<&Dialog> {
+        self.by_serial.get(self.by_id.get(id)?)
+    }
+
     /// The dialog that a request of the peer belongs to: its To tag is ours (RFC 3261 §12.2.2).
     pub(super) fn find(&self, request: &Request) -> Option<u64> {
         let call_id: CallId = request.headers.typed().ok()?;
@@ -50,7 +55,7 @@ impl Dialogs {
 
     /// True when only early dialogs are left that their calls did not take.
     pub(super) fn are_quiet(&self) -> bool {
-        self.by_serial.values().all(|dialog| matches!(dialog.phase, Phase::Released))
+        self.by_serial.values().all(|dialog| matches!(dialog.phase, Phase::Released | Phase::Subscribed))
     }
 
     pub(super) fn remove(&mut self, serial: u64) -> Option<Dialog> {
@@ -66,7 +71,7 @@ impl Dialogs {
         self.by_serial.insert(serial, dialog);
     }
 
-    fn live(&mut self, id: &DialogId) -> Result<(u64, &mut Dialog), EngineError> {
+    pub(super) fn live(&mut self, id: &DialogId) -> Result<(u64, &mut Dialog), EngineError> {
         let serial = *self.by_id.get(id).ok_or(EngineError::DialogOver)?;
         let dialog = self.by_serial.get_mut(&serial).ok_or(EngineError::DialogOver)?;
         match dialog.phase.is_open() {
@@ -97,8 +102,10 @@ impl Engine {
         (dialog.phase, dialog.origin) = (Phase::Live, None);
         let id = dialog.id.clone();
         self.add_reply_headers(&mut reply, serial);
+        self.grant_session(now, serial, &invite, &mut reply);
         self.await_ack(now, tx.0, serial, &invite);
         self.answer(now, tx.0, reply);
+        self.replace(now, &invite, &id);
         Ok(id)
     }
 
@@ -126,9 +133,7 @@ impl Engine {
         if !reply.headers.contains(HeaderName::ALLOW) {
             reply.headers.push(HeaderName::ALLOW, self.allow());
         }
-        if !self.config.supported.is_empty() && !reply.headers.contains(HeaderName::SUPPORTED) {
-            reply.headers.push(HeaderName::SUPPORTED, self.config.supported.join(", "));
-        }
+        self.add_supported(&mut reply.headers);
     }
 
     /// Starts repeating the 2xx that is about to be sent.
@@ -160,6 +165,9 @@ impl Engine {
         }
         self.add_reply_headers(reply, serial);
         let request = self.servers.get(server).and_then(|server| server.request.clone());
+        if let Some(request) = &request {
+            self.grant_session(now, serial, request, reply);
+        }
         if let Some(request) = request.filter(|_| invite) {
             self.await_ack(now, server, serial, &request);
         }
@@ -194,7 +202,11 @@ impl Engine {
             self.ended_by_peer(now, serial, &request);
             return Ok(());
         }
-        if matches!(dialog.phase, Phase::ByeSent | Phase::Released) {
+        if self.takes_usage(now, id, serial, &request)? {
+            return Ok(());
+        }
+        let Some(dialog) = self.dialogs.get_mut(serial) else { return Ok(()) };
+        if matches!(dialog.phase, Phase::ByeSent | Phase::Released | Phase::Subscribed) {
             return Err(Box::new(Reply::new(StatusCode::CALL_DOES_NOT_EXIST)));
         }
         match request.method {
@@ -206,6 +218,9 @@ impl Engine {
             }
         }
         dialog.refresh_target(&request.headers);
+        if self.takes_refresh(now, id, serial, &request) {
+            return Ok(());
+        }
         self.deliver_within(serial, id, request);
         Ok(())
     }
@@ -245,7 +260,7 @@ impl Engine {
         }
         match std::mem::replace(&mut dialog.phase, Phase::Live) {
             Phase::HangUpAfterAck(headers) => self.send_bye(now, serial, &headers),
-            over @ (Phase::ByeSent | Phase::Released) => dialog.phase = over,
+            over @ (Phase::ByeSent | Phase::Released | Phase::Subscribed) => dialog.phase = over,
             // That of a re-INVITE matters where it answers our offer.
             Phase::Early | Phase::Live if first || !ack.body.is_empty() => {
                 let dialog = dialog.id.clone();
@@ -258,6 +273,9 @@ impl Engine {
 
     /// The 2xx goes out again, or the ACK never came (RFC 3261 §13.3.1.4).
     pub(super) fn dialog_fired(&mut self, now: Instant, serial: u64, timer: Timer) {
+        if matches!(timer, Timer::Refresh | Timer::SessionEnd) {
+            return self.session_fired(now, serial, timer);
+        }
         let Some(dialog) = self.dialogs.by_serial.get_mut(&serial) else { return };
         dialog.clocks.fire(timer);
         let Some(Unacknowledged { server, .. }) = dialog.unacknowledged else { return };
@@ -346,6 +364,21 @@ impl Engine {
         if method == Method::Invite && has_invite(dialog) {
             return Err(EngineError::Misuse("another INVITE is under way in this dialog"));
         }
+        let sent = self.send_within(now, serial, method, headers, body, Purpose::Program);
+        sent.map(ClientTx).ok_or(EngineError::DialogOver)
+    }
+
+    /// Words a request inside a dialog and sends it.
+    pub(super) fn send_within(
+        &mut self,
+        now: Instant,
+        serial: u64,
+        method: Method,
+        headers: &Headers,
+        body: Option<Body>,
+        purpose: Purpose,
+    ) -> Option<u64> {
+        let dialog = self.dialogs.get_mut(serial)?;
         let sequence = dialog.next_sequence();
         let mut request = dialog.request(method.clone(), sequence);
         add_headers(&mut request.headers, headers);
@@ -353,14 +386,20 @@ impl Engine {
         if refresh && !request.headers.contains(HeaderName::CONTACT) {
             request.headers.push(HeaderName::CONTACT, dialog.contact.clone());
         }
+        if refresh {
+            self.add_supported(&mut request.headers);
+            self.ask_session(serial, &mut request.headers);
+        }
+        if method == Method::Update {
+            self.keep_description(Some(serial), body.as_ref());
+        }
         add_body(&mut request, body);
-        let way =
-            self.dialogs.get(serial).map(|dialog| self.way_within(dialog)).ok_or(EngineError::DialogOver)?;
-        let id = self.open_client(now, request, way, Some(serial), Purpose::Program);
+        let way = self.way_within(self.dialogs.get(serial)?);
+        let id = self.open_client(now, request, way, Some(serial), purpose);
         if let Some(dialog) = self.dialogs.get_mut(serial).filter(|_| method == Method::Invite) {
             dialog.invite_out = Some(id);
         }
-        Ok(ClientTx(id))
+        Some(id)
     }
 
     /// Between which ends the INVITE of a dialog travelled.
@@ -392,18 +431,19 @@ impl Engine {
             early.phase = Phase::Released;
             return Some(early.id.clone());
         }
-        self.forget_dialog(serial)
+        self.end_call(now, serial).or_else(|| self.forget_dialog(serial))
     }
 
     pub(super) fn forget_dialog(&mut self, serial: u64) -> Option<DialogId> {
         let mut dialog = self.dialogs.remove(serial)?;
+        self.timers.forget(Owner::Dialog(serial), &mut dialog.session.clocks);
         self.watch.dialog(&dialog.id, DialogStep::Ended(dialog.end));
         self.timers.forget(Owner::Dialog(serial), &mut dialog.clocks);
         Some(dialog.id)
     }
 }
 
-fn has_invite(dialog: &Dialog) -> bool {
+pub(super) fn has_invite(dialog: &Dialog) -> bool {
     dialog.origin.is_some()
         || dialog.invite_in.is_some()
         || dialog.invite_out.is_some()

@@ -7,6 +7,8 @@ use bytes::Bytes;
 
 use super::flow::{Flow, Hop};
 pub use super::relay::Forward;
+pub use crate::dialog::refer::{Outcome, Refer, ReferTarget, ReferralEnd, ReferralEvent};
+pub use crate::dialog::replaces::Replaced;
 use crate::dialog::{DialogId, Origin};
 use crate::message::{HeaderName, Headers, NameAddr, Request, Response, StatusCode, Uri};
 use crate::roles::relay::RelayEvent;
@@ -18,6 +20,10 @@ pub struct ServerTx(pub(crate) u64);
 /// A client transaction: a request of ours. Valid until its final event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientTx(pub(crate) u64);
+
+/// A REFER of the peer that we accepted: its outcome is to be told. Valid until a final status was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReferralId(pub(crate) u64);
 
 /// The INVITE that an early dialog belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +55,8 @@ pub enum Event {
         request: Arc<Request>,
         /// Where it came from.
         flow: Flow,
+        /// What it takes the place of once it is accepted (RFC 3891). Whether the caller may is the program's to say.
+        replaces: Option<Replaced>,
     },
     /// Any other request outside a dialog.
     Request {
@@ -83,6 +91,32 @@ pub enum Event {
         request: Arc<Request>,
         /// The INVITE, where the dialog is early.
         invite: Option<InviteTx>,
+    },
+    /// The peer wants us to call somebody (RFC 3515). Answered by [`Engine::accept_refer`](crate::Engine::accept_refer),
+    /// or refused by [`Engine::respond`](crate::Engine::respond).
+    Referred {
+        /// The dialog.
+        dialog: DialogId,
+        /// Answers it.
+        tx: ServerTx,
+        /// The REFER.
+        request: Arc<Request>,
+        /// Whom, and with what.
+        target: Box<ReferTarget>,
+    },
+    /// What becomes of a REFER of ours.
+    Referral {
+        /// The REFER.
+        tx: ClientTx,
+        /// What happened.
+        event: ReferralEvent,
+    },
+    /// A refresh of the session timer was answered with a session description (RFC 4028).
+    Refreshed {
+        /// The dialog.
+        dialog: DialogId,
+        /// The 2xx.
+        response: Arc<Response>,
     },
     /// The dialog is gone. Early dialogs that a call does not take end without it, with the INVITE's final event.
     /// Once for a dialog whose end the program did not ask for.
@@ -152,6 +186,13 @@ pub enum EndReason {
     /// A request of ours inside the dialog was answered 408 or 481, or not at all (RFC 3261 §12.2.1.2). A BYE has
     /// been sent.
     Unreachable,
+    /// No refresh came before the session's end (RFC 4028 §10). A BYE has been sent.
+    SessionExpired,
+    /// Another call took its place (RFC 3891). A BYE has been sent.
+    Replaced {
+        /// That call.
+        by: DialogId,
+    },
     /// This side hung up, by another handle of the same call. Only `net` says so; the engine reports no end that it
     /// was asked for.
     Local,

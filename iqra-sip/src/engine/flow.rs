@@ -161,6 +161,7 @@ pub(crate) enum Owner {
     Client(u64),
     Dialog(u64),
     Relay(u64),
+    Subscription(u64),
 }
 
 /// A message to put on the wire.

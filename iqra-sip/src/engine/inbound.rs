@@ -15,7 +15,7 @@ use crate::observe::DropReason;
 use crate::transaction::key::{MergeKey, ServerKey};
 
 /// What Allow says besides the methods of the configuration.
-const ALWAYS_ALLOWED: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE";
+const ALWAYS_ALLOWED: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, NOTIFY";
 
 impl Engine {
     pub(super) fn handle_request(&mut self, now: Instant, flow: &Flow, mut request: Request) {
@@ -62,19 +62,23 @@ impl Engine {
             let gone = || Box::new(Reply::new(StatusCode::CALL_DOES_NOT_EXIST));
             let serial = self.dialogs.find(&request).ok_or_else(gone)?;
             self.check_extensions(&request)?;
+            self.check_session(&request)?;
             return self.handle_within(now, id, serial, request);
         }
         check_scheme(&request)?;
         self.check_method(&request)?;
+        let mut replaces = None;
         if request.method == Method::Invite && self.config.relay.is_some() {
             self.check_relayable(id, &request)?;
         } else {
             self.check_merged(id, &request)?;
             self.check_extensions(&request)?;
+            self.check_session(&request)?;
+            replaces = self.check_replaces(&request)?;
         }
         let (tx, flow) = (ServerTx(id), *flow);
         self.events.push_back(match request.method {
-            Method::Invite => Event::Invite { tx, request, flow },
+            Method::Invite => Event::Invite { tx, request, flow, replaces },
             _ => Event::Request { tx, request, flow },
         });
         Ok(())
@@ -107,7 +111,7 @@ impl Engine {
     /// RFC 3261 §8.2.2.3: every extension that is required must be one that we have.
     fn check_extensions(&self, request: &Request) -> Result<(), Box<Reply>> {
         let required = request.headers.typed_all::<Require>().flatten().flat_map(|require| require.0);
-        let known = |tag: &str| self.config.supported.iter().any(|s| s.eq_ignore_ascii_case(tag));
+        let known = |tag: &str| self.config.option_tags().any(|s| s.eq_ignore_ascii_case(tag));
         let unknown: Vec<_> = required.map(|tag| tag.to_string()).filter(|tag| !known(tag)).collect();
         if unknown.is_empty() {
             return Ok(());
@@ -129,6 +133,9 @@ impl Engine {
     #[must_use]
     pub fn allow(&self) -> String {
         let mut allow = String::from(ALWAYS_ALLOWED);
+        if self.config.transfer.refer {
+            allow.push_str(", REFER");
+        }
         for method in self.config.accepted_methods.iter().flatten() {
             if !allow.split(", ").any(|known| known == method.as_str()) {
                 allow.extend([", ", method.as_str()]);

@@ -10,7 +10,7 @@ use super::event::{Body, ClientTx, EndReason, EngineError, Event, Failure, Outgo
 use super::flow::{Hop, Transmit};
 use super::target::{self, Way};
 use crate::auth::Keyring;
-use crate::dialog::Dialog;
+use crate::dialog::{Dialog, Session};
 use crate::message::header::{CSeq, From, To};
 use crate::message::{HeaderName, Headers, Method, NameAddr, Request, Response, StatusCode};
 use crate::observe::{DialogStep, DropReason};
@@ -24,6 +24,12 @@ pub(crate) enum Purpose {
     Engine,
     /// The server transaction of this number, whose request it carries on.
     Relay(u64),
+    /// The session timer.
+    Refresh,
+    /// A REFER of ours, by its subscription.
+    Refer(u64),
+    /// A NOTIFY of ours, by its subscription.
+    Notify(u64),
 }
 
 /// Appends headers.
@@ -42,6 +48,14 @@ pub(super) fn add_body(request: &mut Request, body: Option<Body>) {
 }
 
 impl Engine {
+    /// Says which extensions we have (RFC 3261 §20.37).
+    pub(super) fn add_supported(&self, headers: &mut Headers) {
+        let tags: Vec<_> = self.config.option_tags().collect();
+        if !tags.is_empty() && !headers.contains(HeaderName::SUPPORTED) {
+            headers.push(HeaderName::SUPPORTED, tags.join(", "));
+        }
+    }
+
     /// Places a call. Answers come as [`Event::Response`], [`Event::Answered`] or [`Event::Failed`].
     ///
     /// # Errors
@@ -104,6 +118,8 @@ impl Engine {
         if !headers.contains(HeaderName::ALLOW) {
             headers.push(HeaderName::ALLOW, self.allow());
         }
+        self.config.session.ask(headers, None, 0);
+        self.add_supported(headers);
         add_body(&mut request, call.body);
         request
     }
@@ -221,10 +237,14 @@ impl Engine {
         if invite && status.is_success() {
             return self.answered(now, id, response);
         }
+        if status == StatusCode::SESSION_INTERVAL_TOO_SMALL && self.retry_longer(now, id, response) {
+            return;
+        }
         let early = match status.is_final() {
             true => {
                 self.release_early(id);
                 self.finished_within(now, id, dialog, Some(status));
+                self.update_answered(now, id, response);
                 None
             }
             false if dialog.is_none() && invite => self.progressed(id, response),
@@ -233,8 +253,16 @@ impl Engine {
         if status.is_provisional() && wants_cancel {
             self.send_cancel(now, id);
         }
-        if purpose == Purpose::Program && status != StatusCode::TRYING {
-            self.events.push_back(Event::Response { tx: ClientTx(id), response: response.clone(), early });
+        match purpose {
+            Purpose::Program if status != StatusCode::TRYING => {
+                self.events.push_back(Event::Response {
+                    tx: ClientTx(id),
+                    response: response.clone(),
+                    early,
+                });
+            }
+            _ if status.is_final() => self.usage_answered(now, id, Ok(response)),
+            _ => {}
         }
     }
 
@@ -247,6 +275,7 @@ impl Engine {
         }
         let cancelled = client.invite.clone().filter(|_| client.cancel == Cancel::Sent);
         self.finished_within(now, id, dialog, None);
+        self.usage_answered(now, id, Err(failure));
         if purpose == Purpose::Program {
             self.events.push_back(match cancelled {
                 Some(invite) => {
@@ -270,7 +299,9 @@ impl Engine {
             dialog.invite_out = dialog.invite_out.filter(|&invite| invite != id);
         }
         let gone = [StatusCode::REQUEST_TIMEOUT, StatusCode::CALL_DOES_NOT_EXIST];
-        if status.is_none_or(|status| gone.contains(&status)) {
+        // A subscription may be gone without its call (RFC 5057 §5.1).
+        let notify = matches!(client.purpose, Purpose::Notify(_));
+        if !notify && status.is_none_or(|status| gone.contains(&status)) {
             self.end_dialog(now, serial, EndReason::Unreachable);
         }
     }
@@ -314,8 +345,14 @@ impl Engine {
         if let Some(ack) = self.dialogs.get(serial).map(|dialog| self.word_ack(dialog, invite, &branch)) {
             self.send_ack(id, tag, ack);
         }
-        let response = response.clone();
-        self.events.push_back(Event::Response { tx: ClientTx(id), response, early: None });
+        self.session_answered(now, serial, Session::body_of(invite), response);
+        match self.clients.get(id).map(|client| client.purpose) {
+            Some(Purpose::Program) => {
+                let response = response.clone();
+                self.events.push_back(Event::Response { tx: ClientTx(id), response, early: None });
+            }
+            _ => self.usage_answered(now, id, Ok(response)),
+        }
     }
 
     /// A call of ours was answered: the first answer makes the call, unless it was cancelled or has ended; every other
@@ -349,6 +386,7 @@ impl Engine {
             }
             self.watch.dialog(&dialog_id, DialogStep::Confirmed);
             self.dialogs.insert(serial, dialog);
+            self.session_answered(now, serial, Session::body_of(invite), response);
             self.events.push_back(Event::Answered { tx, dialog: dialog_id, response: response.clone() });
             return;
         }

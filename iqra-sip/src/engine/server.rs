@@ -354,7 +354,12 @@ impl Engine {
         {
             reply.headers.push(HeaderName::SERVER, product);
         }
+        let (dialog, body) = (server.dialog, reply.body.clone());
         server.wire = Some(server.word(&request, reply).to_bytes());
+        if matches!(request.method, Method::Invite | Method::Update) && status.code() < 300 {
+            self.keep_description(dialog, body.as_ref());
+        }
+        let Some(server) = self.servers.by_id.get_mut(&id) else { return };
         if status.is_final() {
             server.request = None;
             let dialog = server.dialog;

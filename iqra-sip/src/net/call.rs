@@ -7,9 +7,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::Error;
 use super::router::Router;
 use super::shared::Handle;
+use super::transfer::{IncomingRefer, Referral};
 use crate::dialog::DialogId;
 use crate::engine::flow::Flow;
-use crate::event::{Body, EndReason, Reply, ServerTx};
+use crate::event::{Body, EndReason, Refer, Reply, ServerTx};
 use crate::message::{HeaderName, Headers, Method, Request, Response, StatusCode};
 
 /// Events of one call that wait for the program; a request above it is answered as if it had been dropped.
@@ -32,6 +33,10 @@ pub enum CallEvent {
     Confirmed(Arc<Request>),
     /// A request of the peer: re-INVITE, INFO, UPDATE and the like.
     Request(InDialogRequest),
+    /// The peer asks us to call somebody. Only with [`TransferConfig::refer`](crate::TransferConfig).
+    Referred(IncomingRefer),
+    /// A refresh of the session timer by re-INVITE was answered: the 2xx has the peer's session description.
+    Refreshed(Arc<Response>),
     /// The call is over.
     Ended(EndReason),
 }
@@ -117,6 +122,16 @@ impl Call {
     }
 }
 
+impl Call {
+    /// Asks the peer to call somebody; see [`CallHandle::refer`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn refer(&self, refer: Refer) -> Result<Referral, Error> {
+        self.handle.refer(refer)
+    }
+}
+
 impl Drop for Call {
     fn drop(&mut self) {
         if self.ended.is_some() {
@@ -140,6 +155,10 @@ pub struct CallHandle {
 }
 
 impl CallHandle {
+    pub(super) fn endpoint(&self) -> &Handle {
+        &self.handle
+    }
+
     /// The dialog.
     #[must_use]
     pub fn id(&self) -> &DialogId {
@@ -183,7 +202,7 @@ impl CallHandle {
 }
 
 /// A request of the peer inside a call. Dropped unanswered, a re-INVITE or UPDATE is answered 488 (the session stays as
-/// it is), OPTIONS 200, INFO 415 and everything else 405.
+/// it is), OPTIONS and an UPDATE without a body 200, INFO 415 and everything else 405.
 pub struct InDialogRequest {
     handle: Handle,
     tx: ServerTx,
@@ -218,6 +237,7 @@ impl Drop for InDialogRequest {
         let method = &self.request.method;
         let _ = self.handle.enter(|core, now| {
             let reply = match method {
+                Method::Update if self.request.body.is_empty() => Reply::new(StatusCode::OK),
                 Method::Invite | Method::Update => Reply::new(StatusCode::NOT_ACCEPTABLE_HERE),
                 Method::Options => Reply::new(StatusCode::OK).header(HeaderName::ALLOW, core.engine.allow()),
                 Method::Info => Reply::new(StatusCode::UNSUPPORTED_MEDIA_TYPE),

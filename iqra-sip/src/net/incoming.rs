@@ -11,7 +11,7 @@ use super::call::{self, Call, CallEvent};
 use super::early::Early;
 use super::shared::{Core, Handle};
 use crate::engine::flow::Flow;
-use crate::event::{Body, EngineError, Reply, ServerTx};
+use crate::event::{Body, EngineError, Replaced, Reply, ServerTx};
 use crate::message::header::From;
 use crate::message::{HeaderName, Headers, Method, Request, StatusCode};
 
@@ -63,6 +63,7 @@ pub struct IncomingInvite {
     gone: oneshot::Receiver<Option<Arc<Request>>>,
     cancel: Option<Arc<Request>>,
     events: Option<mpsc::Receiver<CallEvent>>,
+    replaces: Option<Replaced>,
     settled: bool,
 }
 
@@ -93,8 +94,10 @@ impl IncomingInvite {
         request: Arc<Request>,
         flow: Flow,
         gone: oneshot::Receiver<Option<Arc<Request>>>,
+        replaces: Option<Replaced>,
     ) -> Self {
-        Self { handle, tx, request, flow, gone, cancel: None, events: None, settled: false }
+        let (cancel, events) = (None, None);
+        Self { handle, tx, request, flow, gone, cancel, events, replaces, settled: false }
     }
 
     /// The INVITE.
@@ -107,6 +110,13 @@ impl IncomingInvite {
     #[must_use]
     pub fn source(&self) -> &Flow {
         &self.flow
+    }
+
+    /// The call that it takes the place of once it is accepted (RFC 3891); whether the caller may is the program's to
+    /// say. Only with [`TransferConfig::replaces`](crate::TransferConfig).
+    #[must_use]
+    pub fn replaces(&self) -> Option<&Replaced> {
+        self.replaces.as_ref()
     }
 
     /// Its Call-ID.

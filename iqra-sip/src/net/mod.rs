@@ -27,7 +27,6 @@ mod connections;
 mod driver;
 mod early;
 mod endpoint;
-mod hep;
 mod incoming;
 mod keep_alive;
 mod outgoing;
@@ -42,6 +41,7 @@ mod stun;
 mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
+mod transfer;
 mod udp;
 #[cfg(feature = "ws")]
 mod ws;
@@ -51,7 +51,6 @@ pub use call::{Call, CallEvent, CallHandle, InDialogRequest};
 pub use connections::Closed;
 pub use early::Early;
 pub use endpoint::{Counts, Endpoint};
-pub use hep::{HepConfig, HepExporter};
 pub use incoming::{Answer, Incoming, IncomingInvite, IncomingOther, IncomingRequest};
 pub use keep_alive::KeepAlive;
 pub use outgoing::{OutgoingCall, OutgoingEvent};
@@ -60,6 +59,7 @@ pub use register::Registered;
 pub use relay::RelayedCall;
 #[cfg(feature = "tls")]
 pub use tls::{TlsClients, TlsConfig, TlsError, TlsIdentity, TlsRoots, TlsSettings};
+pub use transfer::{IncomingRefer, Referral, TransferReport};
 
 use crate::event::{EngineError, Failure};
 

@@ -13,6 +13,7 @@ use super::incoming::{IncomingInvite, IncomingOther, IncomingRequest, InviteSlot
 use super::outgoing::{OutgoingEvent, OutgoingSlot};
 use super::relay::RelaySlot;
 use super::shared::{Core, Handle};
+use super::transfer::{IncomingRefer, ReferralSlot};
 use crate::dialog::DialogId;
 use crate::event::{ClientTx, EndReason, Event, Failure, InviteTx, Reply, ServerTx};
 use crate::message::{HeaderName, Response, StatusCode};
@@ -23,6 +24,7 @@ pub(crate) struct Router {
     incoming: Option<mpsc::Sender<IncomingRequest>>,
     pub(crate) invites: HashMap<ServerTx, InviteSlot>,
     pub(crate) outgoing: HashMap<ClientTx, OutgoingSlot>,
+    pub(super) referrals: HashMap<ClientTx, ReferralSlot>,
     pub(crate) requests: HashMap<ClientTx, oneshot::Sender<Result<Arc<Response>, Error>>>,
     pub(crate) calls: HashMap<DialogId, CallSlot>,
     pub(super) relays: HashMap<ServerTx, RelaySlot>,
@@ -43,6 +45,7 @@ impl Router {
             invites: HashMap::new(),
             outgoing: HashMap::new(),
             requests: HashMap::new(),
+            referrals: HashMap::new(),
             calls: HashMap::new(),
             relays: HashMap::new(),
         }
@@ -71,6 +74,7 @@ impl Router {
         self.outgoing.clear();
         self.requests.clear();
         self.relays.clear();
+        self.referrals.clear();
     }
 }
 
@@ -84,11 +88,11 @@ impl Core {
         spare: &mut Vec<Spare>,
     ) {
         match event {
-            Event::Invite { tx, request, flow } => {
+            Event::Invite { tx, request, flow, replaces } => {
                 let Some(handle) = self.admit(tx, handle, now) else { return };
                 let (gone, gone_end) = oneshot::channel();
                 self.router.invites.insert(tx, InviteSlot::new(gone));
-                let invite = IncomingInvite::new(handle, tx, request, flow, gone_end);
+                let invite = IncomingInvite::new(handle, tx, request, flow, gone_end, replaces);
                 self.offer(IncomingRequest::Invite(invite), spare);
             }
             Event::Request { tx, request, flow } => {
@@ -106,6 +110,16 @@ impl Core {
                     let request = InDialogRequest::new(handle.clone(), tx, request);
                     self.route_within(dialog, request, invite, handle, spare);
                 }
+            }
+            Event::Referred { dialog, tx, request, target } => {
+                if let Some(handle) = handle {
+                    let refer = IncomingRefer::new(handle.clone(), tx, request, target);
+                    self.tell_call(&dialog, CallEvent::Referred(refer), spare);
+                }
+            }
+            Event::Referral { tx, event } => self.router.route_referral(tx, event),
+            Event::Refreshed { dialog, response } => {
+                self.tell_call(&dialog, CallEvent::Refreshed(response), spare);
             }
             Event::Ended { dialog, reason } => {
                 if let Some(slot) = self.router.calls.remove(&dialog) {

@@ -3,7 +3,6 @@
 pub mod capsule;
 mod drops;
 mod events;
-pub mod hep;
 pub mod ladder;
 mod redact;
 mod traces;

@@ -81,6 +81,12 @@ pub(crate) enum Timer {
     Success,
     /// The 2xx to INVITE was never acknowledged (RFC 3261 §13.3.1.4).
     AckWait,
+    /// Time to refresh the session (RFC 4028 §7.4).
+    Refresh,
+    /// The session was not refreshed (RFC 4028 §10).
+    SessionEnd,
+    /// The subscription of a REFER ends (RFC 6665 §4.1.2, §4.2.2).
+    Subscription,
 }
 
 /// An owner has two clocks: one repeats a message, the other ends a state. Starting a timer replaces what ran there.
@@ -93,7 +99,9 @@ pub(crate) enum Clock {
 impl Timer {
     pub(crate) fn clock(self) -> Clock {
         match self {
-            Timer::A | Timer::E | Timer::G | Timer::AutoTrying | Timer::Success => Clock::Repeat,
+            Timer::A | Timer::E | Timer::G | Timer::AutoTrying | Timer::Success | Timer::Refresh => {
+                Clock::Repeat
+            }
             _ => Clock::End,
         }
     }
@@ -115,8 +123,9 @@ impl Timer {
             Timer::I | Timer::K => Some(absorb(timings.t4)),
             Timer::AutoTrying => Some(timings.trying),
             Timer::Ring => Some(timings.ring_limit),
-            Timer::Attempt => None,
             Timer::Hop => Some(timings.target_limit.min(timings.t1 * 64)),
+            // Their lengths are told when they start: see `start_for`.
+            Timer::Attempt | Timer::Refresh | Timer::SessionEnd | Timer::Subscription => None,
         }
     }
 }
@@ -255,6 +264,11 @@ impl<O: Ord + Copy> TimerQueue<O> {
 }
 
 impl Clocks {
+    /// True while either runs.
+    pub(crate) fn runs(&self) -> bool {
+        self.repeat.is_some() || self.end.is_some()
+    }
+
     /// Notes that `timer` was taken from the queue.
     pub(crate) fn fire(&mut self, timer: Timer) {
         *self.slot(timer.clock()) = None;

@@ -61,15 +61,26 @@ impl Network {
     }
 
     pub(crate) fn of(seed: u64, weather: Weather, transport: Transport, config: EngineConfig) -> Self {
-        let node = |index: u64| {
+        Self::among(seed, weather, transport, vec![config.clone(), config])
+    }
+
+    /// Engines that are set up differently, two or more.
+    pub(crate) fn among(
+        seed: u64,
+        weather: Weather,
+        transport: Transport,
+        configs: Vec<EngineConfig>,
+    ) -> Self {
+        let node = |(index, config): (usize, EngineConfig)| {
+            let index = index as u64;
             let addr: SocketAddr = format!("10.0.0.{}:5060", index + 1).parse().unwrap();
-            let mut engine = Engine::new(config.clone(), seed * 2 + index);
+            let mut engine = Engine::new(config, seed * 2 + index);
             engine.add_listener(Listener::new(transport, addr, None));
             Node { engine, addr, events: Vec::new() }
         };
         Self {
             now: Instant::now(),
-            nodes: vec![node(0), node(1)],
+            nodes: configs.into_iter().enumerate().map(node).collect(),
             transport,
             sent: Vec::new(),
             weather,
@@ -120,16 +131,26 @@ impl Network {
         });
     }
 
+    /// Changes the weather.
+    pub(crate) fn worsen(&mut self, weather: Weather) {
+        self.weather = weather;
+    }
+
     pub(crate) fn engine(&mut self, node: usize) -> (&mut Engine, Instant) {
         (&mut self.nodes[node].engine, self.now)
     }
 
     /// The INVITE that the caller sends to the callee.
     pub(crate) fn invite(&self) -> OutgoingInvite {
-        let to: Uri = format!("sip:callee@{}", self.nodes[CALLEE].addr).parse().unwrap();
+        self.invite_to(CALLEE)
+    }
+
+    /// An INVITE to any node.
+    pub(crate) fn invite_to(&self, node: usize) -> OutgoingInvite {
+        let to: Uri = format!("sip:callee@{}", self.nodes[node].addr).parse().unwrap();
         OutgoingInvite {
             uri: to.clone(),
-            hops: vec![(self.transport, self.nodes[CALLEE].addr).into()],
+            hops: vec![(self.transport, self.nodes[node].addr).into()],
             from: NameAddr::new("sip:caller@example.org".parse().unwrap()),
             to: NameAddr::new(to),
             call_id: None,
@@ -142,6 +163,25 @@ impl Network {
     /// How many messages of this kind a node sent.
     pub(crate) fn count(&self, node: usize, what: &str) -> usize {
         self.sent.iter().filter(|(from, text)| *from == node && is(text, what)).count()
+    }
+
+    /// What was sent from message `start` on, a line each: the node, and the method or the status and its method.
+    pub(crate) fn ladder(&self, start: usize) -> String {
+        let line = |(node, text): &(usize, String)| {
+            let first = text.lines().next().unwrap();
+            let method = text.lines().find_map(|line| line.strip_prefix("CSeq: ")?.split(' ').nth(1));
+            match first.strip_prefix("SIP/2.0 ") {
+                Some(status) => format!("{node} {} {}", &status[..3], method.unwrap()),
+                None => format!("{node} {}", method.unwrap()),
+            }
+        };
+        self.sent[start..].iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The newest message of this kind from a node.
+    pub(crate) fn newest(&self, node: usize, what: &str) -> &str {
+        let mut found = self.sent.iter().rev().filter(|(from, text)| *from == node && is(text, what));
+        &found.next().unwrap_or_else(|| panic!("node {node} sent no {what}")).1
     }
 
     /// Runs until a node says something.
