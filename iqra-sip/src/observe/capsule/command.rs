@@ -117,11 +117,8 @@ fn read_reply(start: &str, headers: Headers, body: Option<Body>) -> Option<Reply
 }
 
 fn write_way(call: &OutgoingInvite) -> String {
-    let hop = call
-        .next_hop
-        .as_ref()
-        .map(|hop| format!(" {} {} {}", hop.transport, hop.addr, hop.name.as_deref().unwrap_or("-")));
-    format!("invite {}{}", call.cseq, hop.unwrap_or_default())
+    let word = |hop: &Hop| format!(" {} {} {}", hop.transport, hop.addr, hop.name.as_deref().unwrap_or("-"));
+    format!("invite {}{}", call.cseq, call.hops.iter().map(word).collect::<String>())
 }
 
 /// From, To and, where the program gave one, Call-ID stand first.
@@ -144,15 +141,7 @@ fn read_invite(
     mut headers: Headers,
     body: Option<Body>,
 ) -> Option<OutgoingInvite> {
-    let next_hop = match words {
-        [_] => None,
-        [_, transport, addr, name] => {
-            let hop =
-                <Hop as std::convert::From<_>>::from((Transport::named(transport)?, addr.parse().ok()?));
-            Some(if *name == "-" { hop } else { hop.named(name) })
-        }
-        _ => return None,
-    };
+    let hops = words.get(1..)?.chunks(3).map(read_hop).collect::<Option<_>>()?;
     let (from, to) = (headers.typed::<From>().ok()?, headers.typed::<To>().ok()?);
     let call_id = headers.get(HeaderName::CALL_ID).map(std::borrow::Cow::into_owned);
     for name in [HeaderName::FROM, HeaderName::TO, HeaderName::CALL_ID] {
@@ -160,7 +149,7 @@ fn read_invite(
     }
     Some(OutgoingInvite {
         uri: FromStr::from_str(start.strip_prefix("INVITE ")?).ok()?,
-        next_hop,
+        hops,
         from: from.0,
         to: to.0,
         call_id,
@@ -168,6 +157,12 @@ fn read_invite(
         headers,
         body,
     })
+}
+
+fn read_hop(words: &[&str]) -> Option<Hop> {
+    let [transport, addr, name] = words else { return None };
+    let hop = <Hop as std::convert::From<_>>::from((Transport::named(transport)?, addr.parse().ok()?));
+    Some(if *name == "-" { hop } else { hop.named(name) })
 }
 
 /// A message in the making: start, headers, and the body with its type.
