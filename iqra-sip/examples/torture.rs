@@ -33,9 +33,10 @@ fn main() -> std::io::Result<ExitCode> {
         let bytes = std::fs::read(folder.join(dir).join(file))?;
         let answer = answer(bytes.clone());
         let (mut good, mut what) = judge(bytes, expect, note, truth.get(file));
-        if let Some((_, status)) = ANSWERS.iter().find(|(name, _)| *name == file) {
-            good &= answer == Some(*status);
-            what += &format!("; answered {answer:?}, to be {status}");
+        let due = ANSWERS.iter().find(|(name, _)| *name == file).map(|(_, status)| *status);
+        if answer != due {
+            good = false;
+            what += &format!("; answered {answer:?}, to be {due:?}");
         }
         println!("{} {dir} §{section} {file}: {what}", if good { "pass" } else { "FAIL" });
         *(if good { &mut passed } else { &mut failed }) += 1;
@@ -52,7 +53,8 @@ fn truths(text: &str) -> HashMap<&str, Vec<&str>> {
 
 /// What must come of the messages that are not simply handed on, by name: the status they are answered with, or 0 for
 /// silence. What a program decides by itself (401, 406, 415, 483) is handed on.
-const ANSWERS: [(&str, u16); 24] = [
+const ANSWERS: [(&str, u16); 31] = [
+    // The RFC has 400 here. The topmost Via is what is malformed, so that we know no way back.
     ("badinv01.dat", 0),
     ("clerr.dat", 400),
     ("ncl.dat", 400),
@@ -71,6 +73,7 @@ const ANSWERS: [(&str, u16); 24] = [
     ("mismatch01.dat", 400),
     ("mismatch02.dat", 400),
     ("bigcode.dat", 0),
+    // The RFC has 400 here. From, To and Call-ID are missing, and an answer without them is none.
     ("insuf.dat", 0),
     ("unkscm.dat", 416),
     ("novelsc.dat", 416),
@@ -78,6 +81,15 @@ const ANSWERS: [(&str, u16); 24] = [
     ("multi01.dat", 400),
     ("mcl01.dat", 400),
     ("ipv6-bad.dat", 400),
+    ("ipv6-bug-abnf-3-colons.dat", 400),
+    // Well-formed, with a To tag of no dialog that a fresh engine has.
+    ("wsinv.dat", 481),
+    ("via-received-param-with-delim.dat", 481),
+    ("mult-ip-in-header.dat", 481),
+    // Well-formed responses to what a fresh engine never sent.
+    ("unreason.dat", 0),
+    ("noreason.dat", 0),
+    ("bcast.dat", 0),
 ];
 
 /// What an engine does with the message: the status of its answer, 0 for silence, `None` where it hands it on.
