@@ -106,5 +106,6 @@ fn to(proxy: &Endpoint) -> OutgoingInvite {
         cseq: 1,
         headers: Headers::new(),
         body: None,
+        options: Default::default(),
     }
 }

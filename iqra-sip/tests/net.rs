@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use iqra_sip::event::{Body, EndReason, OutgoingInvite, Reply};
+use iqra_sip::event::{Body, CallOptions, EndReason, OutgoingInvite, Reply};
 use iqra_sip::message::NameAddr;
 use iqra_sip::net::{
     Answer, Builder, Call, CallEvent, Endpoint, Incoming, IncomingInvite, IncomingRequest, OutgoingCall,
@@ -46,6 +46,7 @@ fn call_to(callee: &Endpoint) -> OutgoingInvite {
         cseq: 1,
         headers: Headers::new(),
         body: Some(Body::sdp("v=0\r\n")),
+        options: CallOptions::default(),
     }
 }
 

@@ -84,6 +84,7 @@ fn invite(to: Uri) -> OutgoingInvite {
         cseq: 1,
         headers: Headers::new(),
         body: Some(Body::sdp("v=0\r\n")),
+        options: Default::default(),
     }
 }
 

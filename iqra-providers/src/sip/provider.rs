@@ -100,6 +100,7 @@ impl SipProvider {
             cseq: 1,
             headers: Headers::new(),
             body: Some(Body::sdp(offer.clone())),
+            options: Default::default(),
         };
         Ok(Attempt { sink, port, capabilities, offer, invite })
     }

@@ -1,7 +1,7 @@
 //! How a dialog is made, on either side of an INVITE (RFC 3261 §12.1.1 called, §12.1.2 calling).
 
 use super::route_set::RouteSet;
-use super::{Dialog, DialogId, Phase, Session};
+use super::{Dialog, DialogId, FirstOffer, Phase, Reliable, Session, has_session};
 use crate::engine::challenged::Proof;
 use crate::engine::flow::Flow;
 use crate::message::header::{CSeq, CallId, Contact, From, To};
@@ -23,6 +23,11 @@ fn owned(headers: &Headers, name: HeaderName) -> Text {
 
 fn detached(uri: &Uri) -> Uri {
     Uri::parse(uri.to_string().into_bytes()).unwrap_or_else(|_| uri.clone())
+}
+
+/// Whose offer the INVITE carries, if any.
+fn first_offer(invite: &Request, whose: FirstOffer) -> FirstOffer {
+    if has_session(&invite.headers, &invite.body) { whose } else { FirstOffer::Settled }
 }
 
 impl Dialog {
@@ -55,6 +60,11 @@ impl Dialog {
             confirmed: false,
             invite_in: None,
             invite_out: None,
+            update_in: None,
+            update_out: None,
+            first_offer: first_offer(invite, FirstOffer::Theirs),
+            ack_due: None,
+            reliable: Reliable::default(),
             origin: None,
             proof: Proof::default(),
             session: Session::default(),
@@ -94,6 +104,11 @@ impl Dialog {
             confirmed: true,
             invite_in: None,
             invite_out: None,
+            update_in: None,
+            update_out: None,
+            first_offer: first_offer(invite, FirstOffer::Ours),
+            ack_due: None,
+            reliable: Reliable::default(),
             origin: None,
             proof: Proof::default(),
             session: Session::default(),

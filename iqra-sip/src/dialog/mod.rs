@@ -4,13 +4,17 @@
 //! then words every request inside the call and judges those of the peer. Pure values; the engine sends and receives.
 
 mod build;
+mod exchange;
 mod id;
+mod prack;
 pub(crate) mod refer;
 pub(crate) mod replaces;
 mod route_set;
 pub(crate) mod session_timer;
 
+pub(crate) use exchange::{FirstOffer, UpdateOut, has_session};
 pub use id::DialogId;
+pub(crate) use prack::{Outstanding, Reliable};
 pub use session_timer::{SessionTimerMode, SessionTimers, Side};
 
 use std::sync::Arc;
@@ -51,6 +55,13 @@ pub(crate) struct Dialog {
     pub(crate) invite_in: Option<u64>,
     /// Our own re-INVITE under way.
     pub(crate) invite_out: Option<u64>,
+    /// The server transaction of an UPDATE that the program has not answered.
+    pub(crate) update_in: Option<u64>,
+    pub(crate) update_out: Option<UpdateOut>,
+    pub(crate) first_offer: FirstOffer,
+    /// Our INVITE whose ACK waits for the program's answer to the offer of the 2xx.
+    pub(crate) ack_due: Option<u64>,
+    pub(crate) reliable: Reliable,
     /// The INVITE that makes it, while it is early.
     pub(crate) origin: Option<Origin>,
     /// With what our requests answer challenges.
@@ -95,6 +106,8 @@ pub(crate) struct Session {
 pub(crate) struct Unacknowledged {
     pub(crate) server: u64,
     pub(crate) sequence: u32,
+    /// It carries an offer, which the ACK answers.
+    pub(crate) offer: bool,
 }
 
 /// How far a dialog is from its end.
@@ -174,7 +187,12 @@ impl Dialog {
     pub(crate) fn confirm(&mut self, response: &Response) {
         self.routes = RouteSet::of_response(&response.headers);
         self.refresh_target(&response.headers);
-        (self.phase, self.origin) = (Phase::Live, None);
+        self.settle();
+    }
+
+    /// The INVITE was answered 2xx: the dialog is early no more, and the INVITE's offer is answered.
+    pub(crate) fn settle(&mut self) {
+        (self.phase, self.origin, self.first_offer) = (Phase::Live, None, FirstOffer::Settled);
     }
 
     /// Takes the Contact of a target refresh, INVITE or UPDATE (RFC 3261 §12.2.2, RFC 3311 §5.1).

@@ -97,6 +97,7 @@ impl Engine {
         let client = self.clients.get_mut(id)?;
         client.proof.challenges += 1;
         let hops = std::mem::take(&mut client.hops);
+        let delayed_offer = client.delayed_offer;
         let (dialog, purpose, proof) = (client.dialog, client.purpose, client.proof.clone());
         let way = Way { flow: client.flow, fallback: None, name: client.name.clone() };
         let number = match dialog.and_then(|serial| self.dialogs.get_mut(serial)) {
@@ -109,6 +110,7 @@ impl Engine {
         self.move_client(now, id);
         self.open_client_as(now, id, request, way, dialog, purpose, proof);
         self.keep_hops(now, id, hops);
+        self.set_delayed_offer(id, delayed_offer);
         Some(())
     }
 }

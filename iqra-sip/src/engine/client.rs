@@ -37,6 +37,8 @@ pub(crate) struct Client {
     pub(super) cancel: Cancel,
     /// The early dialogs that its responses made: To tag and dialog.
     pub(super) early: Vec<(Box<str>, u64)>,
+    /// The program answers the offer of the 2xx, or of a reliable provisional response.
+    pub(super) delayed_offer: bool,
     /// The program has the final event.
     pub(super) settled: bool,
     /// Further headers of the CANCEL.
@@ -293,6 +295,7 @@ impl Engine {
             purpose,
             cancel: Cancel::No,
             early: Vec::new(),
+            delayed_offer: false,
             settled: false,
             cancel_headers: Headers::new(),
             proof: Proof::default(),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::event::Reliability;
+use super::extensions;
 use super::failover::FailoverConfig;
 use crate::auth::AuthConfig;
 use crate::dialog::session_timer::SessionTimers;
@@ -36,6 +38,10 @@ pub struct EngineConfig {
     pub session: SessionTimers,
     /// Transfers (RFC 3515, RFC 3891).
     pub transfer: TransferConfig,
+    /// Whether provisional responses go and are asked for reliably (RFC 3262), where the call does not say. A request that
+    /// requires `100rel` is answered 420 under `Never`; an INVITE that does not offer it 421 under `Required`. Those of a
+    /// peer are acknowledged in any case. Default `Never`.
+    pub reliability: Reliability,
     /// The value of the Server and User-Agent headers; `None` sends neither. Default `None`, which tells a scanner
     /// nothing.
     pub product: Option<String>,
@@ -66,6 +72,7 @@ impl Default for EngineConfig {
             supported: Vec::new(),
             session: SessionTimers::default(),
             transfer: TransferConfig::default(),
+            reliability: Reliability::Never,
             product: None,
             relay: None,
             max_datagram_request: 1_300,
@@ -104,7 +111,8 @@ impl EngineConfig {
         let timer = self.session.is_on().then_some(session_timer::TAG);
         let replaces = self.transfer.replaces.then_some(replaces::TAG);
         let refer_sub = self.transfer.refer.then_some(refer::TAG);
-        let built_in = [timer, replaces, refer_sub].into_iter().flatten();
+        let reliable = (self.reliability != Reliability::Never).then_some(extensions::RELIABLE);
+        let built_in = [timer, replaces, refer_sub, reliable].into_iter().flatten();
         let more = self.supported.iter().map(String::as_str);
         let known = built_in.clone();
         built_in.chain(more.filter(move |tag| !known.clone().any(|one| one.eq_ignore_ascii_case(tag))))

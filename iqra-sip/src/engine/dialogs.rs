@@ -10,8 +10,8 @@ use super::event::{Body, ClientTx, EndReason, EngineError, Event, InviteTx, Repl
 use super::flow::{Flow, Owner};
 use super::outbound::{Purpose, add_body, add_headers};
 use super::server::Cause;
-use super::target;
-use crate::dialog::{Dialog, DialogId, Origin, Phase, Unacknowledged};
+use super::{target, update};
+use crate::dialog::{Dialog, DialogId, Origin, Phase, Unacknowledged, has_session};
 use crate::message::header::{CSeq, CallId, From, To};
 use crate::message::{HeaderName, Headers, Method, Request, StatusCode};
 use crate::observe::{DialogEnd, DialogStep};
@@ -82,13 +82,14 @@ impl Dialogs {
 }
 
 impl Engine {
-    /// Accepts an INVITE: makes the dialog, sends the 2xx and repeats it until the ACK (RFC 3261 §13.3.1.4).
+    /// Accepts an INVITE: makes the dialog, sends the 2xx and repeats it until the ACK (RFC 3261 §13.3.1.4). It waits for
+    /// the PRACK where a reliable provisional response with a session description has none yet (RFC 3262 §3).
     /// [`Event::Confirmed`] tells of the ACK; without one the dialog ends with [`EndReason::AckTimeout`].
     ///
     /// # Errors
     /// [`EngineError::TransactionOver`] when it was answered or cancelled, [`EngineError::Header`] when the INVITE has
     /// no usable Contact (it is then still to be answered), [`EngineError::Misuse`] for any other request or status.
-    pub fn accept(&mut self, now: Instant, tx: ServerTx, mut reply: Reply) -> Result<DialogId, EngineError> {
+    pub fn accept(&mut self, now: Instant, tx: ServerTx, reply: Reply) -> Result<DialogId, EngineError> {
         let server = self.servers.get(tx.0).ok_or(EngineError::TransactionOver)?;
         let invite = server.request.clone().ok_or(EngineError::TransactionOver)?;
         if invite.method != Method::Invite || !reply.status.is_success() || !self.is_initial(tx.0) {
@@ -98,15 +99,38 @@ impl Engine {
             Some(early) => early,
             None => self.open_called(tx.0, &invite)?,
         };
+        let held = self.holds_back_answer(tx.0, serial);
         let dialog = self.dialogs.get_mut(serial).ok_or(EngineError::DialogOver)?;
-        (dialog.phase, dialog.origin) = (Phase::Live, None);
         let id = dialog.id.clone();
-        self.add_reply_headers(&mut reply, serial);
-        self.grant_session(now, serial, &invite, &mut reply);
-        self.await_ack(now, tx.0, serial, &invite);
-        self.answer(now, tx.0, reply);
-        self.replace(now, &invite, &id);
+        match (held, dialog.reliable.holds_answer()) {
+            (_, true) => return Err(EngineError::TransactionOver),
+            (true, false) => dialog.reliable.hold(reply),
+            (false, false) => self.send_answer(now, tx.0, serial, &invite, reply),
+        }
         Ok(id)
+    }
+
+    /// Sends the 2xx of an INVITE outside dialogs.
+    pub(super) fn send_answer(
+        &mut self,
+        now: Instant,
+        server: u64,
+        serial: u64,
+        invite: &Request,
+        mut reply: Reply,
+    ) {
+        self.stop_reliable(serial);
+        if let Some(dialog) = self.dialogs.get_mut(serial) {
+            dialog.reliable.stop();
+            dialog.settle();
+        }
+        self.add_reply_headers(&mut reply, serial);
+        self.grant_session(now, serial, invite, &mut reply);
+        self.await_ack(now, server, serial, invite);
+        self.answer(now, server, reply);
+        if let Some(id) = self.dialogs.get(serial).map(|dialog| dialog.id.clone()) {
+            self.replace(now, invite, &id);
+        }
     }
 
     /// Makes the dialog of an INVITE that came in.
@@ -140,7 +164,8 @@ impl Engine {
     fn await_ack(&mut self, now: Instant, server: u64, serial: u64, invite: &Request) {
         let Some(dialog) = self.dialogs.by_serial.get_mut(&serial) else { return };
         let sequence = invite.headers.typed::<CSeq>().map_or(0, |cseq| cseq.number);
-        dialog.unacknowledged = Some(Unacknowledged { server, sequence });
+        let offer = !has_session(&invite.headers, &invite.body);
+        dialog.unacknowledged = Some(Unacknowledged { server, sequence, offer });
         for timer in [Timer::Success, Timer::AckWait] {
             self.timers.start(now, Owner::Dialog(serial), &mut dialog.clocks, timer, false);
         }
@@ -154,22 +179,39 @@ impl Engine {
         server: u64,
         serial: u64,
         reply: &mut Reply,
-        invite: bool,
-        update: bool,
+        request: &Request,
     ) {
-        if invite && reply.status.is_final() {
-            self.forget_invite_within(server);
+        if reply.status.is_final() {
+            self.settle_within(server, serial, &request.method);
         }
-        if !reply.status.is_success() || !(invite || update) {
-            return;
-        }
-        self.add_reply_headers(reply, serial);
-        let request = self.servers.get(server).and_then(|server| server.request.clone());
-        if let Some(request) = &request {
+        let invite = request.method == Method::Invite;
+        if reply.status.is_success() && (invite || request.method == Method::Update) {
+            self.add_reply_headers(reply, serial);
             self.grant_session(now, serial, request, reply);
+            if invite {
+                self.await_ack(now, server, serial, request);
+            }
         }
-        if let Some(request) = request.filter(|_| invite) {
-            self.await_ack(now, server, serial, &request);
+    }
+
+    /// A request inside a dialog gets its final answer: what it kept from others is free again.
+    fn settle_within(&mut self, server: u64, serial: u64, method: &Method) {
+        match method {
+            Method::Invite => {
+                self.forget_invite_within(server);
+                self.stop_reliable(serial);
+            }
+            Method::Update => {
+                if let Some(dialog) = self.dialogs.get_mut(serial) {
+                    dialog.update_in = dialog.update_in.filter(|&id| id != server);
+                }
+            }
+            Method::Prack => {
+                if let Some(dialog) = self.dialogs.get_mut(serial) {
+                    dialog.reliable.offered(None);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -210,14 +252,14 @@ impl Engine {
             return Err(Box::new(Reply::new(StatusCode::CALL_DOES_NOT_EXIST)));
         }
         match request.method {
-            Method::Invite => admit_reinvite(dialog, id, retry)?,
-            Method::Update => {}
-            _ => {
-                self.deliver_within(serial, id, request);
-                return Ok(());
-            }
+            Method::Prack => return self.handle_prack(now, id, serial, request),
+            Method::Invite => update::admit_reinvite(dialog, id, retry)?,
+            Method::Update => update::admit_update(dialog, id, &request, retry)?,
+            _ => {}
         }
-        dialog.refresh_target(&request.headers);
+        if matches!(request.method, Method::Invite | Method::Update) {
+            dialog.refresh_target(&request.headers);
+        }
         if self.takes_refresh(now, id, serial, &request) {
             return Ok(());
         }
@@ -225,7 +267,7 @@ impl Engine {
         Ok(())
     }
 
-    fn deliver_within(&mut self, serial: u64, id: u64, request: Arc<Request>) {
+    pub(super) fn deliver_within(&mut self, serial: u64, id: u64, request: Arc<Request>) {
         let Some(dialog) = self.dialogs.get(serial) else { return };
         let invite = dialog.origin.map(InviteTx::from);
         let (dialog, tx) = (dialog.id.clone(), ServerTx(id));
@@ -278,6 +320,9 @@ impl Engine {
         }
         let Some(dialog) = self.dialogs.by_serial.get_mut(&serial) else { return };
         dialog.clocks.fire(timer);
+        if matches!(timer, Timer::Reliable | Timer::PrackWait) {
+            return self.reliable_fired(now, serial, timer);
+        }
         let Some(Unacknowledged { server, .. }) = dialog.unacknowledged else { return };
         if timer == Timer::AckWait {
             return self.give_up_on_ack(now, serial);
@@ -317,7 +362,7 @@ impl Engine {
     pub fn bye(&mut self, now: Instant, dialog: &DialogId, headers: Headers) -> Result<(), EngineError> {
         let (serial, dialog) = self.dialogs.live(dialog)?;
         if matches!(dialog.origin, Some(Origin::Called(_))) {
-            return Err(EngineError::Misuse("a call that is not answered is refused, not hung up"));
+            return self.take_back_answer(now, serial);
         }
         if dialog.unacknowledged.is_some() {
             dialog.phase = Phase::HangUpAfterAck(headers);
@@ -344,8 +389,9 @@ impl Engine {
     /// [`Event::Response`]; a 2xx to a re-INVITE is acknowledged by the engine.
     ///
     /// # Errors
-    /// [`EngineError::DialogOver`]; [`EngineError::Misuse`] for ACK, CANCEL and BYE, and for a re-INVITE while another
-    /// INVITE of either side is under way (RFC 3261 §14.1); [`EngineError::Full`].
+    /// [`EngineError::DialogOver`]; [`EngineError::Misuse`] for ACK, CANCEL, BYE and PRACK, for a re-INVITE while another
+    /// INVITE of either side is under way (RFC 3261 §14.1), and for an offer while another waits for its answer (RFC 3311
+    /// §5.1); [`EngineError::Full`].
     pub fn dialog_request(
         &mut self,
         now: Instant,
@@ -354,21 +400,22 @@ impl Engine {
         headers: &Headers,
         body: Option<Body>,
     ) -> Result<ClientTx, EngineError> {
-        if matches!(method, Method::Ack | Method::Cancel | Method::Bye) {
-            return Err(EngineError::Misuse("ACK and CANCEL are the engine's to send, BYE goes by bye"));
+        if matches!(method, Method::Ack | Method::Cancel | Method::Bye | Method::Prack) {
+            return Err(EngineError::Misuse(
+                "ACK, CANCEL and PRACK are the engine's to send, BYE goes by bye",
+            ));
         }
         if self.is_full() {
             return Err(EngineError::Full("max_transactions"));
         }
         let (serial, dialog) = self.dialogs.live(dialog)?;
-        if method == Method::Invite && has_invite(dialog) {
-            return Err(EngineError::Misuse("another INVITE is under way in this dialog"));
-        }
+        let offer = body.as_ref().is_some_and(Body::is_session);
+        update::check_glare(dialog, &method, offer)?;
         let sent = self.send_within(now, serial, method, headers, body, Purpose::Program);
         sent.map(ClientTx).ok_or(EngineError::DialogOver)
     }
 
-    /// Words a request inside a dialog and sends it.
+    /// Words a request inside a dialog and sends it; none where it would meet another (RFC 3261 §14.1, RFC 3311 §5.1).
     pub(super) fn send_within(
         &mut self,
         now: Instant,
@@ -378,7 +425,9 @@ impl Engine {
         body: Option<Body>,
         purpose: Purpose,
     ) -> Option<u64> {
+        let offer = body.as_ref().is_some_and(Body::is_session);
         let dialog = self.dialogs.get_mut(serial)?;
+        update::check_glare(dialog, &method, offer).ok()?;
         let sequence = dialog.next_sequence();
         let mut request = dialog.request(method.clone(), sequence);
         add_headers(&mut request.headers, headers);
@@ -396,9 +445,7 @@ impl Engine {
         add_body(&mut request, body);
         let way = self.way_within(self.dialogs.get(serial)?);
         let id = self.open_client(now, request, way, Some(serial), purpose);
-        if let Some(dialog) = self.dialogs.get_mut(serial).filter(|_| method == Method::Invite) {
-            dialog.invite_out = Some(id);
-        }
+        self.note_glare(serial, id, &method, offer);
         Some(id)
     }
 
@@ -441,25 +488,4 @@ impl Engine {
         self.timers.forget(Owner::Dialog(serial), &mut dialog.clocks);
         Some(dialog.id)
     }
-}
-
-pub(super) fn has_invite(dialog: &Dialog) -> bool {
-    dialog.origin.is_some()
-        || dialog.invite_in.is_some()
-        || dialog.invite_out.is_some()
-        || dialog.unacknowledged.is_some()
-}
-
-/// One INVITE at a time: a second one of theirs is answered 500, one that crosses ours 491 (RFC 3261 §14.2).
-fn admit_reinvite(dialog: &mut Dialog, id: u64, retry: u32) -> Result<(), Box<Reply>> {
-    if dialog.invite_in.is_some() || matches!(dialog.origin, Some(Origin::Called(_))) {
-        let mut reply = Reply::new(StatusCode::SERVER_INTERNAL_ERROR);
-        reply.headers.push(HeaderName::RETRY_AFTER, retry.to_string());
-        return Err(Box::new(reply));
-    }
-    if has_invite(dialog) {
-        return Err(Box::new(Reply::new(StatusCode::REQUEST_PENDING)));
-    }
-    dialog.invite_in = Some(id);
-    Ok(())
 }

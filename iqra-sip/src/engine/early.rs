@@ -39,6 +39,10 @@ impl Engine {
         invite: &Request,
         reply: &mut Reply,
     ) -> Result<(), EngineError> {
+        let early = self.servers.get(server).and_then(|server| self.dialogs.get(server.dialog?));
+        if early.is_some_and(|dialog| dialog.reliable.holds_answer()) {
+            return Err(EngineError::TransactionOver);
+        }
         if reply.status.is_success() {
             return Err(EngineError::Misuse("a 2xx to an INVITE goes by accept"));
         }
@@ -74,19 +78,19 @@ impl Engine {
     }
 
     /// A provisional response to an INVITE of ours: the early dialog that it makes or belongs to.
-    pub(super) fn progressed(&mut self, client: u64, response: &Response) -> Option<DialogId> {
+    pub(super) fn progressed(&mut self, client: u64, response: &Response) -> Option<u64> {
         let tag = response.headers.typed::<To>().ok()?.tag().map(Cow::into_owned)?;
         let known = self.clients.get(client)?.early.iter().find(|(known, _)| **known == *tag);
-        let serial = match known {
-            Some((_, serial)) => *serial,
-            None => self.early_calling(client, &tag, response)?,
-        };
-        let dialog = self.dialogs.get(serial)?;
-        matches!(dialog.phase, Phase::Early).then(|| dialog.id.clone())
+        match known {
+            Some((_, serial)) => Some(*serial),
+            None => self.early_calling(client, &tag, response),
+        }
     }
 
     fn early_calling(&mut self, id: u64, tag: &str, response: &Response) -> Option<u64> {
-        if response.status == StatusCode::TRYING || !response.headers.contains(HeaderName::CONTACT) {
+        let makes_dialog =
+            [HeaderName::CONTACT, HeaderName::RSEQ].into_iter().any(|name| response.headers.contains(name));
+        if response.status == StatusCode::TRYING || !makes_dialog {
             return None;
         }
         let client = self.clients.get(id)?;

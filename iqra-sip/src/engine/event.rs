@@ -9,7 +9,7 @@ use super::flow::{Flow, Hop};
 pub use super::relay::Forward;
 pub use crate::dialog::refer::{Outcome, Refer, ReferTarget, ReferralEnd, ReferralEvent};
 pub use crate::dialog::replaces::Replaced;
-use crate::dialog::{DialogId, Origin};
+use crate::dialog::{DialogId, Origin, has_session};
 use crate::message::{HeaderName, Headers, NameAddr, Request, Response, StatusCode, Uri};
 use crate::roles::relay::RelayEvent;
 
@@ -43,6 +43,18 @@ impl From<Origin> for InviteTx {
     }
 }
 
+/// Whether provisional responses of 101 to 199 are acknowledged by PRACK (RFC 3262).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reliability {
+    /// They are not.
+    #[default]
+    Never,
+    /// They are where the other side can.
+    IfSupported,
+    /// They are, or the call fails.
+    Required,
+}
+
 /// What happened, in order. Every variant that carries a [`ServerTx`] and a request waits for
 /// [`Engine::respond`](crate::Engine::respond) or, for an INVITE, [`Engine::accept`](crate::Engine::accept).
 #[derive(Debug, Clone)]
@@ -67,12 +79,21 @@ pub enum Event {
         /// Where it came from.
         flow: Flow,
     },
-    /// The caller gave up on an INVITE (which has been answered 487), or its transport failed. Nothing to answer.
+    /// The caller gave up on an INVITE (which has been answered 487), never acknowledged a reliable provisional response
+    /// (504), or its transport failed. Nothing to answer.
     Cancelled {
         /// The INVITE.
         tx: ServerTx,
-        /// The CANCEL, or the BYE inside the early dialog, with its Reason; `None` where the transport failed.
+        /// The CANCEL, or the BYE inside the early dialog, with its Reason; `None` in the other cases.
         by: Option<Arc<Request>>,
+    },
+    /// The PRACK of a reliable provisional response came, with the answer where that carried an offer. It has been
+    /// answered, unless it carries an offer itself: then it comes as [`Event::DialogRequest`] too.
+    Acknowledged {
+        /// The INVITE.
+        tx: ServerTx,
+        /// The PRACK.
+        prack: Arc<Request>,
     },
     /// The ACK of an accepted INVITE came: once for a dialog, and for each re-INVITE whose ACK has a body.
     Confirmed {
@@ -134,6 +155,9 @@ pub enum Event {
         response: Arc<Response>,
         /// The early dialog that a provisional response to an INVITE belongs to; each branch of a fork makes one.
         early: Option<DialogId>,
+        /// It carries an offer that [`Engine::prack`](crate::Engine::prack) has to answer; only for calls with
+        /// [`CallOptions::delayed_offer`].
+        offer: bool,
     },
     /// Our INVITE was answered and acknowledged.
     Answered {
@@ -193,6 +217,13 @@ pub enum EndReason {
         /// That call.
         by: DialogId,
     },
+    /// The caller cancelled while our 2xx waited for a PRACK.
+    Cancelled {
+        /// The headers of the CANCEL, Reason among them.
+        headers: Headers,
+    },
+    /// No PRACK came within 64*T1 while our 2xx waited for it (RFC 3262 §3). The INVITE has been refused.
+    PrackTimeout,
     /// This side hung up, by another handle of the same call. Only `net` says so; the engine reports no end that it
     /// was asked for.
     Local,
@@ -215,6 +246,13 @@ impl Body {
     pub fn sdp(bytes: impl Into<Bytes>) -> Self {
         Self { content_type: String::from("application/sdp"), bytes: bytes.into() }
     }
+
+    /// True for a session description, alone or among others.
+    pub(crate) fn is_session(&self) -> bool {
+        let mut headers = Headers::new();
+        headers.push(HeaderName::CONTENT_TYPE, self.content_type.clone());
+        has_session(&headers, &self.bytes)
+    }
 }
 
 impl fmt::Debug for Body {
@@ -234,13 +272,16 @@ pub struct Reply {
     pub headers: Headers,
     /// The body.
     pub body: Option<Body>,
+    /// Whether a provisional response to an INVITE goes reliably; `None` follows
+    /// [`EngineConfig::reliability`](crate::EngineConfig::reliability). It always does where the caller requires `100rel`.
+    pub reliability: Option<Reliability>,
 }
 
 impl Reply {
     /// A response of this status with nothing further.
     #[must_use]
     pub fn new(status: StatusCode) -> Self {
-        Self { status, reason: None, headers: Headers::new(), body: None }
+        Self { status, reason: None, headers: Headers::new(), body: None, reliability: None }
     }
 
     /// With one more header.
@@ -277,6 +318,20 @@ pub struct OutgoingInvite {
     pub headers: Headers,
     /// The offer.
     pub body: Option<Body>,
+    /// How the call is placed.
+    pub options: CallOptions,
+}
+
+/// How one call is placed; the default is a plain one.
+#[derive(Debug, Clone, Default)]
+pub struct CallOptions {
+    /// Whether the callee's provisional responses are asked for reliably; `None` follows
+    /// [`EngineConfig::reliability`](crate::EngineConfig::reliability).
+    pub reliability: Option<Reliability>,
+    /// The INVITE has no body and the callee is to make the offer, which the program answers: by
+    /// [`Engine::prack`](crate::Engine::prack) where a reliable provisional response carries it, else by
+    /// [`Engine::acknowledge`](crate::Engine::acknowledge). Without it such an offer is acknowledged with no answer.
+    pub delayed_offer: bool,
 }
 
 /// Why a command was refused.

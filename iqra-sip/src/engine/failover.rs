@@ -142,11 +142,13 @@ impl Engine {
     }
 
     fn take_next_hop(&mut self, now: Instant, id: u64, leaving: Leaving) -> bool {
+        let delayed_offer = self.clients.get(id).is_some_and(|client| client.delayed_offer);
         while let Some((hop, request)) = self.next_target(id) {
             let Ok(way) = self.way_to(Some(hop), &request.headers, &request.uri) else { continue };
             let request = self.reword(id, request, &way);
             let Some(Carried { hops, purpose, proof }) = self.leave(now, id, leaving) else { return false };
             self.open_client_as(now, id, request, way, None, purpose, proof);
+            self.set_delayed_offer(id, delayed_offer);
             self.keep_hops(now, id, hops);
             return true;
         }

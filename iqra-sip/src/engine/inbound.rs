@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Engine;
-use super::event::{Event, Reply, ServerTx};
+use super::event::{EndReason, Event, Reply, ServerTx};
 use super::flow::Flow;
 use super::server::{Cause, Server};
 use super::via;
-use crate::message::header::{CSeq, Require};
+use crate::message::header::CSeq;
 use crate::message::{HeaderName, Method, Request, Scheme, StatusCode};
 use crate::observe::DropReason;
 use crate::transaction::key::{MergeKey, ServerKey};
 
 /// What Allow says besides the methods of the configuration.
-const ALWAYS_ALLOWED: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, NOTIFY";
+const ALWAYS_ALLOWED: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, NOTIFY";
 
 impl Engine {
     pub(super) fn handle_request(&mut self, now: Instant, flow: &Flow, mut request: Request) {
@@ -108,19 +108,6 @@ impl Engine {
         Ok(())
     }
 
-    /// RFC 3261 §8.2.2.3: every extension that is required must be one that we have.
-    fn check_extensions(&self, request: &Request) -> Result<(), Box<Reply>> {
-        let required = request.headers.typed_all::<Require>().flatten().flat_map(|require| require.0);
-        let known = |tag: &str| self.config.option_tags().any(|s| s.eq_ignore_ascii_case(tag));
-        let unknown: Vec<_> = required.map(|tag| tag.to_string()).filter(|tag| !known(tag)).collect();
-        if unknown.is_empty() {
-            return Ok(());
-        }
-        let mut reply = Reply::new(StatusCode::BAD_EXTENSION);
-        reply.headers.push(HeaderName::UNSUPPORTED, unknown.join(", "));
-        Err(Box::new(reply))
-    }
-
     /// A 405 with what is allowed (RFC 3261 §8.2.1).
     #[must_use]
     pub fn method_not_allowed(&self) -> Reply {
@@ -161,8 +148,8 @@ impl Engine {
     /// The caller wants no answer any more: 487 (RFC 3261 §9.2, §15.1.2).
     pub(super) fn given_up_by_peer(&mut self, now: Instant, invite: u64, by: &Arc<Request>) {
         self.forget_invite_within(invite);
+        self.tell_given_up(invite, Some(by), EndReason::Cancelled { headers: by.headers.clone() });
         self.answer(now, invite, Reply::new(StatusCode::REQUEST_TERMINATED));
-        self.events.push_back(Event::Cancelled { tx: ServerTx(invite), by: Some(by.clone()) });
     }
 
     /// An ACK ends an INVITE transaction (non-2xx) or confirms a dialog (2xx, whose ACK has a branch of its own).

@@ -8,9 +8,10 @@ use super::Engine;
 use super::client::{Cancel, Cause};
 use super::event::{Body, ClientTx, EndReason, EngineError, Event, Failure, OutgoingInvite};
 use super::flow::{Hop, Transmit};
+use super::reliable::Heard;
 use super::target::{self, Way};
 use crate::auth::Keyring;
-use crate::dialog::{Dialog, Session};
+use crate::dialog::{Dialog, Phase, Session};
 use crate::message::header::{CSeq, From, To};
 use crate::message::{HeaderName, Headers, Method, NameAddr, Request, Response, StatusCode};
 use crate::observe::{DialogStep, DropReason};
@@ -48,14 +49,6 @@ pub(super) fn add_body(request: &mut Request, body: Option<Body>) {
 }
 
 impl Engine {
-    /// Says which extensions we have (RFC 3261 §20.37).
-    pub(super) fn add_supported(&self, headers: &mut Headers) {
-        let tags: Vec<_> = self.config.option_tags().collect();
-        if !tags.is_empty() && !headers.contains(HeaderName::SUPPORTED) {
-            headers.push(HeaderName::SUPPORTED, tags.join(", "));
-        }
-    }
-
     /// Places a call. Answers come as [`Event::Response`], [`Event::Answered`] or [`Event::Failed`].
     ///
     /// # Errors
@@ -82,11 +75,13 @@ impl Engine {
         if self.dialogs.len() >= self.config.max_dialogs {
             return Err(EngineError::Full("max_dialogs"));
         }
+        let delayed_offer = call.options.delayed_offer && call.body.is_none();
         let hops = std::mem::take(&mut call.hops);
         let (way, hops) = self.ways_to(now, hops, &call.headers, &call.uri)?;
         let (request, id) = (self.word_invite(call, &way), self.next_serial());
         self.open_client_as(now, id, request, way, None, Purpose::Program, credentials.into());
         self.keep_hops(now, id, hops);
+        self.set_delayed_offer(id, delayed_offer);
         Ok(ClientTx(id))
     }
 
@@ -119,6 +114,7 @@ impl Engine {
             headers.push(HeaderName::ALLOW, self.allow());
         }
         self.config.session.ask(headers, None, 0);
+        self.ask_for_reliable(headers, call.options.reliability);
         self.add_supported(headers);
         add_body(&mut request, call.body);
         request
@@ -240,29 +236,59 @@ impl Engine {
         if status == StatusCode::SESSION_INTERVAL_TOO_SMALL && self.retry_longer(now, id, response) {
             return;
         }
-        let early = match status.is_final() {
-            true => {
-                self.release_early(id);
-                self.finished_within(now, id, dialog, Some(status));
-                self.update_answered(now, id, response);
-                None
+        if status.is_provisional() {
+            if wants_cancel {
+                self.send_cancel(now, id);
             }
-            false if dialog.is_none() && invite => self.progressed(id, response),
+            return self.deliver_provisional(now, id, response);
+        }
+        self.release_early(id);
+        self.finished_within(now, id, dialog, Some(status));
+        self.refreshed(id, response);
+        self.update_answered(now, id, response);
+        if purpose == Purpose::Program {
+            let (tx, response) = (ClientTx(id), response.clone());
+            self.events.push_back(Event::Response { tx, response, early: None, offer: false });
+        } else {
+            self.usage_answered(now, id, Ok(response));
+        }
+    }
+
+    /// 101 to 199 for the program, and for the early dialog that it makes.
+    fn deliver_provisional(&mut self, now: Instant, id: u64, response: &Arc<Response>) {
+        let Some(client) = self.clients.get(id) else { return };
+        let (invite, purpose, within) = (client.invite.is_some(), client.purpose, client.dialog);
+        if response.status == StatusCode::TRYING {
+            return;
+        }
+        let serial = match invite {
+            true => within.or_else(|| self.progressed(id, response)),
             false => None,
         };
-        if status.is_provisional() && wants_cancel {
-            self.send_cancel(now, id);
+        let heard = match serial {
+            Some(serial) => self.hear_provisional(now, id, serial, response),
+            None => Heard::New,
+        };
+        if heard == Heard::Stale || purpose != Purpose::Program {
+            return;
         }
-        match purpose {
-            Purpose::Program if status != StatusCode::TRYING => {
-                self.events.push_back(Event::Response {
-                    tx: ClientTx(id),
-                    response: response.clone(),
-                    early,
-                });
-            }
-            _ if status.is_final() => self.usage_answered(now, id, Ok(response)),
-            _ => {}
+        let early = serial.and_then(|serial| self.dialogs.get(serial));
+        let early = early.filter(|dialog| matches!(dialog.phase, Phase::Early) && within.is_none());
+        self.events.push_back(Event::Response {
+            tx: ClientTx(id),
+            response: response.clone(),
+            early: early.map(|dialog| dialog.id.clone()),
+            offer: heard == Heard::Offer,
+        });
+    }
+
+    /// A 2xx to an UPDATE refreshes the target (RFC 3311 §5.1).
+    fn refreshed(&mut self, id: u64, response: &Response) {
+        let Some(client) = self.clients.get(id) else { return };
+        let update = *client.method() == Method::Update && response.status.is_success();
+        let dialog = client.dialog.filter(|_| update);
+        if let Some(dialog) = dialog.and_then(|serial| self.dialogs.get_mut(serial)) {
+            dialog.refresh_target(&response.headers);
         }
     }
 
@@ -280,7 +306,7 @@ impl Engine {
             self.events.push_back(match cancelled {
                 Some(invite) => {
                     let response = Self::stand_in(&invite, StatusCode::REQUEST_TERMINATED);
-                    Event::Response { tx, response, early: None }
+                    Event::Response { tx, response, early: None, offer: false }
                 }
                 None => Event::Failed { tx, failure },
             });
@@ -297,6 +323,10 @@ impl Engine {
         }
         if let Some(dialog) = self.dialogs.get_mut(serial) {
             dialog.invite_out = dialog.invite_out.filter(|&invite| invite != id);
+            dialog.update_out = dialog.update_out.filter(|update| update.client != id);
+        }
+        if *client.method() == Method::Prack && status.is_some() {
+            return;
         }
         let gone = [StatusCode::REQUEST_TIMEOUT, StatusCode::CALL_DOES_NOT_EXIST];
         // A subscription may be gone without its call (RFC 5057 §5.1).
@@ -349,7 +379,12 @@ impl Engine {
         match self.clients.get(id).map(|client| client.purpose) {
             Some(Purpose::Program) => {
                 let response = response.clone();
-                self.events.push_back(Event::Response { tx: ClientTx(id), response, early: None });
+                self.events.push_back(Event::Response {
+                    tx: ClientTx(id),
+                    response,
+                    early: None,
+                    offer: false,
+                });
             }
             _ => self.usage_answered(now, id, Ok(response)),
         }
@@ -396,7 +431,7 @@ impl Engine {
         self.hang_up_unwanted(now, dialog);
         if first && for_program {
             let response = Self::stand_in(invite, StatusCode::REQUEST_TERMINATED);
-            self.events.push_back(Event::Response { tx, response, early: None });
+            self.events.push_back(Event::Response { tx, response, early: None, offer: false });
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::Engine;
-use super::event::{EngineError, Event, Reply, ServerTx};
+use super::event::{EngineError, Reply, ServerTx};
 use super::flow::{Owner, Transmit};
 use super::stateless::set_to_tag;
 use super::via::ReplyPath;
@@ -180,6 +180,10 @@ impl Server {
         self.machine == Machine::Invite(invite_server::State::Proceeding)
     }
 
+    pub(super) fn wire(&self) -> Option<Bytes> {
+        self.wire.clone()
+    }
+
     pub(super) fn tag(&self) -> &str {
         &self.tag
     }
@@ -292,8 +296,14 @@ impl Engine {
     }
 
     fn send_response(&mut self, id: u64) {
+        if let Some(bytes) = self.servers.by_id.get(&id).and_then(Server::wire) {
+            self.send_again(id, bytes);
+        }
+    }
+
+    /// Sends a response that was worded before.
+    pub(super) fn send_again(&mut self, id: u64, bytes: Bytes) {
         let Some(server) = self.servers.by_id.get(&id) else { return };
-        let Some(bytes) = server.wire.clone() else { return };
         let ReplyPath { flow, fallback } = server.path;
         let owner = Some(Owner::Server(id));
         self.transmits.push_back(Transmit { flow, fallback, name: None, bytes, owner });
@@ -313,7 +323,7 @@ impl Engine {
         }
         let pending = self.servers.get(id).is_some_and(|server| server.request.is_some());
         if pending {
-            self.events.push_back(Event::Cancelled { tx: ServerTx(id), by: None });
+            self.tell_given_up(id, None, super::event::EndReason::Unreachable);
         }
     }
 
@@ -410,11 +420,11 @@ impl Engine {
         let invite = request.method == Method::Invite;
         match server.dialog {
             _ if invite && self.is_initial(tx.0) => self.prepare_reply_outside(tx.0, &request, &mut reply)?,
-            Some(serial) => {
-                let update = request.method == Method::Update;
-                self.prepare_reply_within(now, tx.0, serial, &mut reply, invite, update);
-            }
+            Some(serial) => self.prepare_reply_within(now, tx.0, serial, &mut reply, &request),
             None => {}
+        }
+        if invite && reply.status.is_provisional() {
+            return self.send_provisional(now, tx.0, &request, reply);
         }
         self.answer(now, tx.0, reply);
         Ok(())

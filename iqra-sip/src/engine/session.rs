@@ -44,7 +44,7 @@ impl Engine {
             return false;
         }
         let mut reply = Reply::new(StatusCode::OK);
-        self.prepare_reply_within(now, id, serial, &mut reply, false, true);
+        self.prepare_reply_within(now, id, serial, &mut reply, request);
         self.answer(now, id, reply);
         true
     }
@@ -143,7 +143,7 @@ impl Engine {
         let by_update = dialog.session.peer_updates || description.is_none();
         let sent = match by_update {
             true => self.send_within(now, serial, Method::Update, &Headers::new(), None, Purpose::Refresh),
-            false if super::dialogs::has_invite(dialog) || self.is_full() => None,
+            false if super::update::has_invite(dialog) || self.is_full() => None,
             false => {
                 self.send_within(now, serial, Method::Invite, &Headers::new(), description, Purpose::Refresh)
             }
@@ -222,7 +222,7 @@ impl Engine {
         let asked = invite.headers.typed::<SessionExpires>().map_or(0, |asked| asked.seconds);
         let Some(minimum) = session_timer::raised(&refusal.headers, asked) else { return false };
         let way = Way { flow: client.flow, fallback: None, name: client.name.clone() };
-        let proof = client.proof.clone();
+        let (proof, delayed_offer) = (client.proof.clone(), client.delayed_offer);
         let mut again = Request::clone(&invite);
         for name in [HeaderName::VIA, HeaderName::SESSION_EXPIRES, HeaderName::MIN_SE] {
             again.headers.remove(name);
@@ -233,6 +233,7 @@ impl Engine {
         self.release_early(id);
         self.move_client(now, id);
         self.open_client_as(now, id, again, way, None, Purpose::Program, proof);
+        self.set_delayed_offer(id, delayed_offer);
         true
     }
 }

@@ -31,6 +31,9 @@ pub enum CallEvent {
     /// The ACK of our answer came; its body is the answer where the offer was ours. Once for a call that we accepted,
     /// and for each re-INVITE whose ACK has a body.
     Confirmed(Arc<Request>),
+    /// A reliable provisional response of ours was acknowledged; the PRACK's body is the answer where that carried an
+    /// offer. Only before the call is taken.
+    Acknowledged(Arc<Request>),
     /// A request of the peer: re-INVITE, INFO, UPDATE and the like.
     Request(InDialogRequest),
     /// The peer asks us to call somebody. Only with [`TransferConfig::refer`](crate::TransferConfig).

@@ -49,6 +49,21 @@ impl Early {
         answered.await.unwrap_or(Err(Error::Closed))
     }
 
+    /// Answers the offer of a reliable provisional response, which the event marked, and waits for the answer to the PRACK
+    /// (RFC 3262 §5).
+    ///
+    /// # Errors
+    /// [`Error::Engine`] when no offer waits, [`Error::Timeout`], [`Error::Transport`].
+    pub async fn prack(&self, headers: Headers, body: Option<Body>) -> Result<Arc<Response>, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.handle.enter(|core, now| {
+            let tx = core.engine.prack(now, &self.id, &headers, body)?;
+            core.router.requests.insert(tx, answer);
+            Ok::<_, Error>(())
+        })?;
+        answered.await.unwrap_or(Err(Error::Closed))
+    }
+
     /// Gives up this branch alone, by BYE; the INVITE goes on with the others (RFC 3261 §15).
     ///
     /// # Errors

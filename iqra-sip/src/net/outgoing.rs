@@ -41,6 +41,8 @@ pub enum OutgoingEvent {
         response: Arc<Response>,
         /// The early dialog of the branch that sent it; the same dialog with each of its responses.
         early: Option<Early>,
+        /// It carries an offer to be answered by [`Early::prack`]; only where the call asked for a delayed offer.
+        offer: bool,
     },
     /// A request of the callee before the answer: UPDATE, INFO and the like.
     Request {

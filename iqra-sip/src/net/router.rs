@@ -104,6 +104,13 @@ impl Core {
                     let _ = slot.gone.send(by);
                 }
             }
+            Event::Acknowledged { tx, prack } => {
+                let event = CallEvent::Acknowledged(prack);
+                if let Some(slot) = self.router.invites.get(&tx) {
+                    let refused = slot.events.as_ref().and_then(|events| events.try_send(event).err());
+                    spare.extend(refused.map(|event| Spare::Call(Box::new(event.into_inner()))));
+                }
+            }
             Event::Confirmed { dialog, ack } => self.tell_call(&dialog, CallEvent::Confirmed(ack), spare),
             Event::DialogRequest { dialog, tx, request, invite } => {
                 if let Some(handle) = handle {
@@ -126,9 +133,9 @@ impl Core {
                     let _ = slot.ended.send(reason);
                 }
             }
-            Event::Response { tx, response, early } if response.status.is_provisional() => {
+            Event::Response { tx, response, early, offer } if response.status.is_provisional() => {
                 let early = early.zip(handle).map(|(id, handle)| Early::new(handle.clone(), id));
-                self.tell_caller(tx, OutgoingEvent::Provisional { response, early }, spare);
+                self.tell_caller(tx, OutgoingEvent::Provisional { response, early, offer }, spare);
             }
             Event::Response { tx, response, .. } => self.route_final(tx, response, spare),
             Event::Answered { tx, dialog, response } => {

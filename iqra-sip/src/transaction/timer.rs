@@ -87,6 +87,10 @@ pub(crate) enum Timer {
     SessionEnd,
     /// The subscription of a REFER ends (RFC 6665 §4.1.2, §4.2.2).
     Subscription,
+    /// Retransmission of a reliable provisional response, doubling without bound (RFC 3262 §3).
+    Reliable,
+    /// The reliable provisional response was never acknowledged (RFC 3262 §3).
+    PrackWait,
 }
 
 /// An owner has two clocks: one repeats a message, the other ends a state. Starting a timer replaces what ran there.
@@ -99,9 +103,13 @@ pub(crate) enum Clock {
 impl Timer {
     pub(crate) fn clock(self) -> Clock {
         match self {
-            Timer::A | Timer::E | Timer::G | Timer::AutoTrying | Timer::Success | Timer::Refresh => {
-                Clock::Repeat
-            }
+            Timer::A
+            | Timer::E
+            | Timer::G
+            | Timer::AutoTrying
+            | Timer::Success
+            | Timer::Reliable
+            | Timer::Refresh => Clock::Repeat,
             _ => Clock::End,
         }
     }
@@ -115,9 +123,15 @@ impl Timer {
             Timer::A => (!reliable).then_some(doubled),
             Timer::E | Timer::G => (!reliable).then_some(capped),
             Timer::Success => Some(capped),
-            Timer::B | Timer::F | Timer::H | Timer::L | Timer::M | Timer::Cancelled | Timer::AckWait => {
-                Some(timings.t1 * 64)
-            }
+            Timer::Reliable => Some(doubled),
+            Timer::B
+            | Timer::F
+            | Timer::H
+            | Timer::L
+            | Timer::M
+            | Timer::Cancelled
+            | Timer::AckWait
+            | Timer::PrackWait => Some(timings.t1 * 64),
             Timer::D => Some(absorb(Duration::from_secs(32).max(timings.t1 * 64))),
             Timer::J => Some(absorb(timings.t1 * 64)),
             Timer::I | Timer::K => Some(absorb(timings.t4)),

@@ -41,6 +41,7 @@ impl World {
             cseq: 7,
             headers: Headers::new(),
             body: Some(Body::sdp("v=0\r\n")),
+            options: Default::default(),
         };
         let tx = self.engine.invite(self.now, call).unwrap();
         self.drain();
@@ -370,6 +371,7 @@ fn our_contact_follows_the_transport_and_one_of_the_program_stays() {
         cseq: 1,
         headers,
         body: None,
+        options: Default::default(),
     };
     let mut given = Headers::new();
     given.push("Contact", "<sip:me@198.51.100.1>");

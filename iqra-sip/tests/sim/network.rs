@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use iqra_sip::event::{Body, Event, OutgoingInvite};
+use iqra_sip::event::{Body, CallOptions, Event, OutgoingInvite};
 use iqra_sip::message::NameAddr;
 use iqra_sip::{ConnectionId, Engine, EngineConfig, Flow, Headers, Listener, Transport, Uri};
 
@@ -157,6 +157,7 @@ impl Network {
             cseq: 1,
             headers: Headers::new(),
             body: Some(Body::sdp("v=0\r\n")),
+            options: CallOptions::default(),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use iqra_sip::event::{Event, OutgoingInvite, Reply};
+use iqra_sip::event::{CallOptions, Event, OutgoingInvite, Reply};
 use iqra_sip::message::NameAddr;
 use iqra_sip::roles::uac::{Hosts, Outcome, Pursuit, Redirects};
 use iqra_sip::{HeaderName, Headers, Request, Response, StatusCode, Uri};
@@ -25,6 +25,7 @@ fn invite(to: &str) -> OutgoingInvite {
         cseq: 1,
         headers: Headers::new(),
         body: None,
+        options: CallOptions::default(),
     }
 }
 

@@ -22,6 +22,7 @@ mod privacy;
 mod reason;
 mod replaces;
 mod retry_after;
+mod rseq;
 mod session_expires;
 mod texts;
 pub(crate) mod via;
@@ -61,6 +62,7 @@ pub use privacy::Privacy;
 pub use reason::Reason;
 pub use replaces::{Replaces, TargetDialog};
 pub use retry_after::RetryAfter;
+pub use rseq::{RAck, RSeq};
 pub use session_expires::{MinSe, Refresher, SessionExpires};
 pub use texts::{
     ContentId, Date, Geolocation, Identity, MimeVersion, Organization, Priority, Server, Subject, Timestamp,

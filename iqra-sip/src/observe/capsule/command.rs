@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::dialog::DialogId;
 use crate::engine::Engine;
 use crate::engine::flow::{Hop, Transport};
-use crate::event::{Body, ClientTx, EngineError, OutgoingInvite, Reply, ServerTx};
+use crate::event::{Body, CallOptions, ClientTx, EngineError, OutgoingInvite, Reliability, Reply, ServerTx};
 use crate::message::header::{From, To};
 use crate::message::{HeaderName, Headers, Method, StatusCode};
 
@@ -64,7 +64,9 @@ impl Command {
     /// The words and the text.
     pub(super) fn write(&self) -> (String, Bytes) {
         match self {
-            Command::Respond(tx, reply) => (format!("respond {}", tx.0), write_reply(reply)),
+            Command::Respond(tx, reply) => {
+                (format!("respond {} {}", tx.0, policy(reply.reliability)), write_reply(reply))
+            }
             Command::Accept(tx, reply) => (format!("accept {}", tx.0), write_reply(reply)),
             Command::Forget(tx) => (format!("forget {}", tx.0), Bytes::new()),
             Command::Cancel(tx, headers) => (format!("cancel {}", tx.0), part("CANCEL", headers, None)),
@@ -88,7 +90,10 @@ impl Command {
             _ => None,
         };
         Some(match verb {
-            "respond" => Command::Respond(server()?, read_reply(&start, headers, body)?),
+            "respond" => {
+                let reply = read_reply(&start, headers, body)?;
+                Command::Respond(server()?, Reply { reliability: read_policy(rest.get(1)?)?, ..reply })
+            }
             "accept" => Command::Accept(server()?, read_reply(&start, headers, body)?),
             "forget" => Command::Forget(server()?),
             "cancel" => Command::Cancel(ClientTx(server()?.0), headers),
@@ -113,12 +118,33 @@ fn read_reply(start: &str, headers: Headers, body: Option<Body>) -> Option<Reply
     let status = start.strip_prefix("SIP/2.0 ")?;
     let (code, reason) = status.split_once(' ').map_or((status, None), |(code, reason)| (code, Some(reason)));
     let status = StatusCode::new(code.parse().ok()?)?;
-    Some(Reply { status, reason: reason.map(str::to_owned), headers, body })
+    Some(Reply { status, reason: reason.map(str::to_owned), headers, body, reliability: None })
+}
+
+fn policy(reliability: Option<Reliability>) -> &'static str {
+    match reliability {
+        None => "-",
+        Some(Reliability::Never) => "never",
+        Some(Reliability::IfSupported) => "supported",
+        Some(Reliability::Required) => "required",
+    }
+}
+
+fn read_policy(word: &str) -> Option<Option<Reliability>> {
+    Some(match word {
+        "-" => None,
+        "never" => Some(Reliability::Never),
+        "supported" => Some(Reliability::IfSupported),
+        "required" => Some(Reliability::Required),
+        _ => return None,
+    })
 }
 
 fn write_way(call: &OutgoingInvite) -> String {
     let word = |hop: &Hop| format!(" {} {} {}", hop.transport, hop.addr, hop.name.as_deref().unwrap_or("-"));
-    format!("invite {}{}", call.cseq, call.hops.iter().map(word).collect::<String>())
+    let CallOptions { reliability, delayed_offer } = call.options;
+    let hops = call.hops.iter().map(word).collect::<String>();
+    format!("invite {} {} {delayed_offer}{hops}", call.cseq, policy(reliability))
 }
 
 /// From, To and, where the program gave one, Call-ID stand first.
@@ -141,7 +167,10 @@ fn read_invite(
     mut headers: Headers,
     body: Option<Body>,
 ) -> Option<OutgoingInvite> {
-    let hops = words.get(1..)?.chunks(3).map(read_hop).collect::<Option<_>>()?;
+    let [cseq, reliability, delayed_offer, ways @ ..] = words else { return None };
+    let options =
+        CallOptions { reliability: read_policy(reliability)?, delayed_offer: delayed_offer.parse().ok()? };
+    let hops = ways.chunks(3).map(read_hop).collect::<Option<_>>()?;
     let (from, to) = (headers.typed::<From>().ok()?, headers.typed::<To>().ok()?);
     let call_id = headers.get(HeaderName::CALL_ID).map(std::borrow::Cow::into_owned);
     for name in [HeaderName::FROM, HeaderName::TO, HeaderName::CALL_ID] {
@@ -153,9 +182,10 @@ fn read_invite(
         from: from.0,
         to: to.0,
         call_id,
-        cseq: words.first()?.parse().ok()?,
+        cseq: cseq.parse().ok()?,
         headers,
         body,
+        options,
     })
 }
 

@@ -1,0 +1,255 @@
+//! Reliable provisional responses and their PRACKs (RFC 3262), in both roles.
+
+use std::time::Duration;
+
+use iqra_sip::event::{Body, CallOptions, EndReason, Event, OutgoingInvite, Reliability, Reply, ServerTx};
+use iqra_sip::{Engine, EngineConfig, HeaderName, Headers, Listener, Method, StatusCode, Transport};
+
+use crate::network::{CALLEE, CALLER, Network, Weather};
+
+const PROGRESS: StatusCode = StatusCode::SESSION_PROGRESS;
+
+fn network(weather: Weather) -> Network {
+    let config = EngineConfig { reliability: Reliability::IfSupported, ..EngineConfig::default() };
+    Network::of(9, weather, Transport::Udp, config)
+}
+
+fn sdp() -> Option<Body> {
+    Some(Body::sdp("v=0\r\n"))
+}
+
+fn with_sdp(status: StatusCode) -> Reply {
+    Reply { body: sdp(), ..Reply::new(status) }
+}
+
+/// Calls; the INVITE at the callee.
+fn call(net: &mut Network) -> ServerTx {
+    let call = net.invite();
+    let (engine, now) = net.engine(CALLER);
+    engine.invite(now, call).unwrap();
+    let Event::Invite { tx, .. } = net.event(CALLEE) else { panic!("no INVITE") };
+    tx
+}
+
+fn respond(net: &mut Network, tx: ServerTx, reply: Reply) {
+    let (engine, now) = net.engine(CALLEE);
+    engine.respond(now, tx, reply).unwrap();
+}
+
+fn assert_acknowledged(event: Event, invite: ServerTx) {
+    assert!(matches!(event, Event::Acknowledged { tx, .. } if tx == invite), "{event:?}");
+}
+
+fn hang_up(net: &mut Network) {
+    let Event::Answered { dialog, .. } = net.event(CALLER) else { panic!("no answer") };
+    let (engine, now) = net.engine(CALLER);
+    engine.bye(now, &dialog, Headers::new()).unwrap();
+    net.settle();
+}
+
+#[test]
+fn one_lost_message_of_any_kind_is_repeated_and_told_once() {
+    for (node, what) in [
+        (CALLER, "none"),
+        (CALLEE, "183"),
+        (CALLER, "PRACK"),
+        (CALLEE, "200 PRACK"),
+        (CALLEE, "200"),
+        (CALLER, "ACK"),
+    ] {
+        let mut net = network(Weather::default());
+        net.lose_first(node, what);
+        let tx = call(&mut net);
+        respond(&mut net, tx, with_sdp(PROGRESS));
+        let Event::Response { response, early: Some(_), .. } = net.event(CALLER) else { panic!("{what}") };
+        assert_eq!(response.headers.get(HeaderName::REQUIRE).unwrap(), "100rel");
+        assert_acknowledged(net.event(CALLEE), tx);
+        let (engine, now) = net.engine(CALLEE);
+        engine.accept(now, tx, Reply::new(StatusCode::OK)).unwrap();
+        hang_up(&mut net);
+        let said: Vec<_> = net.nodes.iter().map(|node| node.events.len()).collect();
+        let ends = if what == "ACK" { 1 } else { 2 };
+        assert_eq!(
+            said,
+            [0, ends],
+            "{what}: Ended, before it Confirmed unless the BYE was first, and nothing twice"
+        );
+    }
+}
+
+#[test]
+fn duplicates_and_reordering_are_told_once_and_in_order() {
+    let mut net =
+        network(Weather { duplicate: 1.0, jitter: Duration::from_millis(900), ..Weather::default() });
+    let tx = call(&mut net);
+    for status in [PROGRESS, StatusCode::RINGING, PROGRESS] {
+        respond(&mut net, tx, Reply::new(status));
+    }
+    let mut heard = Vec::new();
+    for _ in 0..3 {
+        let Event::Response { response, .. } = net.event(CALLER) else { panic!("no response") };
+        heard.push(response.status.code());
+    }
+    assert_eq!(heard, [183, 180, 183], "one waits for the PRACK of the one before");
+    net.run(Duration::from_secs(3));
+    assert!(net.nodes[CALLER].events.is_empty());
+    let rseq = |text: &str| text.lines().find(|line| line.starts_with("RSeq:")).map(str::to_owned);
+    let numbers: std::collections::BTreeSet<_> = net.sent.iter().filter_map(|(_, text)| rseq(text)).collect();
+    assert_eq!(numbers.len(), 3);
+}
+
+#[test]
+fn without_a_prack_the_response_doubles_its_pace_and_the_call_is_refused_after_64_t1() {
+    let mut net = network(Weather::default());
+    net.lose(|_, text| text.starts_with("PRACK "));
+    let tx = call(&mut net);
+    let start = net.now;
+    respond(&mut net, tx, Reply::new(PROGRESS));
+    assert!(matches!(net.event(CALLEE), Event::Cancelled { by: None, .. }));
+    assert_eq!(net.now - start, Duration::from_secs(32));
+    assert_eq!(net.count(CALLEE, "183"), 7, "at 0, 0.5, 1.5, 3.5, 7.5, 15.5 and 31.5 s");
+    let Event::Response { early: Some(_), .. } = net.event(CALLER) else { panic!("no 183") };
+    let Event::Response { response, .. } = net.event(CALLER) else { panic!("no end") };
+    assert_eq!(response.status, StatusCode::SERVER_TIMEOUT);
+    net.settle();
+}
+
+#[test]
+fn a_2xx_waits_for_the_prack_of_a_session_description() {
+    let mut net = network(Weather::default());
+    net.lose_first(CALLER, "PRACK");
+    let tx = call(&mut net);
+    respond(&mut net, tx, with_sdp(PROGRESS));
+    let (engine, now) = net.engine(CALLEE);
+    engine.accept(now, tx, Reply::new(StatusCode::OK)).unwrap();
+    assert!(engine.accept(now, tx, Reply::new(StatusCode::OK)).is_err());
+    net.run(Duration::from_millis(100));
+    assert_eq!(net.count(CALLEE, "200"), 0);
+    assert_acknowledged(net.event(CALLEE), tx);
+    let Event::Response { .. } = net.event(CALLER) else { panic!("no 183") };
+    hang_up(&mut net);
+}
+
+#[test]
+fn a_2xx_does_not_wait_for_a_response_without_one_and_its_prack_is_still_answered() {
+    let mut net = network(Weather::default());
+    let tx = call(&mut net);
+    respond(&mut net, tx, Reply::new(StatusCode::RINGING));
+    let (engine, now) = net.engine(CALLEE);
+    engine.accept(now, tx, Reply::new(StatusCode::OK)).unwrap();
+    let Event::Response { .. } = net.event(CALLER) else { panic!("no 180") };
+    assert_acknowledged(net.event(CALLEE), tx);
+    hang_up(&mut net);
+    assert_eq!((net.count(CALLEE, "180"), net.count(CALLEE, "200 PRACK")), (1, 1));
+}
+
+#[test]
+fn a_call_that_was_taken_while_its_2xx_waits_can_be_cancelled_or_taken_back() {
+    for cancel in [true, false] {
+        let mut net = network(Weather::default());
+        net.lose(|_, text| text.starts_with("PRACK "));
+        let outgoing = net.invite();
+        let (engine, now) = net.engine(CALLER);
+        let ours = engine.invite(now, outgoing).unwrap();
+        let Event::Invite { tx, .. } = net.event(CALLEE) else { panic!("no INVITE") };
+        respond(&mut net, tx, with_sdp(PROGRESS));
+        let (engine, now) = net.engine(CALLEE);
+        let dialog = engine.accept(now, tx, Reply::new(StatusCode::OK)).unwrap();
+        let Event::Response { .. } = net.event(CALLER) else { panic!("no 183") };
+        if cancel {
+            let (engine, now) = net.engine(CALLER);
+            engine.cancel(now, ours, Headers::new()).unwrap();
+            let event = net.event(CALLEE);
+            assert!(matches!(event, Event::Ended { reason: EndReason::Cancelled { .. }, .. }), "{event:?}");
+        } else {
+            let (engine, now) = net.engine(CALLEE);
+            engine.bye(now, &dialog, Headers::new()).unwrap();
+        }
+        let Event::Response { response, .. } = net.event(CALLER) else { panic!("no end") };
+        assert_eq!(response.status.code(), if cancel { 487 } else { 480 });
+        net.settle();
+    }
+}
+
+#[test]
+fn a_taken_call_whose_prack_never_comes_ends() {
+    let mut net = network(Weather::default());
+    net.lose(|_, text| text.starts_with("PRACK "));
+    let tx = call(&mut net);
+    respond(&mut net, tx, with_sdp(PROGRESS));
+    let (engine, now) = net.engine(CALLEE);
+    engine.accept(now, tx, Reply::new(StatusCode::OK)).unwrap();
+    assert!(matches!(net.event(CALLEE), Event::Ended { reason: EndReason::PrackTimeout, .. }));
+    net.settle();
+}
+
+#[test]
+fn an_offer_in_a_provisional_response_is_answered_in_the_prack() {
+    let mut net = network(Weather::default());
+    let options = CallOptions { delayed_offer: true, ..CallOptions::default() };
+    let outgoing = OutgoingInvite { body: None, options, ..net.invite() };
+    let (engine, now) = net.engine(CALLER);
+    engine.invite(now, outgoing).unwrap();
+    let Event::Invite { tx, .. } = net.event(CALLEE) else { panic!("no INVITE") };
+    respond(&mut net, tx, with_sdp(PROGRESS));
+    let Event::Response { early: Some(early), offer: true, .. } = net.event(CALLER) else {
+        panic!("no offer")
+    };
+    assert_eq!(net.count(CALLER, "PRACK"), 0, "the program has the answer");
+    let (engine, now) = net.engine(CALLER);
+    engine.prack(now, &early, &Headers::new(), sdp()).unwrap();
+    assert!(engine.prack(now, &early, &Headers::new(), sdp()).is_err(), "once");
+    let Event::Acknowledged { prack, .. } = net.event(CALLEE) else { panic!("no PRACK") };
+    assert_eq!(&*prack.body, b"v=0\r\n");
+    let Event::Response { response, .. } = net.event(CALLER) else { panic!("no answer to the PRACK") };
+    assert_eq!(response.status, StatusCode::OK);
+}
+
+#[test]
+fn policies_meet_as_the_rfc_says() {
+    use Reliability::{IfSupported, Never, Required};
+    for (caller, callee, outcome) in [
+        (Never, Never, "180"),
+        (IfSupported, Never, "180"),
+        (Never, IfSupported, "180"),
+        (IfSupported, IfSupported, "180 reliable"),
+        (Required, IfSupported, "180 reliable"),
+        (Required, Never, "420"),
+        (Never, Required, "421"),
+        (IfSupported, Required, "180 reliable"),
+    ] {
+        let mut net = Network::calm();
+        let config = EngineConfig { reliability: callee, ..EngineConfig::default() };
+        net.nodes[CALLEE].engine = Engine::new(config, 3);
+        let listener = Listener::new(Transport::Udp, net.nodes[CALLEE].addr, None);
+        net.nodes[CALLEE].engine.add_listener(listener);
+        let options = CallOptions { reliability: Some(caller), ..CallOptions::default() };
+        let outgoing = OutgoingInvite { options, ..net.invite() };
+        let (engine, now) = net.engine(CALLER);
+        engine.invite(now, outgoing).unwrap();
+        net.run(Duration::from_millis(50));
+        if let Some(Event::Invite { tx, .. }) = net.nodes[CALLEE].events.pop() {
+            respond(&mut net, tx, Reply::new(StatusCode::RINGING));
+        }
+        let Event::Response { response, .. } = net.event(CALLER) else { panic!("no response") };
+        let reliable = if response.headers.contains(HeaderName::RSEQ) { " reliable" } else { "" };
+        assert_eq!(format!("{}{reliable}", response.status.code()), outcome, "{caller:?} calls {callee:?}");
+    }
+}
+
+#[test]
+fn a_reinvite_can_ring_reliably() {
+    let mut net = network(Weather::default());
+    let (ours, _) = crate::calls::connect(&mut net);
+    let (engine, now) = net.engine(CALLER);
+    let mut headers = Headers::new();
+    headers.push(HeaderName::SUPPORTED, "100rel");
+    engine.dialog_request(now, &ours, Method::Invite, &headers, sdp()).unwrap();
+    let Event::DialogRequest { tx, .. } = net.event(CALLEE) else { panic!("no re-INVITE") };
+    respond(&mut net, tx, Reply::new(PROGRESS));
+    assert_acknowledged(net.event(CALLEE), tx);
+    respond(&mut net, tx, Reply::new(StatusCode::OK));
+    net.run(Duration::from_secs(5));
+    let counts = [net.count(CALLEE, "183"), net.count(CALLER, "PRACK"), net.count(CALLEE, "200")];
+    assert_eq!(counts, [1, 1, 2], "one 2xx for the call, one for the re-INVITE");
+}
