@@ -69,6 +69,7 @@ async fn a_call_is_placed_answered_and_ended_over_tls() {
         cseq: 1,
         headers: Headers::new(),
         body: None,
+        options: iqra_sip::event::CallOptions::default(),
     };
     let mut call = caller.invite(call).await.unwrap();
     let Some(IncomingRequest::Invite(invite)) = incoming.next().await else { panic!("no INVITE") };
