@@ -7,6 +7,7 @@
 pub(crate) mod challenged;
 mod client;
 pub(crate) mod config;
+mod delayed;
 mod dialogs;
 mod early;
 pub mod event;
@@ -21,6 +22,7 @@ pub(crate) mod random;
 mod refer;
 pub(crate) mod relay;
 mod reliable;
+mod retry;
 mod server;
 mod session;
 mod stateless;

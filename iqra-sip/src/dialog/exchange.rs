@@ -1,8 +1,11 @@
 //! Which offers of a dialog wait for their answer, and what a further one then meets (RFC 3264 §4, RFC 3261 §14.1,
 //! RFC 3311 §5.1, §5.2).
 
+use std::sync::Arc;
+
 use super::Dialog;
-use crate::message::{HeaderName, Headers};
+use crate::message::{HeaderName, Headers, Request, Response};
+use crate::transaction::timer::Clocks;
 
 /// Who made the offer of the first INVITE, while it is unanswered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -22,6 +25,19 @@ pub(crate) struct UpdateOut {
     pub(crate) client: u64,
     /// It carries an offer.
     pub(crate) offer: bool,
+}
+
+/// A request of ours that was answered 491 and goes out again.
+#[derive(Debug)]
+pub(crate) struct Glare {
+    /// Its name for the program.
+    pub(crate) client: u64,
+    pub(crate) request: Request,
+    /// How often it was planned again.
+    pub(crate) tried: u8,
+    /// The 491, while it waits.
+    pub(crate) refusal: Option<Arc<Response>>,
+    pub(crate) clocks: Clocks,
 }
 
 /// Whether a message carries a session description: SDP, alone or in a multipart body.

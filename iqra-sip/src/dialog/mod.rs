@@ -12,7 +12,7 @@ pub(crate) mod replaces;
 mod route_set;
 pub(crate) mod session_timer;
 
-pub(crate) use exchange::{FirstOffer, UpdateOut, has_session};
+pub(crate) use exchange::{FirstOffer, Glare, UpdateOut, has_session};
 pub use id::DialogId;
 pub(crate) use prack::{Outstanding, Reliable};
 pub use session_timer::{SessionTimerMode, SessionTimers, Side};
@@ -62,6 +62,10 @@ pub(crate) struct Dialog {
     /// Our INVITE whose ACK waits for the program's answer to the offer of the 2xx.
     pub(crate) ack_due: Option<u64>,
     pub(crate) reliable: Reliable,
+    /// A request of ours that met one of the peer's.
+    pub(crate) glare: Option<Box<Glare>>,
+    /// We drew the Call-ID.
+    pub(crate) owns_call_id: bool,
     /// The INVITE that makes it, while it is early.
     pub(crate) origin: Option<Origin>,
     /// With what our requests answer challenges.

@@ -22,6 +22,8 @@ pub(crate) struct Reliable {
     heard: Option<(u32, u32)>,
     /// An offer of the callee that the program has to answer in the PRACK.
     pub(crate) due: Option<RAck>,
+    /// The program answered one.
+    pub(crate) answered: bool,
 }
 
 /// What a callee keeps.

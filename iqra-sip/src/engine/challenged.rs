@@ -117,7 +117,7 @@ impl Engine {
 
 impl super::client::Client {
     /// The request as it went out, Via included.
-    fn request(&self) -> Option<Request> {
+    pub(super) fn request(&self) -> Option<Request> {
         match Message::parse(self.wire.clone()) {
             Ok(Message::Request(request)) => Some(request),
             _ => None,

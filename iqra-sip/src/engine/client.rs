@@ -44,8 +44,10 @@ pub(crate) struct Client {
     /// Further headers of the CANCEL.
     pub(super) cancel_headers: Headers,
     pub(super) proof: Proof,
-    /// One for each branch that answered 2xx: its To tag and the ACK to repeat.
-    pub(super) forks: Vec<(Box<str>, Transmit)>,
+    /// One for each branch that answered 2xx: its To tag and the ACK to repeat, where it was sent.
+    pub(super) forks: Vec<(Box<str>, Option<Transmit>)>,
+    /// The dialog whose ACK waits for the program.
+    pub(super) ack_due: Option<u64>,
     /// Where it goes next when this target fails (RFC 3263 §4.3).
     pub(super) hops: VecDeque<Hop>,
 }
@@ -300,6 +302,7 @@ impl Engine {
             cancel_headers: Headers::new(),
             proof: Proof::default(),
             forks: Vec::new(),
+            ack_due: None,
             hops: VecDeque::new(),
         };
         let reliable = way.flow.transport.is_reliable();
@@ -407,6 +410,10 @@ impl Engine {
         match timer {
             Timer::Ring => self.send_cancel(now, id),
             Timer::B | Timer::F | Timer::Hop if self.target_silent(now, id, timer) => {}
+            Timer::M => {
+                self.give_up_on_answer(now, id);
+                self.step_client(now, id, Cause::Fired(timer));
+            }
             _ => self.step_client(now, id, Cause::Fired(timer)),
         }
     }

@@ -38,6 +38,9 @@ pub struct EngineConfig {
     pub session: SessionTimers,
     /// Transfers (RFC 3515, RFC 3891).
     pub transfer: TransferConfig,
+    /// How often a re-INVITE or UPDATE of ours that met one of the peer's (491) goes out again by itself, after the waits
+    /// of RFC 3261 §14.1. Default 0: the program hears of the 491.
+    pub glare_retries: u8,
     /// Whether provisional responses go and are asked for reliably (RFC 3262), where the call does not say. A request that
     /// requires `100rel` is answered 420 under `Never`; an INVITE that does not offer it 421 under `Required`. Those of a
     /// peer are acknowledged in any case. Default `Never`.
@@ -72,6 +75,7 @@ impl Default for EngineConfig {
             supported: Vec::new(),
             session: SessionTimers::default(),
             transfer: TransferConfig::default(),
+            glare_retries: 0,
             reliability: Reliability::Never,
             product: None,
             relay: None,

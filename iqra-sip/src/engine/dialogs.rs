@@ -315,6 +315,9 @@ impl Engine {
 
     /// The 2xx goes out again, or the ACK never came (RFC 3261 §13.3.1.4).
     pub(super) fn dialog_fired(&mut self, now: Instant, serial: u64, timer: Timer) {
+        if timer == Timer::Glare {
+            return self.retry_fired(now, serial);
+        }
         if matches!(timer, Timer::Refresh | Timer::SessionEnd) {
             return self.session_fired(now, serial, timer);
         }
@@ -374,6 +377,9 @@ impl Engine {
 
     fn send_bye(&mut self, now: Instant, serial: u64, headers: &Headers) {
         self.refuse_pending_invite(now, serial);
+        // The BYE may not overtake the ACK; one without an answer is better than none.
+        let _ = self.send_late_ack(serial, &Headers::new(), None);
+        self.drop_retry(serial);
         let Some(dialog) = self.dialogs.get_mut(serial) else { return };
         dialog.phase = Phase::ByeSent;
         let sequence = dialog.next_sequence();
@@ -482,6 +488,7 @@ impl Engine {
     }
 
     pub(super) fn forget_dialog(&mut self, serial: u64) -> Option<DialogId> {
+        self.drop_retry(serial);
         let mut dialog = self.dialogs.remove(serial)?;
         self.timers.forget(Owner::Dialog(serial), &mut dialog.session.clocks);
         self.watch.dialog(&dialog.id, DialogStep::Ended(dialog.end));

@@ -159,7 +159,8 @@ pub enum Event {
         /// [`CallOptions::delayed_offer`].
         offer: bool,
     },
-    /// Our INVITE was answered and acknowledged.
+    /// Our INVITE was answered and acknowledged; with [`CallOptions::delayed_offer`] and an offer in the 2xx,
+    /// [`Engine::acknowledge`](crate::Engine::acknowledge) is to send the answer.
     Answered {
         /// The INVITE.
         tx: ClientTx,
@@ -205,7 +206,7 @@ pub enum EndReason {
         /// The headers of the BYE, Reason among them.
         headers: Headers,
     },
-    /// No ACK came for our 2xx within 64*T1 (RFC 3261 §13.3.1.4). A BYE has been sent.
+    /// No ACK came for our 2xx within 64*T1, nor from the program for an offer in theirs (RFC 3261 §13.3.1.4). A BYE has been sent.
     AckTimeout,
     /// A request of ours inside the dialog was answered 408 or 481, or not at all (RFC 3261 §12.2.1.2). A BYE has
     /// been sent.

@@ -242,6 +242,9 @@ impl Engine {
             }
             return self.deliver_provisional(now, id, response);
         }
+        if self.retries_glare(now, id, response) {
+            return;
+        }
         self.release_early(id);
         self.finished_within(now, id, dialog, Some(status));
         self.refreshed(id, response);
@@ -324,6 +327,7 @@ impl Engine {
         if let Some(dialog) = self.dialogs.get_mut(serial) {
             dialog.invite_out = dialog.invite_out.filter(|&invite| invite != id);
             dialog.update_out = dialog.update_out.filter(|update| update.client != id);
+            dialog.glare.take_if(|glare| glare.client == id);
         }
         if *client.method() == Method::Prack && status.is_some() {
             return;
@@ -344,7 +348,7 @@ impl Engine {
             response.headers.typed::<To>().ok().and_then(|to| to.tag().map(std::borrow::Cow::into_owned));
         let tag = tag.unwrap_or_default();
         if let Some((_, ack)) = client.forks.iter().find(|(known, _)| **known == *tag) {
-            self.transmits.push_back(ack.clone());
+            self.transmits.extend(ack.clone());
             return;
         }
         if client.forks.len() >= self.config.max_forks {
@@ -372,7 +376,11 @@ impl Engine {
             dialog.refresh_target(&response.headers);
         }
         let branch = self.random.branch();
-        if let Some(ack) = self.dialogs.get(serial).map(|dialog| self.word_ack(dialog, invite, &branch)) {
+        if let Some(ack) = self
+            .dialogs
+            .get(serial)
+            .map(|dialog| self.word_ack(dialog, invite, &branch, &Headers::new(), None))
+        {
             self.send_ack(id, tag, ack);
         }
         self.session_answered(now, serial, Session::body_of(invite), response);
@@ -409,9 +417,13 @@ impl Engine {
         };
         let (early, wanted) = (dialog.origin.is_some(), first && !cancelled && dialog.phase.is_open());
         dialog.confirm(response);
-        let branch = self.random.branch();
-        let ack = self.word_ack(&dialog, invite, &branch);
-        self.send_ack(id, tag, ack);
+        if wanted && self.delays_ack(id, &dialog, response) {
+            self.hold_ack(id, serial, tag, &mut dialog);
+        } else {
+            let branch = self.random.branch();
+            let ack = self.word_ack(&dialog, invite, &branch, &Headers::new(), None);
+            self.send_ack(id, tag, ack);
+        }
         self.release_early(id);
         let tx = ClientTx(id);
         if wanted {
@@ -445,19 +457,30 @@ impl Engine {
 
     /// The ACK of a 2xx: inside the dialog, a branch of its own, the INVITE's number and credentials
     /// (RFC 3261 §13.2.2.4).
-    fn word_ack(&self, dialog: &Dialog, invite: &Request, branch: &str) -> Transmit {
+    pub(super) fn word_ack(
+        &self,
+        dialog: &Dialog,
+        invite: &Request,
+        branch: &str,
+        headers: &Headers,
+        body: Option<Body>,
+    ) -> Transmit {
         let sequence = invite.headers.typed::<CSeq>().map_or(0, |cseq| cseq.number);
         let mut ack = dialog.request(Method::Ack, sequence);
         ack.headers.copy_from(&invite.headers, &[HeaderName::AUTHORIZATION, HeaderName::PROXY_AUTHORIZATION]);
+        add_headers(&mut ack.headers, headers);
+        add_body(&mut ack, body);
         let Way { flow, fallback, name } = self.way_within(dialog);
         self.sign(&mut ack, &flow, branch);
         Transmit { flow, fallback, name, bytes: ack.to_bytes(), owner: None }
     }
 
-    fn send_ack(&mut self, id: u64, tag: &str, ack: Transmit) {
+    pub(super) fn send_ack(&mut self, id: u64, tag: &str, ack: Transmit) {
         self.transmits.push_back(ack.clone());
-        if let Some(client) = self.clients.get_mut(id) {
-            client.forks.push((tag.into(), ack));
+        let Some(client) = self.clients.get_mut(id) else { return };
+        match client.forks.iter_mut().find(|(known, _)| **known == *tag) {
+            Some((_, held)) => *held = Some(ack),
+            None => client.forks.push((tag.into(), Some(ack))),
         }
     }
 }

@@ -239,6 +239,7 @@ impl Engine {
     ) -> Result<ClientTx, EngineError> {
         let (serial, dialog) = self.dialogs.live(dialog)?;
         let due = dialog.reliable.due.take();
+        dialog.reliable.answered |= due.is_some();
         let rack =
             due.ok_or(EngineError::Misuse("no offer of a provisional response waits for its PRACK"))?;
         let id = self.send_prack(now, serial, &rack, Some((headers, body)), Purpose::Program);

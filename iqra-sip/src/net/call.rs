@@ -111,6 +111,15 @@ impl Call {
         self.handle.hangup(headers)
     }
 
+    /// Acknowledges a call that was placed with
+    /// [`delayed_offer`](crate::event::CallOptions::delayed_offer): `body` answers the offer of its 2xx.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] when the call is over, or nothing waits for its ACK.
+    pub fn acknowledge(&self, headers: &Headers, body: Option<Body>) -> Result<(), Error> {
+        Ok(self.handle.handle.enter(|core, _| core.engine.acknowledge(&self.handle.id, headers, body))?)
+    }
+
     /// Sends a request inside the call and waits for its final answer; see [`CallHandle::request`].
     ///
     /// # Errors

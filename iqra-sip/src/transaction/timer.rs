@@ -81,6 +81,8 @@ pub(crate) enum Timer {
     Success,
     /// The 2xx to INVITE was never acknowledged (RFC 3261 §13.3.1.4).
     AckWait,
+    /// A request that met one of the peer's goes out again (RFC 3261 §14.1).
+    Glare,
     /// Time to refresh the session (RFC 4028 §7.4).
     Refresh,
     /// The session was not refreshed (RFC 4028 §10).
@@ -109,6 +111,7 @@ impl Timer {
             | Timer::AutoTrying
             | Timer::Success
             | Timer::Reliable
+            | Timer::Glare
             | Timer::Refresh => Clock::Repeat,
             _ => Clock::End,
         }
@@ -139,7 +142,7 @@ impl Timer {
             Timer::Ring => Some(timings.ring_limit),
             Timer::Hop => Some(timings.target_limit.min(timings.t1 * 64)),
             // Their lengths are told when they start: see `start_for`.
-            Timer::Attempt | Timer::Refresh | Timer::SessionEnd | Timer::Subscription => None,
+            Timer::Attempt | Timer::Glare | Timer::Refresh | Timer::SessionEnd | Timer::Subscription => None,
         }
     }
 }

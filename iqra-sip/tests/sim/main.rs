@@ -20,4 +20,5 @@ mod replaces;
 mod seeds;
 mod session;
 mod transport;
+mod update;
 mod wire;

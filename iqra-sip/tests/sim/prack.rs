@@ -253,3 +253,52 @@ fn a_reinvite_can_ring_reliably() {
     let counts = [net.count(CALLEE, "183"), net.count(CALLER, "PRACK"), net.count(CALLEE, "200")];
     assert_eq!(counts, [1, 1, 2], "one 2xx for the call, one for the re-INVITE");
 }
+
+#[test]
+fn an_offer_in_the_2xx_is_answered_in_the_ack() {
+    for lost in ["none", "ACK"] {
+        let mut net = Network::calm();
+        net.lose_first(CALLER, lost);
+        let options = CallOptions { delayed_offer: true, ..CallOptions::default() };
+        let outgoing = OutgoingInvite { body: None, options, ..net.invite() };
+        let (engine, now) = net.engine(CALLER);
+        engine.invite(now, outgoing).unwrap();
+        let Event::Invite { tx, .. } = net.event(CALLEE) else { panic!("no INVITE") };
+        let (engine, now) = net.engine(CALLEE);
+        engine.accept(now, tx, with_sdp(StatusCode::OK)).unwrap();
+        let Event::Answered { dialog, .. } = net.event(CALLER) else { panic!("no answer") };
+        net.run(Duration::from_secs(1));
+        assert_eq!(net.count(CALLER, "ACK"), 0, "the program has the answer");
+        let (engine, _) = net.engine(CALLER);
+        engine.acknowledge(&dialog, &Headers::new(), sdp()).unwrap();
+        assert!(engine.acknowledge(&dialog, &Headers::new(), sdp()).is_err(), "once");
+        let Event::Confirmed { ack, .. } = net.event(CALLEE) else { panic!("no ACK") };
+        assert_eq!(&*ack.body, b"v=0\r\n");
+        let (engine, now) = net.engine(CALLER);
+        engine.bye(now, &dialog, Headers::new()).unwrap();
+        assert!(matches!(net.event(CALLEE), Event::Ended { .. }));
+        net.settle();
+    }
+}
+
+#[test]
+fn an_offer_that_the_program_never_answers_ends_the_call() {
+    for hang_up in [true, false] {
+        let mut net = Network::calm();
+        let options = CallOptions { delayed_offer: true, ..CallOptions::default() };
+        let outgoing = OutgoingInvite { body: None, options, ..net.invite() };
+        let (engine, now) = net.engine(CALLER);
+        engine.invite(now, outgoing).unwrap();
+        let Event::Invite { tx, .. } = net.event(CALLEE) else { panic!("no INVITE") };
+        let (engine, now) = net.engine(CALLEE);
+        engine.accept(now, tx, with_sdp(StatusCode::OK)).unwrap();
+        let Event::Answered { dialog, .. } = net.event(CALLER) else { panic!("no answer") };
+        let (engine, now) = net.engine(CALLER);
+        if hang_up {
+            engine.bye(now, &dialog, Headers::new()).unwrap();
+            net.run(Duration::from_millis(1));
+            assert_eq!((net.count(CALLER, "ACK"), net.count(CALLER, "BYE")), (1, 1));
+        }
+        net.settle();
+    }
+}

@@ -1,0 +1,67 @@
+//! The answer in the ACK: a call of ours whose INVITE had no body, and whose 2xx carries the offer (RFC 3261 §13.2.1).
+//!
+//! The ACK waits for the program. Until then repeats of the 2xx are passed over; a BYE of ours sends the ACK without an
+//! answer first, and so does the end of the INVITE's transaction, by when the callee has given up.
+
+use std::time::Instant;
+
+use super::Engine;
+use super::event::{Body, EndReason, EngineError};
+use crate::dialog::{Dialog, DialogId, has_session};
+use crate::message::{Headers, Response};
+
+impl Engine {
+    /// True where the program has to answer the offer of this 2xx.
+    pub(super) fn delays_ack(&self, client: u64, dialog: &Dialog, response: &Response) -> bool {
+        let asked = self.clients.get(client).is_some_and(|client| client.delayed_offer);
+        asked && !dialog.reliable.answered && has_session(&response.headers, &response.body)
+    }
+
+    pub(super) fn hold_ack(&mut self, client: u64, serial: u64, tag: &str, dialog: &mut Dialog) {
+        dialog.ack_due = Some(client);
+        if let Some(client) = self.clients.get_mut(client) {
+            client.ack_due = Some(serial);
+            client.forks.push((tag.into(), None));
+        }
+    }
+
+    /// Acknowledges the 2xx of a call with [`delayed_offer`](super::event::CallOptions::delayed_offer): `body` is the
+    /// answer to its offer.
+    ///
+    /// # Errors
+    /// [`EngineError::DialogOver`]; [`EngineError::Misuse`] where no 2xx waits.
+    pub fn acknowledge(
+        &mut self,
+        dialog: &DialogId,
+        headers: &Headers,
+        body: Option<Body>,
+    ) -> Result<(), EngineError> {
+        let (serial, _) = self.dialogs.live(dialog)?;
+        match self.send_late_ack(serial, headers, body) {
+            Some(()) => Ok(()),
+            None => Err(EngineError::Misuse("no 2xx waits for its ACK in this dialog")),
+        }
+    }
+
+    /// The ACK that waits in a dialog.
+    pub(super) fn send_late_ack(&mut self, serial: u64, headers: &Headers, body: Option<Body>) -> Option<()> {
+        let branch = self.random.branch();
+        let dialog = self.dialogs.get_mut(serial)?;
+        let client = dialog.ack_due.take()?;
+        let dialog = self.dialogs.get(serial)?;
+        let invite = self.clients.get(client)?.invite.clone()?;
+        let ack = self.word_ack(dialog, &invite, &branch, headers, body);
+        let tag = dialog.id.remote_tag().to_owned();
+        self.send_ack(client, &tag, ack);
+        Some(())
+    }
+
+    /// The transaction of an INVITE ends, and with it what the callee waits for.
+    pub(super) fn give_up_on_answer(&mut self, now: Instant, client: u64) {
+        let due = self.clients.get(client).and_then(|client| client.ack_due);
+        let waiting = due.filter(|serial| self.dialogs.get(*serial).is_some_and(|d| d.ack_due.is_some()));
+        if let Some(serial) = waiting {
+            self.end_dialog(now, serial, EndReason::AckTimeout);
+        }
+    }
+}

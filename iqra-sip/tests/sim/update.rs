@@ -1,0 +1,159 @@
+//! Requests that change a session: UPDATE in early and confirmed dialogs, and those that meet (RFC 3311,
+//! RFC 3261 §14.1, §14.2).
+
+use std::time::Duration;
+
+use iqra_sip::event::{Body, Event, Reliability, Reply, ServerTx};
+use iqra_sip::{DialogId, EngineConfig, HeaderName, Headers, Method, StatusCode, Transport};
+
+use crate::calls::connect;
+use crate::network::{CALLEE, CALLER, Network, Weather, is};
+
+fn offer(net: &mut Network, node: usize, dialog: &DialogId, method: Method) {
+    let (engine, now) = net.engine(node);
+    engine.dialog_request(now, dialog, method, &Headers::new(), Some(Body::sdp("v=0\r\n"))).unwrap();
+}
+
+fn asked(net: &mut Network, node: usize) -> ServerTx {
+    let Event::DialogRequest { tx, .. } = net.event(node) else { panic!("no request") };
+    tx
+}
+
+fn grant(net: &mut Network, node: usize, tx: ServerTx) {
+    let (engine, now) = net.engine(node);
+    engine.respond(now, tx, Reply::new(StatusCode::OK)).unwrap();
+}
+
+fn status(event: Event) -> u16 {
+    let Event::Response { response, .. } = event else { panic!("{event:?}") };
+    response.status.code()
+}
+
+fn retrying(seed: u64) -> Network {
+    let config = EngineConfig { glare_retries: 3, ..EngineConfig::default() };
+    Network::of(seed, Weather::default(), Transport::Udp, config)
+}
+
+#[test]
+fn an_update_is_answered_with_contact_and_moves_the_target() {
+    for lost in ["UPDATE", "none"] {
+        let mut net = Network::calm();
+        let (ours, _) = connect(&mut net);
+        net.lose_first(CALLER, lost);
+        offer(&mut net, CALLER, &ours, Method::Update);
+        let tx = asked(&mut net, CALLEE);
+        let moved = "<sip:moved@10.0.0.2:5060>";
+        let (engine, now) = net.engine(CALLEE);
+        engine.respond(now, tx, Reply::new(StatusCode::OK).header(HeaderName::CONTACT, moved)).unwrap();
+        assert_eq!(status(net.event(CALLER)), 200);
+        let (engine, now) = net.engine(CALLER);
+        engine.bye(now, &ours, Headers::new()).unwrap();
+        assert!(matches!(net.event(CALLEE), Event::Ended { .. }));
+        let (_, bye) = net.sent.iter().find(|(_, text)| is(text, "BYE")).unwrap();
+        assert!(bye.starts_with("BYE sip:moved@10.0.0.2:5060 "), "{bye}");
+        net.settle();
+    }
+}
+
+#[test]
+fn updates_with_offers_that_cross_are_both_answered_491() {
+    let mut net = Network::calm();
+    let (ours, theirs) = connect(&mut net);
+    offer(&mut net, CALLER, &ours, Method::Update);
+    offer(&mut net, CALLEE, &theirs, Method::Update);
+    assert_eq!((status(net.event(CALLER)), status(net.event(CALLEE))), (491, 491));
+}
+
+#[test]
+fn a_second_offer_is_kept_from_leaving_while_one_waits() {
+    let mut net = Network::calm();
+    let (ours, theirs) = connect(&mut net);
+    offer(&mut net, CALLER, &ours, Method::Update);
+    let tx = asked(&mut net, CALLEE);
+    for (node, dialog) in [(CALLER, &ours), (CALLEE, &theirs)] {
+        for method in [Method::Update, Method::Invite] {
+            let (engine, now) = net.engine(node);
+            let body = Some(Body::sdp("v=0\r\n"));
+            assert!(engine.dialog_request(now, dialog, method, &Headers::new(), body).is_err());
+        }
+    }
+    grant(&mut net, CALLEE, tx);
+    assert_eq!(status(net.event(CALLER)), 200);
+    offer(&mut net, CALLEE, &theirs, Method::Update);
+    let tx = asked(&mut net, CALLER);
+    grant(&mut net, CALLER, tx);
+    assert_eq!(status(net.event(CALLEE)), 200);
+}
+
+#[test]
+fn an_early_dialog_takes_an_offer_by_update_once_the_first_is_answered() {
+    let config = EngineConfig { reliability: Reliability::IfSupported, ..EngineConfig::default() };
+    let mut net = Network::of(4, Weather::default(), Transport::Udp, config);
+    let call = net.invite();
+    let (engine, now) = net.engine(CALLER);
+    engine.invite(now, call).unwrap();
+    let Event::Invite { tx: invite, .. } = net.event(CALLEE) else { panic!("no INVITE") };
+    let progress = |body| Reply { body, ..Reply::new(StatusCode::SESSION_PROGRESS) };
+    let (engine, now) = net.engine(CALLEE);
+    engine.respond(now, invite, progress(None)).unwrap();
+    let Event::Response { early: Some(early), .. } = net.event(CALLER) else { panic!("no early dialog") };
+    let body = || Some(Body::sdp("v=0\r\n"));
+    let (engine, now) = net.engine(CALLER);
+    let early_offer = engine.dialog_request(now, &early, Method::Update, &Headers::new(), body());
+    assert!(early_offer.is_err(), "the offer of the INVITE has no answer yet");
+    let (engine, now) = net.engine(CALLEE);
+    engine.respond(now, invite, progress(body())).unwrap();
+    let Event::Response { early: Some(_), .. } = net.event(CALLER) else { panic!("no answer") };
+    offer(&mut net, CALLER, &early, Method::Update);
+    net.nodes[CALLEE].events.retain(|event| !matches!(event, Event::Acknowledged { .. }));
+    let update = loop {
+        match net.event(CALLEE) {
+            Event::DialogRequest { tx, .. } => break tx,
+            Event::Acknowledged { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    grant(&mut net, CALLEE, update);
+    assert_eq!(status(net.event(CALLER)), 200);
+}
+
+#[test]
+fn glare_is_resolved_by_the_engines_and_the_callee_goes_first() {
+    for (seed, method) in [(1, Method::Invite), (2, Method::Update), (3, Method::Invite), (4, Method::Update)]
+    {
+        let mut net = retrying(seed);
+        let (ours, theirs) = connect(&mut net);
+        offer(&mut net, CALLER, &ours, method.clone());
+        offer(&mut net, CALLEE, &theirs, method.clone());
+        let start = net.now;
+        let tx = asked(&mut net, CALLER);
+        assert!(net.now - start < Duration::from_millis(2_100), "0 to 2 s for the side without the Call-ID");
+        grant(&mut net, CALLER, tx);
+        assert_eq!(status(net.event(CALLEE)), 200);
+        let tx = asked(&mut net, CALLEE);
+        assert!(net.now - start >= Duration::from_millis(2_100), "2.1 to 4 s for the other");
+        assert!(net.now - start < Duration::from_millis(4_100));
+        grant(&mut net, CALLEE, tx);
+        assert_eq!(status(net.event(CALLER)), 200);
+        let (engine, now) = net.engine(CALLER);
+        engine.bye(now, &ours, Headers::new()).unwrap();
+        net.settle();
+    }
+}
+
+#[test]
+fn a_call_that_ends_while_a_request_waits_tells_of_its_491_once() {
+    let mut net = retrying(5);
+    let (ours, theirs) = connect(&mut net);
+    offer(&mut net, CALLER, &ours, Method::Invite);
+    offer(&mut net, CALLEE, &theirs, Method::Invite);
+    net.run(Duration::from_millis(25));
+    let (engine, now) = net.engine(CALLER);
+    engine.bye(now, &ours, Headers::new()).unwrap();
+    assert_eq!(status(net.event(CALLER)), 491);
+    net.settle();
+    assert!(net.nodes[CALLER].events.is_empty());
+    let told =
+        net.nodes[CALLEE].events.iter().filter(|event| matches!(event, Event::Response { .. })).count();
+    assert_eq!(told, 1);
+}
