@@ -38,6 +38,9 @@ pub struct EngineConfig {
     pub session: SessionTimers,
     /// Transfers (RFC 3515, RFC 3891).
     pub transfer: TransferConfig,
+    /// Whether a request for a `sips` URI that did not come over TLS or WSS is answered 403. Off, the last hop inside a
+    /// domain may be in the clear (RFC 3261 §26.2.2). Default `false`.
+    pub sips_by_tls_only: bool,
     /// How often a re-INVITE or UPDATE of ours that met one of the peer's (491) goes out again by itself, after the waits
     /// of RFC 3261 §14.1. Default 0: the program hears of the 491.
     pub glare_retries: u8,
@@ -75,6 +78,7 @@ impl Default for EngineConfig {
             supported: Vec::new(),
             session: SessionTimers::default(),
             transfer: TransferConfig::default(),
+            sips_by_tls_only: false,
             glare_retries: 0,
             reliability: Reliability::Never,
             product: None,

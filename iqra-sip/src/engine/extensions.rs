@@ -54,7 +54,8 @@ impl Engine {
             let reply = Reply::new(StatusCode::BAD_EXTENSION);
             return Err(Box::new(reply.header(HeaderName::UNSUPPORTED, unknown.join(", "))));
         }
-        let insists = self.config.reliability == Reliability::Required && request.method == Method::Invite;
+        let new_call = request.method == Method::Invite && self.to_tag(request).is_none();
+        let insists = new_call && self.config.reliability == Reliability::Required;
         if insists && !offers(&request.headers, RELIABLE) {
             let reply = Reply::new(StatusCode::EXTENSION_REQUIRED);
             return Err(Box::new(reply.header(HeaderName::REQUIRE, RELIABLE)));

@@ -66,6 +66,7 @@ impl Engine {
             return self.handle_within(now, id, serial, request);
         }
         check_scheme(&request)?;
+        self.check_secure(&request, flow)?;
         self.check_method(&request)?;
         let mut replaces = None;
         if request.method == Method::Invite && self.config.relay.is_some() {
@@ -106,6 +107,24 @@ impl Engine {
         }
         self.servers.remember_merge(id, merge);
         Ok(())
+    }
+
+    /// A sips request that came in the clear is refused where the configuration insists (RFC 3261 §26.2.2).
+    fn check_secure(&self, request: &Request, flow: &Flow) -> Result<(), Box<Reply>> {
+        let clear = request.uri.scheme() == Scheme::Sips && !flow.transport.is_secure();
+        match clear && self.config.sips_by_tls_only {
+            true => Err(Box::new(Reply::new(StatusCode::FORBIDDEN).reason("SIPS over an insecure hop"))),
+            false => Ok(()),
+        }
+    }
+
+    /// The answer to OPTIONS of a program that has none of its own: what we take and know (RFC 3261 §11.2).
+    #[must_use]
+    pub fn capabilities(&self) -> Reply {
+        let reply = Reply::new(StatusCode::OK).header(HeaderName::ALLOW, self.allow());
+        let mut reply = reply.header(HeaderName::ACCEPT, "application/sdp");
+        self.add_supported(&mut reply.headers);
+        reply
     }
 
     /// A 405 with what is allowed (RFC 3261 §8.2.1).
@@ -169,7 +188,7 @@ impl Engine {
         }
     }
 
-    fn to_tag(&self, request: &Request) -> Option<String> {
+    pub(super) fn to_tag(&self, request: &Request) -> Option<String> {
         let to: crate::message::header::To = request.headers.typed().ok()?;
         to.tag().map(std::borrow::Cow::into_owned)
     }

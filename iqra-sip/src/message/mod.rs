@@ -4,6 +4,7 @@
 //! depend on: start line, Via, From, To, Call-ID, CSeq, Max-Forwards, Contact, Content-Length. All other headers
 //! are read when [`Headers::typed`] asks for them, and print byte for byte when nobody does.
 
+pub mod dtmf;
 mod error;
 pub(crate) mod grammar;
 pub mod header;

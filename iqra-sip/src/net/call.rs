@@ -11,7 +11,7 @@ use super::transfer::{IncomingRefer, Referral};
 use crate::dialog::DialogId;
 use crate::engine::flow::Flow;
 use crate::event::{Body, EndReason, Refer, Reply, ServerTx};
-use crate::message::{HeaderName, Headers, Method, Request, Response, StatusCode};
+use crate::message::{Headers, Method, Request, Response, StatusCode};
 
 /// Events of one call that wait for the program; a request above it is answered as if it had been dropped.
 const EVENT_QUEUE: usize = 32;
@@ -251,7 +251,7 @@ impl Drop for InDialogRequest {
             let reply = match method {
                 Method::Update if self.request.body.is_empty() => Reply::new(StatusCode::OK),
                 Method::Invite | Method::Update => Reply::new(StatusCode::NOT_ACCEPTABLE_HERE),
-                Method::Options => Reply::new(StatusCode::OK).header(HeaderName::ALLOW, core.engine.allow()),
+                Method::Options => core.engine.capabilities(),
                 Method::Info => Reply::new(StatusCode::UNSUPPORTED_MEDIA_TYPE),
                 _ => core.engine.method_not_allowed(),
             };

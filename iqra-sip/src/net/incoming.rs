@@ -323,11 +323,7 @@ impl Drop for IncomingOther {
         }
         let options = self.request.method == Method::Options;
         let _ = self.handle.enter(|core, now| {
-            let reply = if options {
-                Reply::new(StatusCode::OK).header(HeaderName::ALLOW, core.engine.allow())
-            } else {
-                core.engine.method_not_allowed()
-            };
+            let reply = if options { core.engine.capabilities() } else { core.engine.method_not_allowed() };
             core.engine.respond(now, self.tx, reply)
         });
     }

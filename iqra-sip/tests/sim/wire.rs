@@ -273,3 +273,38 @@ fn no_message_breaks_the_engine_and_its_state_stays_bounded() {
         assert!(counts.dialogs <= 20, "{counts:?}");
     }
 }
+
+#[test]
+fn a_sips_request_in_the_clear_is_refused_where_the_configuration_insists() {
+    for (insists, answer) in [(true, vec!["403"]), (false, vec![])] {
+        let config = EngineConfig { sips_by_tls_only: insists, ..EngineConfig::default() };
+        let mut wire = Wire::new(config);
+        let text = request("INVITE", "s", "1", "", "").replacen("INVITE sip:", "INVITE sips:", 1);
+        assert_eq!(starts(&wire.say(text)), answer);
+    }
+}
+
+#[test]
+fn options_tells_what_we_take_and_know() {
+    let config =
+        EngineConfig { reliability: iqra_sip::event::Reliability::IfSupported, ..EngineConfig::default() };
+    let mut wire = Wire::new(config);
+    assert!(wire.say(request("OPTIONS", "o", "1", "", "")).is_empty());
+    let Some(Event::Request { tx, .. }) = wire.event() else { panic!("no OPTIONS") };
+    let reply = wire.engine.capabilities();
+    wire.engine.respond(wire.now, tx, reply).unwrap();
+    let out = wire.out().remove(0);
+    for header in ["Allow: INVITE, ACK", "PRACK", "Accept: application/sdp", "Supported: timer, 100rel"] {
+        assert!(out.contains(header), "{header}: {out}");
+    }
+}
+
+#[test]
+fn a_prack_for_what_is_unknown_gets_481_and_one_without_rack_400() {
+    let mut wire = Wire::new(EngineConfig::default());
+    let (dialog, _) = wire.take_call("");
+    let tag = tag_of(&dialog);
+    assert_eq!(starts(&wire.say(request("PRACK", "p1", "2", &tag, "RAck: 1 1 INVITE\r\n"))), ["481"]);
+    assert_eq!(starts(&wire.say(request("PRACK", "p2", "3", &tag, ""))), ["400"]);
+    assert_eq!(starts(&wire.say(request("PRACK", "p3", "4", ";tag=none", "RAck: 1 1 INVITE\r\n"))), ["481"]);
+}
