@@ -178,7 +178,7 @@ impl Engine {
         EngineCounts {
             server_transactions: self.servers.len(),
             client_transactions: self.clients.len(),
-            dialogs: self.dialogs.len(),
+            dialogs: self.dialogs.count(),
             timers: self.timers.len(),
         }
     }

@@ -53,6 +53,11 @@ impl Dialogs {
         self.by_serial.get_mut(&serial)
     }
 
+    /// How many there are, early ones aside that their calls did not take: those go with their INVITE.
+    pub(super) fn count(&self) -> usize {
+        self.by_serial.values().filter(|dialog| !matches!(dialog.phase, Phase::Released)).count()
+    }
+
     /// True when only early dialogs are left that their calls did not take.
     pub(super) fn are_quiet(&self) -> bool {
         self.by_serial.values().all(|dialog| matches!(dialog.phase, Phase::Released | Phase::Subscribed))

@@ -369,7 +369,7 @@ pub struct EngineCounts {
     pub server_transactions: usize,
     /// Client transactions, likewise.
     pub client_transactions: usize,
-    /// Dialogs.
+    /// Dialogs. An early one that its call did not take is part of its INVITE's transaction.
     pub dialogs: usize,
     /// Timers that run.
     pub timers: usize,
