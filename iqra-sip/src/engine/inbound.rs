@@ -174,6 +174,7 @@ impl Engine {
     /// An ACK ends an INVITE transaction (non-2xx) or confirms a dialog (2xx, whose ACK has a branch of its own).
     fn handle_ack(&mut self, now: Instant, key: &ServerKey, ack: Request) {
         let serial = match self.servers.find(&key.of_invite()) {
+            Some(invite) if !self.is_to_us(invite, &ack) => return self.watch.discard(DropReason::StrayAck),
             Some(invite) if self.step_server(now, invite, Cause::Ack) => {
                 self.servers.get(invite).and_then(|server| server.dialog)
             }
@@ -186,6 +187,12 @@ impl Engine {
             (None, _) if self.relay_ack(&ack) => {}
             _ => self.watch.discard(DropReason::StrayAck),
         }
+    }
+
+    /// Where a proxy without state forks, the ACK of another branch's refusal comes by the same transaction as ours.
+    fn is_to_us(&self, invite: u64, ack: &Request) -> bool {
+        let dialog = self.servers.get(invite).and_then(|server| self.dialogs.get(server.dialog?));
+        dialog.is_none_or(|dialog| self.to_tag(ack).as_deref() == Some(dialog.id.local_tag()))
     }
 
     pub(super) fn to_tag(&self, request: &Request) -> Option<String> {

@@ -188,3 +188,30 @@ fn a_cancel_shows_its_reason_to_the_callee() {
     assert_eq!(status(net.event(CALLER)), 487);
     net.settle();
 }
+
+#[test]
+fn the_ack_of_another_branch_s_refusal_confirms_nothing() {
+    let mut net = Network::calm();
+    net.lose(|from, text| from == CALLER && is(text, "ACK"));
+    let (_, tx, _, theirs) = ring(&mut net);
+    let (engine, now) = net.engine(CALLEE);
+    engine.accept(now, tx, Reply::new(StatusCode::OK)).unwrap();
+    // A forking proxy without state passes it to every branch, by the transaction of each.
+    let invite =
+        net.newest(CALLER, "INVITE").replace("INVITE sip", "ACK sip").replace(" INVITE\r\n", " ACK\r\n");
+    let to = invite.lines().find(|line| line.starts_with("To: ")).unwrap().to_owned();
+    let (local, remote) = (net.nodes[CALLEE].addr, net.nodes[CALLER].addr);
+    let flow = Flow { transport: Transport::Udp, local, remote, connection: None };
+    let (engine, now) = net.engine(CALLEE);
+    engine.handle_message(now, &flow, invite.replace(&to, &format!("{to};tag=other")).into());
+    net.run(Duration::from_secs(1));
+    assert!(net.nodes[CALLEE].events.is_empty());
+    assert_eq!(net.count(CALLEE, "200"), 2, "the 2xx is still repeated");
+    let (engine, now) = net.engine(CALLEE);
+    engine.handle_message(
+        now,
+        &flow,
+        invite.replace(&to, &format!("{to};tag={}", theirs.local_tag())).into(),
+    );
+    assert!(matches!(net.event(CALLEE), Event::Confirmed { .. }));
+}
