@@ -19,6 +19,7 @@ mod relay;
 mod replaces;
 mod seeds;
 mod session;
+mod storm;
 mod transport;
 mod update;
 mod wire;

@@ -11,11 +11,13 @@ use iqra_sip::{ConnectionId, Engine, EngineConfig, Flow, Headers, Listener, Tran
 
 pub(crate) const CALLER: usize = 0;
 pub(crate) const CALLEE: usize = 1;
+/// Where a forking proxy without state stands, if there is one.
+pub(crate) const FORK: &str = "10.0.0.50:5060";
 /// No scenario takes longer, by the virtual clock.
 const PATIENCE: Duration = Duration::from_secs(1_000);
 
 /// How bad the network is.
-#[derive(Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Weather {
     /// Share of packets lost, 0 to 1.
     pub(crate) loss: f64,
@@ -30,6 +32,16 @@ pub(crate) struct Node {
     pub(crate) engine: Engine,
     pub(crate) addr: SocketAddr,
     pub(crate) events: Vec<Event>,
+}
+
+/// A message on its way out of a node, or into it.
+pub(crate) struct Passage {
+    pub(crate) at: Instant,
+    pub(crate) node: usize,
+    pub(crate) came: bool,
+    /// The other end.
+    pub(crate) peer: SocketAddr,
+    pub(crate) text: String,
 }
 
 type Filter = Box<dyn FnMut(usize, &str) -> bool>;
@@ -49,6 +61,10 @@ pub(crate) struct Network {
     aliases: HashMap<SocketAddr, usize>,
     /// Peers whose connections are gone.
     cut: HashSet<SocketAddr>,
+    /// Everything that left and reached a node, where somebody wants to know.
+    pub(crate) tape: Option<Vec<Passage>>,
+    /// The nodes behind [`FORK`]; one that is named twice gets each request by two ways.
+    pub(crate) branches: Vec<usize>,
 }
 
 impl Network {
@@ -90,6 +106,8 @@ impl Network {
             filter: None,
             aliases: HashMap::new(),
             cut: HashSet::new(),
+            tape: None,
+            branches: Vec::new(),
         }
     }
 
@@ -219,17 +237,19 @@ impl Network {
         }
     }
 
-    fn next(&self) -> Option<Instant> {
+    /// When the next thing happens.
+    pub(crate) fn next(&self) -> Option<Instant> {
         let timers = self.nodes.iter().filter_map(|node| node.engine.poll_timeout());
         timers.chain(self.flying.keys().map(|(at, _)| *at).take(1)).min()
     }
 
     /// Goes to the next thing that happens; false when there is none.
-    fn step(&mut self) -> bool {
+    pub(crate) fn step(&mut self) -> bool {
         let Some(next) = self.next() else { return false };
         self.now = self.now.max(next);
         while let Some(entry) = self.flying.first_entry().filter(|entry| entry.key().0 <= self.now) {
             let (node, flow, bytes) = entry.remove();
+            self.note(node, true, flow.remote, &bytes);
             self.nodes[node].engine.handle_message(self.now, &flow, bytes);
             self.flush();
         }
@@ -240,7 +260,7 @@ impl Network {
         true
     }
 
-    fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         for index in 0..self.nodes.len() {
             while let Some(transmit) = self.nodes[index].engine.poll_transmit() {
                 let gone = |flow: &Flow| flow.connection.is_some() && self.cut.contains(&flow.remote);
@@ -256,15 +276,53 @@ impl Network {
         }
     }
 
+    fn note(&mut self, node: usize, came: bool, peer: SocketAddr, bytes: &Bytes) {
+        if let Some(tape) = &mut self.tape {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            tape.push(Passage { at: self.now, node, came, peer, text });
+        }
+    }
+
     fn fly(&mut self, from: usize, flow: Flow, bytes: Bytes) {
+        self.note(from, false, flow.remote, &bytes);
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let lost = self.filter.as_mut().is_some_and(|filter| filter(from, &text));
+        if !lost && !self.branches.is_empty() && flow.remote == FORK.parse().unwrap() {
+            self.fork(flow, &text);
+        }
         self.sent.push((from, text));
         let at = self.nodes.iter().position(|node| node.addr == flow.remote);
         let Some(to) = self.aliases.get(&flow.remote).copied().or(at) else { return };
         if lost || self.random.f64() < self.weather.loss {
             return;
         }
+        self.deliver(to, flow, &bytes);
+    }
+
+    /// A forking proxy that keeps nothing: each request to every branch, each response back by its Via.
+    fn fork(&mut self, flow: Flow, text: &str) {
+        if self.random.f64() < self.weather.loss {
+            return;
+        }
+        let branch =
+            |via: &str| via.split("branch=z9hG4bK").nth(1).unwrap().split(';').next().unwrap().to_owned();
+        let mut vias = text.lines().filter(|line| line.starts_with("Via: "));
+        let top = vias.next().unwrap();
+        if text.starts_with("SIP/2.0 ") {
+            let address = vias.next().unwrap().split(' ').nth(2).unwrap().split(';').next().unwrap();
+            let back = text.replacen(&format!("{top}\r\n"), "", 1);
+            let onward = Flow { local: flow.remote, remote: address.parse().unwrap(), ..flow };
+            let to = self.nodes.iter().position(|node| node.addr == onward.remote).unwrap();
+            return self.deliver(to, onward, &back.into());
+        }
+        for (index, to) in self.branches.clone().into_iter().enumerate() {
+            let via = format!("Via: SIP/2.0/UDP {FORK};branch=z9hG4bK{index}x{}\r\n{top}", branch(top));
+            let onward = Flow { local: flow.remote, remote: self.nodes[to].addr, ..flow };
+            self.deliver(to, onward, &text.replacen(top, &via, 1).into());
+        }
+    }
+
+    fn deliver(&mut self, to: usize, flow: Flow, bytes: &Bytes) {
         let copies = if self.random.f64() < self.weather.duplicate { 2 } else { 1 };
         let connection = (flow.transport == Transport::Tcp).then_some(ConnectionId(1));
         let arriving = Flow { transport: flow.transport, local: flow.remote, remote: flow.local, connection };

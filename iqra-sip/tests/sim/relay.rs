@@ -18,9 +18,9 @@ const A: usize = 2;
 const B: usize = 3;
 const TWO: usize = 4;
 /// The address of the pool, which leads to either proxy.
-const POOL: &str = "10.0.0.100:5060";
+pub(crate) const POOL: &str = "10.0.0.100:5060";
 
-fn proxy(node: &str) -> EngineConfig {
+pub(crate) fn proxy(node: &str) -> EngineConfig {
     let mut relay = RelayConfig::new(node, RelayKeys::new([[9; 32]]).unwrap());
     let name = |transport| PoolName { transport, host: String::from("10.0.0.100"), port: 5060 };
     relay.pool = vec![name(Transport::Udp), name(Transport::Tcp)];

@@ -1,0 +1,160 @@
+//! What a seed decides: who does what when, in which weather.
+
+use std::time::Duration;
+
+use crate::network::Weather;
+
+/// What a play is about. Each draws the rest by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A call that is answered and hung up by one side.
+    Answer,
+    /// One that is refused.
+    Refuse,
+    /// One that the caller gives up.
+    Cancel,
+    /// Both hang up at about the same time.
+    BothHangUp,
+    /// One that nobody hears.
+    Silence,
+    /// One that two phones answer.
+    Fork,
+    /// One that reaches the same phone by two ways.
+    Merge,
+    /// Provisional responses are acknowledged.
+    Reliable,
+    /// The session is changed by UPDATE and INFO from both sides.
+    Update,
+    /// Re-INVITEs that cross.
+    Glare,
+    /// The callee transfers the caller.
+    Transfer,
+    /// A third party takes the caller's place.
+    Replace,
+    /// A long call that is kept alive.
+    Session,
+    /// Everything is challenged.
+    Challenge,
+    /// A registration, by the side of a call.
+    Register,
+    /// Through a pool of two proxies, which try two backends.
+    Relay,
+}
+
+const KINDS: [Kind; 16] = {
+    use Kind::*;
+    [
+        Answer, Refuse, Cancel, BothHangUp, Silence, Fork, Merge, Reliable, Update, Glare, Transfer, Replace,
+        Session, Challenge, Register, Relay,
+    ]
+};
+
+/// What the program of a called node does with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Accept,
+    Refuse(u16),
+    /// It rings for ever.
+    Ring,
+    /// It does nothing at all.
+    Nothing,
+}
+
+/// One play.
+#[derive(Debug, Clone)]
+pub(crate) struct Script {
+    pub(crate) kind: Kind,
+    pub(crate) weather: Weather,
+    /// What the callee does, and what the third party does.
+    pub(crate) verdicts: [Verdict; 2],
+    /// From the INVITE to its ringing; `None` does not ring.
+    pub(crate) rings: Option<Duration>,
+    pub(crate) answers: Duration,
+    pub(crate) cancels: Option<Duration>,
+    /// From the answer on, for each side that hangs up: the caller, the callee.
+    pub(crate) hangs_up: [Option<Duration>; 2],
+    /// The callee's Allow lists UPDATE.
+    pub(crate) updates: bool,
+}
+
+impl Script {
+    pub(crate) fn draw(seed: u64) -> Self {
+        let random = &mut fastrand::Rng::with_seed(seed);
+        let kind = KINDS[usize::try_from(seed).unwrap() % KINDS.len()];
+        let mut script = Self {
+            kind,
+            weather: weather(random),
+            verdicts: [Verdict::Accept; 2],
+            rings: random.bool().then(|| millis(random, 0..400)),
+            answers: millis(random, 0..6_000),
+            cancels: None,
+            hangs_up: [None; 2],
+            updates: random.bool(),
+        };
+        script.hangs_up[random.usize(0..2)] = Some(millis(random, 0..9_000));
+        script.bend(random);
+        script
+    }
+
+    /// What a kind needs.
+    fn bend(&mut self, random: &mut fastrand::Rng) {
+        let status = [302, 404, 486, 503, 603][random.usize(0..5)];
+        match self.kind {
+            Kind::Refuse => self.verdicts = [Verdict::Refuse(status); 2],
+            Kind::Cancel => {
+                self.cancels = Some(millis(random, 0..7_000));
+                self.verdicts[0] = [Verdict::Accept, Verdict::Ring, Verdict::Nothing][random.usize(0..3)];
+            }
+            Kind::BothHangUp => {
+                let at = millis(random, 0..5_000);
+                self.hangs_up = [Some(at), Some(at + millis(random, 0..20))];
+            }
+            Kind::Fork => {
+                let second = [Verdict::Accept, Verdict::Accept, Verdict::Ring, Verdict::Refuse(486)];
+                self.verdicts[1] = second[random.usize(0..4)];
+            }
+            Kind::Reliable => {
+                self.rings = Some(millis(random, 0..400));
+                self.cancels = random.bool().then(|| millis(random, 0..9_000));
+            }
+            Kind::Relay => {
+                for verdict in &mut self.verdicts {
+                    *verdict = match random.u8(0..8) {
+                        0 => Verdict::Nothing,
+                        1 => Verdict::Ring,
+                        2 | 3 => Verdict::Refuse(status),
+                        _ => Verdict::Accept,
+                    };
+                }
+                self.cancels = (random.u8(0..3) == 0).then(|| millis(random, 0..9_000));
+                let at = millis(random, 10..9_000);
+                self.hangs_up = [self.hangs_up[0].map(|_| at), self.hangs_up[1].map(|_| at)];
+            }
+            Kind::Session => {
+                self.hangs_up = self.hangs_up.map(|at| at.map(|at| at + Duration::from_secs(200)));
+            }
+            Kind::Update | Kind::Glare | Kind::Transfer | Kind::Replace | Kind::Challenge => {
+                self.hangs_up = self.hangs_up.map(|at| at.map(|at| at + Duration::from_secs(8)));
+            }
+            Kind::Answer | Kind::Silence | Kind::Merge | Kind::Register => {}
+        }
+    }
+
+    /// True where nothing is lost and nothing is late: what is wanted has to succeed.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.weather.loss == 0.0
+    }
+}
+
+fn millis(random: &mut fastrand::Rng, range: std::ops::Range<u64>) -> Duration {
+    Duration::from_millis(random.u64(range))
+}
+
+fn weather(random: &mut fastrand::Rng) -> Weather {
+    match random.u8(0..4) {
+        0 => Weather { loss: 0.0, duplicate: 0.1, jitter: Duration::from_millis(3) },
+        1 => Weather { loss: 0.1, duplicate: 0.1, jitter: Duration::from_millis(200) },
+        2 => Weather { loss: 0.2, duplicate: 0.3, jitter: Duration::from_millis(700) },
+        _ => Weather { loss: 0.3, duplicate: 0.05, jitter: Duration::from_millis(100) },
+    }
+}
