@@ -3,6 +3,7 @@
 pub mod capsule;
 mod drops;
 mod events;
+pub mod hep;
 pub mod ladder;
 mod redact;
 mod traces;
