@@ -81,7 +81,7 @@ impl Proxy {
     ) -> Result<Self, StartError> {
         let tokens = config.token_keys.keys()?;
         let live = start::stores(given, &config.store, config.queue)?;
-        let (endpoint, incoming) = start::bind(&config.listen, trace).await?;
+        let (endpoint, incoming) = start::bind(&config.listen, config.edge.clone(), trace).await?;
         let clock = SystemClock::start();
         let settings = Settings {
             node: Node { id: config.node.clone(), incarnation: Incarnation::starting(clock.now()) },

@@ -6,13 +6,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use iqra_sip::net::{Bind, Endpoint, Incoming};
+use iqra_sip::net::{Bind, Endpoint, HepExporter, Incoming};
 #[cfg(feature = "tls")]
 use iqra_sip::net::{TlsClients, TlsConfig, TlsIdentity, TlsSettings};
 use iqra_sip::observe::TraceRecord;
-use iqra_sip::{Listener, Transport};
+use iqra_sip::{EngineConfig, Listener, Transport};
 
-use crate::config::{ConfigError, Listen};
+use crate::config::{ConfigError, Edge, Listen};
 use crate::error::StoreError;
 use crate::handover::token::KeyError;
 use crate::stores::LiveStores;
@@ -34,6 +34,9 @@ pub enum StartError {
     #[cfg(feature = "tls")]
     #[error("listen.identity: {0}")]
     Tls(#[from] iqra_sip::net::TlsError),
+    /// The socket for exported messages could not be bound.
+    #[error("hep: {0}")]
+    Hep(io::Error),
     /// A socket could not be bound.
     #[error("cannot listen on {what}: {error}")]
     Bind {
@@ -45,8 +48,16 @@ pub enum StartError {
 }
 
 /// Binds every address of a configuration.
-pub(crate) async fn bind(listen: &Listen, trace: Option<Trace>) -> Result<(Endpoint, Incoming), StartError> {
-    let mut builder = Endpoint::builder();
+pub(crate) async fn bind(
+    listen: &Listen,
+    edge: Edge,
+    trace: Option<Trace>,
+) -> Result<(Endpoint, Incoming), StartError> {
+    let Edge { guard, hep } = edge;
+    let mut builder = Endpoint::builder().config(EngineConfig { guard, ..EngineConfig::default() });
+    if let Some(config) = hep {
+        builder = builder.observe(HepExporter::start(config).await.map_err(StartError::Hep)?);
+    }
     for (transport, addr) in sockets(listen) {
         builder = builder.listen(Bind::new(transport, addr));
     }

@@ -5,9 +5,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use iqra_routing::config::{BackendConfig, ConfigError, KeySource, ProxyConfig, Store};
+use iqra_routing::config::{BackendConfig, ConfigError, Edge, KeySource, ProxyConfig, Store};
 use iqra_routing::identity::{Dialled, Identity};
 use iqra_routing::number::NumberStore;
+use iqra_sip::guard::{Action, GuardConfig, Part, Rate, Signature};
 
 fn sample(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/config").join(name)
@@ -134,4 +135,76 @@ fn keys_do_not_show_and_missing_files_are_named() {
     assert!(!format!("{config:?}").contains("0123456789abcdef"));
     let missing = BackendConfig::load("no/such.toml").expect_err("missing");
     assert!(missing.to_string().starts_with("no/such.toml: cannot be read"), "{missing}");
+}
+
+#[test]
+fn the_samples_show_the_defaults_of_the_guard() {
+    let (shown, backend) = (sample("proxy.toml"), sample("backend.toml"));
+    let shown = ProxyConfig::load(shown).unwrap().edge.guard.unwrap();
+    let peers = shown.peers.clone();
+    assert_eq!(shown, GuardConfig { peers: peers.clone(), ..GuardConfig::default() });
+    assert!(peers.contains("198.51.100.9".parse().unwrap()), "a carrier has no rate and is never banned");
+    assert!(!peers.contains("192.0.2.1".parse().unwrap()));
+    let shown = BackendConfig::load(&backend).unwrap().edge.guard.unwrap();
+    let text = std::fs::read_to_string(&backend).unwrap();
+    let bare = text.split_once("[guard]").unwrap().0.to_owned() + "[guard]\n";
+    assert_eq!(BackendConfig::parse("b.toml", &bare).unwrap().edge.guard.unwrap(), shown);
+}
+
+#[test]
+fn a_backend_lets_one_source_fill_it() {
+    let text = std::fs::read_to_string(sample("backend.toml"))
+        .unwrap()
+        .replace("capacity = 100 ", "capacity = 5000 ");
+    let bare = text.split_once("[guard]").unwrap().0.to_owned() + "[guard]\n";
+    let guard = BackendConfig::parse("b.toml", &bare).unwrap().edge.guard.unwrap();
+    assert_eq!(guard.new_requests, Rate { per_second: 5_000, burst: 10_000 });
+    assert_eq!(guard.in_dialog, Rate { per_second: 50_000, burst: 100_000 });
+}
+
+#[test]
+fn guard_and_export_are_read_and_off_without_their_sections() {
+    assert_eq!(ProxyConfig::parse("p.toml", PROXY).unwrap().edge, Edge::default());
+    let text = format!(
+        "{PROXY}[guard]\nallow = [\"192.0.2.9\"]\nabove_rate = \"ban\"\nban_s = 60\nknown_scanners = false\n\
+         signatures = [{{ part = \"head\", text = \"x-scan\", action = \"forbid\" }}]\n\
+         new_requests = {{ per_second = 7 }}\noverload = {{ refuse = false }}\n\
+         [hep]\ncollector = \"192.0.2.40:9060\"\ncapture_id = 9\npassword = \"hush\"\n"
+    );
+    let edge = ProxyConfig::parse("p.toml", &text).unwrap().edge;
+    let (guard, hep) = (edge.guard.clone().unwrap(), edge.hep.clone().unwrap());
+    assert!(guard.allow.contains("192.0.2.9".parse().unwrap()));
+    assert_eq!(guard.above_rate, Action::Ban(Duration::from_secs(60)));
+    assert_eq!(guard.signatures, [Signature::new(Part::Head, "X-Scan", Action::Forbid)]);
+    assert_eq!((guard.new_requests, guard.overload), (Rate { per_second: 7, burst: 200 }, None));
+    assert_eq!((hep.collector, hep.agent), ("192.0.2.40:9060".parse().unwrap(), 9));
+    assert_eq!(hep.key.as_deref(), Some("hush"));
+    assert!(!format!("{edge:?}").contains("hush"));
+}
+
+#[test]
+fn faults_of_guard_and_export_name_line_key_and_remedy() {
+    let rows = [
+        ("[guard]\npeers = [\"carrier\"]", 1, "guard.peers", "write an address"),
+        ("[guard]\nabove_rate = \"403\"", 1, "guard.above_rate", "\"forbid\""),
+        ("[guard]\nban_s = 0\nabove_rate = \"ban\"", 2, "guard.above_rate", "raise it"),
+        ("[guard]\nnew_requests = { burst = 0 }", 1, "guard.new_requests.burst", "1 to 1000000"),
+        ("[guard]\nsignatures = [{ part = \"body\", text = \"x\" }]", 1, "guard.signatures.part", "\"head\""),
+        ("[guard]\nsignatures = [{ part = \"head\", text = \"\" }]", 1, "guard.signatures.text", "remove"),
+        ("[guard.overload]\nwaiting = 0", 1, "guard.overload.waiting", "1 to 1000000"),
+        ("[guard]\nban_s = 999999", 1, "guard.ban_s", "0 to 604800"),
+        ("[hep]\ncollector = \"homer\"", 1, "hep.collector", "192.0.2.40:9060"),
+        (
+            "[hep]\ncollector = \"192.0.2.40:9060\"\ncapture_id = 4294967296",
+            2,
+            "hep.capture_id",
+            "0 to 4294967295",
+        ),
+    ];
+    let before = PROXY.lines().count();
+    for (section, at, key, remedy) in rows {
+        let error = ProxyConfig::parse("p.toml", &format!("{PROXY}{section}\n")).expect_err(section);
+        assert_eq!((error.line, error.key.as_str()), (Some(before + 1 + at), key), "{error}");
+        assert!(error.why.contains(remedy), "{error}");
+    }
 }

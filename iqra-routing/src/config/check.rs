@@ -10,6 +10,8 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 
+#[cfg(any(feature = "proxy", feature = "backend"))]
+use super::edge;
 use super::file::{
     AccountFile, BackendFile, BackendNodeFile, BusinessFile, ListenFile, MediaFile, NumberFile, ProxyFile,
     QueueFile, RegionFile, TokensFile, TrunkFile,
@@ -24,7 +26,7 @@ use crate::reason::PlanLimitStatus;
 use crate::select::{Region, Regions};
 use crate::source::{SourceList, parse_network};
 
-type Checked<T> = Result<T, ConfigError>;
+pub(super) type Checked<T> = Result<T, ConfigError>;
 
 /// A file's name and text, which errors point into.
 pub(super) struct Source<'a> {
@@ -46,7 +48,7 @@ impl Source<'_> {
     }
 
     /// The fault of one value.
-    fn fault<T>(&self, at: &Spanned<T>, key: &str, why: impl Into<String>) -> ConfigError {
+    pub(super) fn fault<T>(&self, at: &Spanned<T>, key: &str, why: impl Into<String>) -> ConfigError {
         let line = Some(self.line(at.span().start));
         ConfigError { file: self.name.to_owned(), line, key: key.to_owned(), why: why.into() }
     }
@@ -74,7 +76,20 @@ impl Source<'_> {
         ))
     }
 
-    fn seconds(
+    /// The same as 32 bits; the range must fit into them.
+    #[cfg(any(feature = "proxy", feature = "backend"))]
+    pub(super) fn count(
+        &self,
+        value: Option<&Spanned<u64>>,
+        key: &str,
+        range: RangeInclusive<u64>,
+        default: u32,
+    ) -> Checked<u32> {
+        let number = self.within(value, key, range, default.into())?;
+        Ok(u32::try_from(number).unwrap_or(u32::MAX))
+    }
+
+    pub(super) fn seconds(
         &self,
         value: Option<&Spanned<u64>>,
         key: &str,
@@ -155,6 +170,8 @@ pub(super) fn proxy(source: &Source<'_>) -> Checked<ProxyConfig> {
     let admission = &file.admission;
     let choices = source.within(admission.most_choices.as_ref(), "admission.most_choices", 1..=8, 3)?;
     Ok(ProxyConfig {
+        #[cfg(any(feature = "proxy", feature = "backend"))]
+        edge: edge::of_proxy(source, &file)?,
         listen: listen(source, &file.listen)?,
         store: store(source, file.store.as_ref())?,
         token_keys,
@@ -178,13 +195,16 @@ pub(super) fn backend(source: &Source<'_>) -> Checked<BackendConfig> {
     let (token_keys, _) = tokens(source, &file.tokens)?;
     let section = &file.backend;
     let lease = LEASE_LIFE.as_secs();
+    let capacity = capacity(source, &section.capacity, "backend.capacity")?;
     Ok(BackendConfig {
         id: section.id.clone(),
         region: section.region.clone(),
+        #[cfg(any(feature = "proxy", feature = "backend"))]
+        edge: edge::of_backend(source, &file, capacity)?,
         listen: listen(source, &file.listen)?,
         store: store(source, file.store.as_ref())?,
         token_keys,
-        capacity: capacity(source, &section.capacity, "backend.capacity")?,
+        capacity,
         sip_uris: sip_uris(source, &section.sip_uris, "backend.sip_uris")?,
         development: section.development,
         drain_limit: source.seconds(

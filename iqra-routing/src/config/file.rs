@@ -7,6 +7,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::Selector;
+#[cfg(any(feature = "proxy", feature = "backend"))]
+use super::edge::{GuardFile, HepFile};
 use crate::identity::{AccountId, BackendId, BusinessId, NodeId, PhoneId, RegionId, RouteId, TrunkId};
 use crate::number::Provider;
 
@@ -22,6 +24,10 @@ pub(super) struct ProxyFile {
     pub(super) admission: AdmissionFile,
     #[serde(default)]
     pub(super) queue: QueueFile,
+    #[cfg(any(feature = "proxy", feature = "backend"))]
+    pub(super) guard: Option<GuardFile>,
+    #[cfg(any(feature = "proxy", feature = "backend"))]
+    pub(super) hep: Option<HepFile>,
     #[serde(default)]
     pub(super) accounts: Vec<AccountFile>,
     #[serde(default)]
@@ -48,6 +54,10 @@ pub(super) struct BackendNodeFile {
     pub(super) media: MediaFile,
     #[serde(default)]
     pub(super) queue: QueueFile,
+    #[cfg(any(feature = "proxy", feature = "backend"))]
+    pub(super) guard: Option<GuardFile>,
+    #[cfg(any(feature = "proxy", feature = "backend"))]
+    pub(super) hep: Option<HepFile>,
 }
 
 #[derive(Deserialize)]

@@ -20,7 +20,12 @@ use crate::select::Regions;
 use crate::source::SourceList;
 
 mod check;
+#[cfg(any(feature = "proxy", feature = "backend"))]
+mod edge;
 mod file;
+
+#[cfg(any(feature = "proxy", feature = "backend"))]
+pub use edge::Edge;
 
 /// What is wrong with a configuration, where, and what would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,6 +145,9 @@ pub struct ProxyConfig {
     pub node: NodeId,
     /// Its SIP addresses.
     pub listen: Listen,
+    /// What stands around its endpoint.
+    #[cfg(any(feature = "proxy", feature = "backend"))]
+    pub edge: Edge,
     /// Where calls are kept.
     pub store: Store,
     /// Where the token keys come from.
@@ -175,6 +183,9 @@ pub struct BackendConfig {
     pub region: RegionId,
     /// Its SIP addresses.
     pub listen: Listen,
+    /// What stands around its endpoint.
+    #[cfg(any(feature = "proxy", feature = "backend"))]
+    pub edge: Edge,
     /// Where calls are kept.
     pub store: Store,
     /// Where the token keys come from.

@@ -3,10 +3,11 @@
 //! Goes in: the time, the source, the octets, the load. Comes out: a [`Verdict`]. Knows no socket and answers nothing
 //! itself; a message that passes costs it a walk over the lines of its head and no allocation.
 //!
-//! In order: an allowed source passes whatever it sends; a banned one is dropped; then the token bucket of its kind of
-//! message, the signatures of scanners, and for new requests the load. Sources are told apart by address, IPv6 by
-//! network, for a subscriber has a whole one. **UDP sources can be forged**: list the peers that matter in `allow`, so
-//! that nobody gets them banned.
+//! In order: an allowed source passes whatever it sends, a peer wherever the load permits; a banned one is dropped; then
+//! the token bucket of its kind of message, the signatures of scanners, and for new requests the load. Sources are told
+//! apart by address, IPv6 by network, for a subscriber has a whole one. A carrier sends everybody's calls from one
+//! address, and **UDP sources can be forged**: list those that matter in `peers` or `allow`, so that no rate stops them
+//! and nobody gets them banned.
 
 mod bans;
 pub(crate) mod glance;
@@ -35,6 +36,10 @@ pub struct GuardConfig {
     /// Sources that pass whatever they send, at any load: carriers, emergency gateways. It wins over `deny` and over
     /// every learnt ban. Default none.
     pub allow: Networks,
+    /// Sources that are known to send much, a carrier's border or a proxy in front: their rates are not measured and they
+    /// are never banned, but under overload their new requests are refused as everybody's. It wins over `deny`. Default
+    /// none.
+    pub peers: Networks,
     /// Sources that are never heard. Default none.
     pub deny: Networks,
     /// Requests outside dialogs from one source. Default 50 a second, 200 at once.
@@ -67,6 +72,7 @@ impl Default for GuardConfig {
         let many = Rate { per_second: 500, burst: 1_000 };
         Self {
             allow: Networks::default(),
+            peers: Networks::default(),
             deny: Networks::default(),
             new_requests: Rate { per_second: 50, burst: 200 },
             in_dialog: many,
@@ -122,6 +128,9 @@ impl Guard {
         if self.config.allow.contains(source) {
             return Verdict::Pass;
         }
+        if self.config.peers.contains(source) {
+            return self.judge_load(&Glance::at(message), load);
+        }
         if self.is_banned(now, source) {
             return Verdict::Drop(DropReason::Banned);
         }
@@ -143,7 +152,7 @@ impl Guard {
 
     /// Notes that a message of this source could not be parsed.
     pub fn malformed(&mut self, now: Instant, source: IpAddr) {
-        if !self.config.allow.contains(source) {
+        if !self.is_known(source) {
             self.offend(now, self.key(source));
         }
     }
@@ -152,7 +161,11 @@ impl Guard {
     #[must_use]
     pub fn is_banned(&self, now: Instant, source: IpAddr) -> bool {
         let banned = self.config.deny.contains(source) || self.bans.holds(now, self.key(source));
-        banned && !self.config.allow.contains(source)
+        banned && !self.is_known(source)
+    }
+
+    fn is_known(&self, source: IpAddr) -> bool {
+        self.config.allow.contains(source) || self.config.peers.contains(source)
     }
 
     /// Bans a source.

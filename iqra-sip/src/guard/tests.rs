@@ -97,6 +97,23 @@ fn offences_add_up_to_a_ban_and_the_allow_list_wins() {
 }
 
 #[test]
+fn a_peer_knows_neither_rates_nor_bans_and_is_shed_like_anybody() {
+    let config = GuardConfig {
+        peers: networks(&["198.51.100.1"]),
+        offences: Rate { per_second: 1, burst: 1 },
+        ..tight()
+    };
+    let (mut guard, now) = (Guard::new(config), Instant::now());
+    for _ in 0..100 {
+        guard.malformed(now, ip("198.51.100.1"));
+        assert_eq!(guard.judge(now, ip("198.51.100.1"), INVITE, &IDLE), Verdict::Pass);
+    }
+    let load = Load { waiting: 5_000, ..IDLE };
+    assert_eq!(guard.judge(now, ip("198.51.100.1"), INVITE, &load), Verdict::Shed(2, 10));
+    assert_eq!(guard.judge(now, ip("198.51.100.1"), BYE, &load), Verdict::Pass);
+}
+
+#[test]
 fn new_settings_count_at_once_and_what_was_learnt_stays() {
     let (mut guard, now) = (Guard::new(tight()), Instant::now());
     guard.ban(now, ip("192.0.2.1"), Duration::from_secs(60));

@@ -13,7 +13,7 @@ use crate::observe::hep::HepPacket;
 use crate::observe::{Observer, TraceRecord};
 
 /// Where captured messages go.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct HepConfig {
     /// The collector.
     pub collector: SocketAddr,
