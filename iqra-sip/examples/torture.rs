@@ -54,8 +54,8 @@ fn truths(text: &str) -> HashMap<&str, Vec<&str>> {
 /// What must come of the messages that are not simply handed on, by name: the status they are answered with, or 0 for
 /// silence. What a program decides by itself (401, 406, 415, 483) is handed on.
 const ANSWERS: [(&str, u16); 31] = [
-    // The RFC has 400 here. The topmost Via is what is malformed, so that we know no way back.
-    ("badinv01.dat", 0),
+    // What can be read of its topmost Via is the way back.
+    ("badinv01.dat", 400),
     ("clerr.dat", 400),
     ("ncl.dat", 400),
     ("scalar02.dat", 400),
@@ -68,13 +68,13 @@ const ANSWERS: [(&str, u16); 31] = [
     ("badaspec.dat", 400),
     ("baddn.dat", 400),
     ("regbadct.dat", 400),
-    // 505 where the way back can be read; the Via of this one is of the unknown version too.
-    ("badvers.dat", 0),
+    // Its Via, too, is of the unknown version.
+    ("badvers.dat", 505),
     ("mismatch01.dat", 400),
     ("mismatch02.dat", 400),
     ("bigcode.dat", 0),
-    // The RFC has 400 here. From, To and Call-ID are missing, and an answer without them is none.
-    ("insuf.dat", 0),
+    // From, To and Call-ID are missing in the answer, too.
+    ("insuf.dat", 400),
     ("unkscm.dat", 416),
     ("novelsc.dat", 416),
     ("bext01.dat", 420),

@@ -158,7 +158,7 @@ fn empty_parameters_and_elements_are_refused_3_1_2_1() {
     for via in ["192.0.2.1;;,;,,", "192.0.2.1;", "192.0.2.1;branch=", "192.0.2.1;a b"] {
         let error = refused(&options().replace("192.0.2.9;branch=z9hG4bKp1", via));
         assert!(invalid(&error.fault, HeaderName::VIA), "{via}: {error}");
-        assert!(error.reply.is_none(), "there is no way back");
+        assert!(error.reply.is_some(), "{via}: its sent-by is the way back");
     }
     let error = refused(&options().replace("l: 0", "m: \"J\" <sip:j@h.example>;;;;\r\nl: 0"));
     assert_eq!(error.status, StatusCode::BAD_REQUEST);
@@ -265,6 +265,29 @@ fn another_version_is_answered_505_3_1_2_16() {
 }
 
 #[test]
+fn a_malformed_via_is_a_way_back_as_far_as_it_can_be_read_3_1_2_1_and_16() {
+    let via = "Via: SIP/2.0/UDP 192.0.2.9;branch=z9hG4bKp1";
+    for (bad, left) in [
+        ("Via: SIP/7.0/UDP 192.0.2.9;branch=z9hG4bKp1", "SIP/2.0/UDP 192.0.2.9;branch=z9hG4bKp1"),
+        ("Via: sip / 3 / TCP  h.example:5070 ;rport;;x", "SIP/2.0/TCP h.example:5070;rport"),
+        ("Via: SIP/2.0/UDP 192.0.2.9;;,;,,", "SIP/2.0/UDP 192.0.2.9"),
+        ("Via: SIP/2.0/UDP [2001:db8::9];x=", "SIP/2.0/UDP [2001:db8::9]"),
+    ] {
+        let error = refused(&options().replace(via, bad));
+        assert_eq!(error.status, StatusCode::BAD_REQUEST, "{bad}");
+        assert_eq!(error.reply.expect(bad).headers.typed::<Via>().unwrap().to_string(), left);
+    }
+    for lost in
+        ["Via: HTTP/1.1/TCP h", "Via: SIP/2.0 192.0.2.9", "Via: SIP/2.0/UDP", "Via: SIP/2.0/UDP ;x", "Via: "]
+    {
+        assert!(refused(&options().replace(via, lost)).reply.is_none(), "{lost}");
+    }
+    let newer = options().replace("SIP/2.0\r\n", "SIP/7.0\r\n").replace("SIP/2.0/UDP", "SIP/7.0/UDP");
+    let error = refused(&newer);
+    assert_eq!((error.status, error.reply.is_some()), (StatusCode::VERSION_NOT_SUPPORTED, true));
+}
+
+#[test]
 fn cseq_names_the_method_of_the_request_3_1_2_17_and_18() {
     assert_eq!(refused(&options().replace("7 OPTIONS", "7 INVITE")).fault, Fault::MethodMismatch);
     let unknown = options().replace("OPTIONS sip", "NOVEL sip");
@@ -300,7 +323,8 @@ fn a_missing_header_is_named_3_3_1() {
         ("CSeq: 7 OPTIONS\r\n", HeaderName::CSEQ),
     ] {
         let error = refused(&options().replace(line, ""));
-        assert_eq!((error.fault, error.reply.is_none()), (Fault::Missing(name), true));
+        assert_eq!((error.fault, error.status), (Fault::Missing(name.clone()), StatusCode::BAD_REQUEST));
+        assert_eq!(error.reply.is_some(), name != HeaderName::VIA, "without a Via there is no way back");
     }
 }
 
@@ -502,7 +526,7 @@ fn limits_hold_and_say_which_they_are() {
     assert!(error.reply.is_some());
     let many = "X: y\r\n".repeat(300);
     let error = refused(&options().replace("l: 0", &format!("{many}l: 0")));
-    assert_eq!(error.fault, Fault::TooManyHeaders(256));
+    assert_eq!((error.fault, error.status), (Fault::TooManyHeaders(256), StatusCode::BAD_REQUEST));
     let huge = "z".repeat(40_000);
     let error = refused(&options().replace("l: 0", &format!("X: {huge}\r\nl: 0")));
     assert_eq!(error.fault, Fault::TooLarge(32_768));

@@ -81,7 +81,8 @@ impl Fault {
         match self {
             Fault::Version => StatusCode::VERSION_NOT_SUPPORTED,
             Fault::UriTooLong(_) => StatusCode::REQUEST_URI_TOO_LONG,
-            Fault::TooLarge(_) | Fault::TooManyHeaders(_) => StatusCode::MESSAGE_TOO_LARGE,
+            // RFC 3261 §21.5.6 is about length alone: too many lines are 400, as any other malformed head.
+            Fault::TooLarge(_) => StatusCode::MESSAGE_TOO_LARGE,
             _ => StatusCode::BAD_REQUEST,
         }
     }
@@ -94,8 +95,9 @@ pub struct ParseError {
     pub fault: Fault,
     /// The status of the answer, where one is possible.
     pub status: StatusCode,
-    /// The request as far as an answer needs it (Via, From, To, Call-ID, CSeq; the URI only if it was readable).
-    /// `None` means discard: it was a response or an ACK, or too little of it could be read.
+    /// The request as far as an answer needs it (those of Via, From, To, Call-ID and CSeq that are there; the URI only if
+    /// it was readable). Its topmost Via can be read: of a malformed one transport, sent-by and the parameters before the
+    /// fault are left. `None` means discard: it was a response or an ACK, or there is no such Via.
     pub reply: Option<Box<Request>>,
 }
 

@@ -9,7 +9,7 @@ pub struct Limits {
     pub message_bytes: usize,
     /// Octets from the start line to the empty line. Default 32,768. More is answered 513.
     pub head_bytes: usize,
-    /// Header lines, folded lines counting as one. Default 256. More is answered 513.
+    /// Header lines, folded lines counting as one. Default 256. More is answered 400.
     pub headers: usize,
     /// Octets of the Request-URI. Default 4,096. More is answered 414.
     pub uri_bytes: usize,

@@ -241,7 +241,7 @@ fn build(bytes: Bytes, start: Start, fields: Vec<Field>, body: Range<usize>) -> 
 }
 
 /// What a refusal of this request is built from; nothing for a response, an ACK (RFC 3261 §8.2.7 has no answer to
-/// it), or a request whose way back cannot be read.
+/// it), or a request whose topmost Via names no way back. It has what is there of the headers that an answer copies.
 fn reply(
     bytes: &Bytes,
     line: Range<usize>,
@@ -262,6 +262,9 @@ fn reply(
     let mut request = Request::new(method, uri);
     let all = Headers::from_wire(bytes.clone(), fields);
     request.headers.copy_from(&all, &REQUIRED.map(HeaderName::from_known));
-    let complete = REQUIRED.iter().all(|known| all.contains(HeaderName::from_known(*known)));
-    (complete && all.typed::<via::Via>().is_ok()).then(|| Box::new(request))
+    if all.typed::<via::Via>().is_err() {
+        let top = via::way_back(all.raw(HeaderName::VIA)?)?;
+        request.headers.set_first(HeaderName::VIA, top.to_string());
+    }
+    Some(Box::new(request))
 }

@@ -131,6 +131,38 @@ fn a_required_extension_that_is_unknown_gets_420_naming_it() {
 }
 
 #[test]
+fn a_scheme_that_is_not_understood_gets_416_and_a_service_is_understood() {
+    let mut wire = Wire::new(EngineConfig::default());
+    for (branch, scheme) in ["nobody", "soap.beep"].iter().enumerate() {
+        let strange = request("INVITE", &branch.to_string(), "1", "", "");
+        let strange = strange.replace("INVITE sip:callee@192.0.2.1", &format!("INVITE {scheme}:callee"));
+        assert_eq!(starts(&wire.say(strange)), ["416"], "{scheme}");
+    }
+    assert!(wire.event().is_none());
+    let service =
+        request("INVITE", "s", "2", "", "").replace("INVITE sip:callee@192.0.2.1", "INVITE urn:service:sos");
+    assert!(wire.say(service).is_empty());
+    assert!(matches!(wire.event(), Some(Event::Invite { .. })));
+}
+
+#[test]
+fn what_is_left_of_a_malformed_via_is_the_way_back() {
+    let mut wire = Wire::new(EngineConfig::default());
+    let newer = request("OPTIONS", "x", "1", "", "").replace("SIP/2.0", "SIP/7.0");
+    let out = wire.say(newer);
+    assert_eq!(starts(&out), ["505"]);
+    assert!(out[0].contains("Via: SIP/2.0/UDP 198.51.100.7:5060;branch=z9hG4bKx\r\n"), "{}", out[0]);
+    let broken = request("INVITE", "y", "1", "", "").replace(";branch=z9hG4bKy", ";;,;,,");
+    assert_eq!(starts(&wire.say(broken)), ["400"]);
+    let bare =
+        "INVITE sip:a@b SIP/2.0\r\nCSeq: 4 INVITE\r\nVia: SIP/2.0/UDP 198.51.100.7;branch=z9hG4bKz\r\n\r\n";
+    let out = wire.say(bare);
+    assert_eq!(starts(&out), ["400"]);
+    assert!(out[0].contains("CSeq: 4 INVITE") && !out[0].contains("Call-ID"), "{}", out[0]);
+    assert_eq!(wire.engine.counts(), Default::default());
+}
+
+#[test]
 fn malformed_and_foreign_versions_are_answered_where_they_can_be() {
     let mut wire = Wire::new(EngineConfig::default());
     let bad = request("INVITE", "x", "1", "", "").replace("CSeq: 1 INVITE", "CSeq: 1 OPTIONS");

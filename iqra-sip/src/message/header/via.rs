@@ -5,6 +5,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use super::{TypedHeader, Values};
 use crate::message::grammar::{self, Cursor, DIGIT, TOKEN, Why};
 use crate::message::headers::Slice;
@@ -152,6 +154,44 @@ pub(crate) fn check(value: &[u8]) -> Result<(), Why> {
 #[inline]
 fn scan(cursor: &mut Cursor<'_>) -> Result<Parts, Why> {
     protocol(cursor)?;
+    let (transport, host, port) = sent_by(cursor)?;
+    let params = cursor.params()?;
+    Ok(Parts { transport, host, port, params })
+}
+
+/// The first Via of a malformed line, as far as an answer needs it: of any SIP version, with its parameters up to the
+/// first that cannot be read. `None` where it says neither transport nor host.
+pub(crate) fn way_back(line: &[u8]) -> Option<Via> {
+    let mut cursor = Cursor::new(&line[..grammar::element_end(line)]);
+    any_version(&mut cursor)?;
+    let (transport, host, port) = sent_by(&mut cursor).ok()?;
+    cursor.skip_space();
+    let (start, mut end) = (cursor.at, cursor.at);
+    while let Ok(Some(_)) = cursor.param() {
+        end = cursor.at;
+    }
+    let line = Bytes::copy_from_slice(line);
+    Some(Via::of(Slice::from(&line), Parts { transport, host, port, params: start..end }))
+}
+
+fn any_version(cursor: &mut Cursor<'_>) -> Option<()> {
+    cursor.skip_space();
+    let name = cursor.take(TOKEN);
+    cursor.skip_space();
+    let is_sip = cursor.bytes[name].eq_ignore_ascii_case(b"SIP") && cursor.eat(b'/');
+    cursor.skip_space();
+    let version = cursor.take(TOKEN);
+    cursor.skip_space();
+    let is_there = is_sip && !version.is_empty() && cursor.eat(b'/');
+    cursor.skip_space();
+    is_there.then_some(())
+}
+
+/// Transport, host and port.
+type SentBy = (Range<usize>, Range<usize>, Option<u16>);
+
+#[inline]
+fn sent_by(cursor: &mut Cursor<'_>) -> Result<SentBy, Why> {
     let transport = cursor.take(TOKEN);
     if transport.is_empty() || cursor.take(grammar::SPACE).is_empty() {
         return Err("does not begin with SIP/2.0/TRANSPORT and a space");
@@ -160,8 +200,7 @@ fn scan(cursor: &mut Cursor<'_>) -> Result<Parts, Why> {
     let len = uri::scan_host(&cursor.bytes[start..]).map_err(uri::UriError::why)?;
     cursor.at += len;
     let port = port(cursor)?;
-    let params = cursor.params()?;
-    Ok(Parts { transport, host: start..start + len, port, params })
+    Ok((transport, start..start + len, port))
 }
 
 fn protocol(cursor: &mut Cursor<'_>) -> Result<(), Why> {
