@@ -89,6 +89,28 @@ pub fn shutdown_signal() -> anyhow::Result<impl Future<Output = ()> + Send> {
     })
 }
 
+/// Reads the certificate of an endpoint again whenever SIGHUP comes and says how that went: calls go on, new connections
+/// are shown the new one; what cannot be read leaves the old one in use. Without a certificate SIGHUP does nothing.
+///
+/// # Errors
+/// When the handler cannot be installed.
+pub fn reload_on_hangup(endpoint: &iqra_sip::net::Endpoint) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    let tls = endpoint.tls_config();
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let Some(tls) = tls.clone() else { continue };
+            match tokio::task::spawn_blocking(move || tls.reload()).await {
+                Ok(Ok(())) => say("reloaded: listen.identity"),
+                Ok(Err(error)) => say(&format!("not reloaded: listen.identity: {error}")),
+                Err(error) => tracing::error!(%error, "the certificate was not read again"),
+            }
+        }
+    });
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use iqra_examples::counts::Counted;
-use iqra_examples::{Agent, ended, init_logging, say, shutdown_signal};
+use iqra_examples::{Agent, ended, init_logging, reload_on_hangup, say, shutdown_signal};
 use iqra_routing::backend::Backend;
 use iqra_routing::config::BackendConfig;
 use iqra_routing::start::listeners_line;
@@ -36,6 +36,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut counted = Counted::of_endpoint(backend.endpoint());
     counted.media = Some(backend.media().driver().clone());
     counted.on_signal()?;
+    reload_on_hangup(backend.endpoint())?;
     say(&format!("ready: backend {}", listeners_line(backend.endpoint().listeners())));
     backend.on_end(counted.on_end()).serve_until(stop).await;
     say(&counted.line().await);

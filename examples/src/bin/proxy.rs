@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use iqra_examples::counts::Counted;
-use iqra_examples::{ended, init_logging, say, shutdown_signal};
+use iqra_examples::{ended, init_logging, reload_on_hangup, say, shutdown_signal};
 use iqra_routing::config::ProxyConfig;
 use iqra_routing::proxy::Proxy;
 use iqra_routing::start::listeners_line;
@@ -34,6 +34,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut counted = Counted::of_endpoint(proxy.endpoint());
     counted.admission = Some((proxy.admission().clone(), accounts));
     counted.on_signal()?;
+    reload_on_hangup(proxy.endpoint())?;
     say(&format!("ready: proxy {}", listeners_line(proxy.endpoint().listeners())));
     proxy.serve_until(stop).await;
     say(&counted.line().await);

@@ -62,6 +62,13 @@ impl Endpoint {
         &self.handle.shared().listeners
     }
 
+    /// What it shows and trusts on secure transports, to [reload](super::TlsConfig::reload) it.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls_config(&self) -> Option<super::TlsConfig> {
+        self.handle.shared().tls.clone()
+    }
+
     /// Places a call.
     ///
     /// # Errors
