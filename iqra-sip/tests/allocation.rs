@@ -1,12 +1,14 @@
-//! Parsing costs one allocation: the index of the headers.
+//! Parsing costs one allocation, the index of the headers; what passes the guard costs none.
 //!
 //! Its own binary, as it counts with an allocator of its own.
 #![allow(unsafe_code)] // GlobalAlloc is an unsafe trait; each method only counts and hands on to the system's.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
+use iqra_sip::guard::{Guard, GuardConfig, Load, Network, Verdict};
 use iqra_sip::message::header::{CSeq, CallId, Contact, From, To, Via};
 use iqra_sip::{HeaderName, Message};
 
@@ -92,4 +94,19 @@ fn printing_allocates_the_buffer_and_its_share() {
     let (printed, count) = allocations(|| message.to_bytes());
     assert!(count <= 2, "{count} allocations");
     assert!(!printed.is_empty());
+}
+
+#[test]
+fn what_passes_the_guard_allocates_nothing() {
+    let (message, now) = (received(2), Instant::now());
+    let peers = ["198.51.100.1".parse::<Network>().expect("a network")].into_iter().collect();
+    let mut guard = Guard::new(GuardConfig { peers, ..GuardConfig::default() });
+    let load = Load::default();
+    for source in ["192.0.2.9", "2001:db8::9", "198.51.100.1"] {
+        let source = source.parse().expect("an address");
+        // A source that is met for the first time takes its place in the table.
+        assert_eq!(guard.judge(now, source, &message, &load), Verdict::Pass);
+        let (verdict, count) = allocations(|| guard.judge(now, source, &message, &load));
+        assert_eq!((verdict, count), (Verdict::Pass, 0), "{source}");
+    }
 }
