@@ -1,11 +1,18 @@
 //! A sans-IO SIP stack (RFC 3261): messages, transactions, dialogs, and a tokio driver for UDP, TCP, TLS and
 //! WebSocket.
 //!
-//! It carries bodies as octets: no SDP, no media. It decides nothing about who gets a call: no registrar, no routing,
-//! no DNS.
+//! It carries bodies as octets: no SDP, no media. It decides nothing about who gets a call: no registrar, no routing
+//! by number.
 //!
 //! Entry points: [`Message`] to read and write messages alone, [`Engine`] to run transactions and dialogs over
 //! transports of one's own, `net` to have both on sockets.
+//!
+//! Around the engine, all without I/O:
+//! - [`auth`]: Digest of both sides, and the upkeep of a registration.
+//! - [`guard`]: rates, bans, signatures and shedding, asked before a transaction is made.
+//! - [`resolve`]: the procedure of RFC 3263, which asks its driver for DNS records.
+//! - [`roles`]: following redirects, answering with them, and relaying calls as a record-routing proxy.
+//! - [`observe`]: events, drop reasons, traces, ladders, HEP packets, and capsules that replay.
 //!
 //! # Data path
 //! ```text
