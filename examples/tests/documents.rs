@@ -1,4 +1,5 @@
 //! The documents point at files that exist, and what they call a test is one.
+#![allow(clippy::unwrap_used)] // Helpers of a test are tests.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
