@@ -37,6 +37,7 @@
 //! - `tokio` (default): `net`, the sockets and timers, and `codec`, the framing for `tokio_util`. Without it the crate
 //!   has no I/O and no runtime.
 //! - `tls`: TLS 1.2 and 1.3 by rustls. `ws`: WebSocket; with `tls` also the secure one.
+//! - `quirks`: profiles of real peers, and a caller that behaves like them, for tests.
 
 pub mod auth;
 #[cfg(feature = "tokio")]
@@ -50,6 +51,8 @@ pub mod message;
 #[cfg(feature = "tokio")]
 pub mod net;
 pub mod observe;
+#[cfg(feature = "quirks")]
+pub mod quirks;
 pub mod resolve;
 pub mod roles;
 mod transaction;

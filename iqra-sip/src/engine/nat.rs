@@ -46,7 +46,7 @@ impl FlowFirst {
 }
 
 /// An address that no NAT lets through: private, shared, link-local or loopback (RFC 1918, 6598, 3927, 4193, 4291).
-fn is_private(ip: IpAddr) -> bool {
+pub(crate) fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => {
             let shared = ip.octets()[0] == 100 && ip.octets()[1] & 0b1100_0000 == 64;

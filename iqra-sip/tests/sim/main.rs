@@ -12,6 +12,8 @@ mod failover;
 mod guard;
 mod network;
 mod prack;
+#[cfg(feature = "quirks")]
+mod quirks;
 mod redirects;
 mod refer;
 mod register;
