@@ -78,6 +78,8 @@ pub struct Engine {
     events: VecDeque<Event>,
     watch: Watch,
     protection: Option<Protection>,
+    #[cfg(feature = "faults")]
+    pub(crate) fault: Option<crate::fault::Fault>,
 }
 
 impl Engine {
@@ -103,6 +105,8 @@ impl Engine {
             transmits: VecDeque::new(),
             events: VecDeque::new(),
             watch: Watch::default(),
+            #[cfg(feature = "faults")]
+            fault: None,
         }
     }
 

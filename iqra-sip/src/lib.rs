@@ -44,6 +44,11 @@ pub mod auth;
 pub mod codec;
 mod dialog;
 mod engine;
+#[cfg(feature = "faults")]
+pub mod fault;
+#[cfg(not(feature = "faults"))]
+#[allow(dead_code, unreachable_pub)] // Nothing is planted, and nobody outside can.
+mod fault;
 pub mod framing;
 pub mod guard;
 mod lines;

@@ -155,6 +155,12 @@ impl Wallet {
         }
     }
 
+    /// A planted fault: every count begins anew.
+    #[cfg(feature = "faults")]
+    pub(crate) fn rewind(&mut self) {
+        self.known.values_mut().for_each(|known| known.uses = 0);
+    }
+
     /// Takes the next nonce that a server gives with its answer (RFC 7616 §3.5).
     pub(crate) fn note_success(&mut self, hop: SocketAddr, request: &Request, response: &Response) {
         let Ok(info) = response.headers.typed::<AuthenticationInfo>() else { return };

@@ -56,6 +56,10 @@ impl Engine {
     pub(super) fn authorize(&mut self, request: &mut Request, flow: &Flow, proof: &Proof) {
         let keyring = self.keyring(proof);
         if !keyring.is_empty() && !matches!(request.method, Method::Ack | Method::Cancel) {
+            #[cfg(feature = "faults")]
+            if self.has(crate::fault::Fault::NonceCountStays) {
+                self.wallet.rewind();
+            }
             self.wallet.authorize(flow.remote, request, &keyring, || self.random.tag());
         }
     }

@@ -12,6 +12,7 @@ use super::challenged::Proof;
 use super::flow::{Flow, Hop, Owner, Transmit};
 use super::outbound::Purpose;
 use super::target::Way;
+use crate::fault::Fault;
 use crate::message::header::{CSeq, Via};
 use crate::message::{HeaderName, Headers, Message, Method, Request, Response, StatusCode};
 use crate::observe::{DropReason, Side, TransactionState, TransactionStep};
@@ -328,6 +329,8 @@ impl Engine {
         let branch = response.headers.typed::<Via>().ok().and_then(|via| via.branch().map(Into::into));
         let method = response.headers.typed::<CSeq>().ok().map(|cseq| cseq.method);
         let key = branch.zip(method).map(|(branch, method)| ClientKey { branch, method });
+        let any = |key: ClientKey| ClientKey { method: Method::Invite, ..key };
+        let key = if self.has(Fault::MethodIgnored) { key.map(any) } else { key };
         match key.and_then(|key| self.clients.by_key.get(&key).copied()) {
             Some(id) => self.step_client(now, id, Cause::Response(&Arc::new(response))),
             None => self.watch.discard(DropReason::StrayResponse),
@@ -352,6 +355,9 @@ impl Engine {
     }
 
     fn act_client(&mut self, now: Instant, id: u64, action: Action, cause: Cause<'_>) {
+        if matches!(action, Action::Again(_)) && self.has(Fault::TimerNotRestarted) {
+            return;
+        }
         let Some(client) = self.clients.by_id.get_mut(&id) else { return };
         let (owner, reliable) = (Owner::Client(id), client.flow.transport.is_reliable());
         match (action, cause) {
@@ -408,6 +414,7 @@ impl Engine {
         let Some(client) = self.clients.get_mut(id) else { return };
         client.clocks.fire(timer);
         match timer {
+            Timer::B if self.has(Fault::InviteNeverTimesOut) => {}
             Timer::Ring => self.send_cancel(now, id),
             Timer::B | Timer::F | Timer::Hop if self.target_silent(now, id, timer) => {}
             Timer::M => {

@@ -12,6 +12,7 @@ use super::outbound::{Purpose, add_body, add_headers};
 use super::server::Cause;
 use super::{target, update};
 use crate::dialog::{Dialog, DialogId, Origin, Phase, Unacknowledged, has_session};
+use crate::fault::Fault;
 use crate::message::header::{CSeq, CallId, From, To};
 use crate::message::{HeaderName, Headers, Method, Request, StatusCode};
 use crate::observe::{DialogEnd, DialogStep};
@@ -288,6 +289,9 @@ impl Engine {
         if !asked_for {
             self.note_end(serial, &reason);
         }
+        if self.has(Fault::DialogKept) {
+            return;
+        }
         let Some(dialog) = self.close_dialog(now, serial) else { return };
         if !asked_for {
             self.events.push_back(Event::Ended { dialog, reason });
@@ -336,7 +340,9 @@ impl Engine {
             return self.give_up_on_ack(now, serial);
         }
         self.timers.again(now, Owner::Dialog(serial), &mut dialog.clocks, timer, false);
-        self.step_server(now, server, Cause::Answer(StatusCode::OK));
+        if !self.has(Fault::SuccessNotRepeated) {
+            self.step_server(now, server, Cause::Answer(StatusCode::OK));
+        }
     }
 
     fn give_up_on_ack(&mut self, now: Instant, serial: u64) {

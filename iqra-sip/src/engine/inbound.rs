@@ -9,6 +9,7 @@ use super::event::{EndReason, Event, Reply, ServerTx};
 use super::flow::Flow;
 use super::server::{Cause, Server};
 use super::via;
+use crate::fault::Fault;
 use crate::message::header::CSeq;
 use crate::message::{HeaderName, Method, Request, Scheme, StatusCode};
 use crate::observe::DropReason;
@@ -102,7 +103,7 @@ impl Engine {
     /// RFC 3261 §8.2.2.2: the same request by another path is answered once, by the first.
     pub(super) fn check_merged(&mut self, id: u64, request: &Request) -> Result<(), Box<Reply>> {
         let merge = MergeKey::of(request).map_err(|_| Reply::new(StatusCode::BAD_REQUEST))?;
-        if self.servers.is_merged(&merge) {
+        if self.servers.is_merged(&merge) && !self.has(Fault::MergedAccepted) {
             return Err(Box::new(Reply::new(StatusCode::LOOP_DETECTED)));
         }
         self.servers.remember_merge(id, merge);

@@ -12,6 +12,7 @@ use super::reliable::Heard;
 use super::target::{self, Way};
 use crate::auth::Keyring;
 use crate::dialog::{Dialog, Phase, Session};
+use crate::fault::Fault;
 use crate::message::header::{CSeq, From, To};
 use crate::message::{HeaderName, Headers, Method, NameAddr, Request, Response, StatusCode};
 use crate::observe::{DialogStep, DropReason};
@@ -199,6 +200,10 @@ impl Engine {
         let Some(client) = self.clients.get_mut(id) else { return };
         let Some(invite) = client.invite.clone().filter(|_| client.cancel != Cancel::Sent) else { return };
         client.cancel = Cancel::Sent;
+        if self.has(Fault::CancelLost) {
+            return;
+        }
+        let Some(client) = self.clients.get_mut(id) else { return };
         let way = Way { flow: client.flow, fallback: None, name: client.name.clone() };
         let branch = client.branch().to_owned();
         let headers = std::mem::replace(&mut client.cancel_headers, Headers::new());
@@ -347,7 +352,11 @@ impl Engine {
         let tag =
             response.headers.typed::<To>().ok().and_then(|to| to.tag().map(std::borrow::Cow::into_owned));
         let tag = tag.unwrap_or_default();
-        if let Some((_, ack)) = client.forks.iter().find(|(known, _)| **known == *tag) {
+        let known = |known: &str| *known == *tag || self.has(Fault::AckOfOtherBranch);
+        if let Some((_, ack)) = client.forks.iter().find(|(tag, _)| known(tag)) {
+            if self.has(Fault::AckNotRepeated) {
+                return;
+            }
             self.transmits.extend(ack.clone());
             return;
         }

@@ -14,6 +14,7 @@ use super::extensions::{self, RELIABLE};
 use super::flow::Owner;
 use super::outbound::{Purpose, add_body, add_headers};
 use crate::dialog::{DialogId, FirstOffer, Origin, Outstanding, Phase, has_session};
+use crate::fault::Fault;
 use crate::message::header::{CSeq, RAck, RSeq};
 use crate::message::{HeaderName, Headers, Method, Request, Response, StatusCode};
 use crate::transaction::timer::Timer;
@@ -213,6 +214,9 @@ impl Engine {
         words: Option<(&Headers, Option<Body>)>,
         purpose: Purpose,
     ) -> Option<u64> {
+        if self.has(Fault::PrackNotSent) {
+            return None;
+        }
         let dialog = self.dialogs.get_mut(serial)?;
         let sequence = dialog.next_sequence();
         let mut request = dialog.request(Method::Prack, sequence);

@@ -12,6 +12,7 @@ use super::flow::Owner;
 use super::outbound::Purpose;
 use super::update;
 use crate::dialog::{Dialog, Glare, has_session};
+use crate::fault::Fault;
 use crate::message::{HeaderName, Method, Response, StatusCode};
 use crate::transaction::timer::{Clocks, Timer};
 
@@ -55,6 +56,9 @@ impl Engine {
 
     /// The wait is over. Where another offer is under way by now, the request waits for as long again.
     pub(super) fn retry_fired(&mut self, now: Instant, serial: u64) {
+        if self.has(Fault::GlareNotRetried) {
+            return;
+        }
         let steps = self.random.up_to(STEPS);
         let Some(dialog) = self.dialogs.get_mut(serial) else { return };
         if !dialog.phase.is_open() {

@@ -12,6 +12,7 @@ use super::event::{EngineError, Reply, ServerTx};
 use super::flow::{Owner, Transmit};
 use super::stateless::set_to_tag;
 use super::via::ReplyPath;
+use crate::fault::Fault;
 use crate::message::{HeaderName, Method, Request, Response, StatusCode, Text};
 use crate::observe::{DropReason, Side, TransactionState, TransactionStep};
 use crate::transaction::key::{MergeKey, ServerKey};
@@ -381,12 +382,14 @@ impl Engine {
     /// Passes a response on that another element worded, without its topmost Via, which is ours (RFC 3261 §16.7). A 2xx
     /// to INVITE goes even where the transaction has another answer, past it.
     pub(super) fn forward_response(&mut self, now: Instant, id: u64, response: &Response) {
-        let Some(server) = self.servers.by_id.get_mut(&id) else {
-            self.watch.discard(DropReason::StrayResponse);
-            return;
-        };
+        if self.servers.get(id).is_none() {
+            return self.watch.discard(DropReason::StrayResponse);
+        }
         let mut response = response.clone();
-        response.headers.take_first(HeaderName::VIA);
+        if !self.has(Fault::ViaKept) {
+            response.headers.take_first(HeaderName::VIA);
+        }
+        let Some(server) = self.servers.by_id.get_mut(&id) else { return };
         let (bytes, cause) = (response.to_bytes(), Cause::Answer(response.status));
         if server.machine.step(cause).is_none() {
             let ReplyPath { flow, fallback } = server.path;

@@ -17,6 +17,7 @@ use super::outbound::Purpose;
 use super::target::Way;
 use crate::dialog::session_timer::{self, Side, Terms, Verdict};
 use crate::dialog::{Dialog, Phase, Session};
+use crate::fault::Fault;
 use crate::message::header::{Allow, CSeq, RetryAfter, SessionExpires};
 use crate::message::{HeaderName, Headers, Method, Request, Response, StatusCode};
 use crate::transaction::timer::Timer;
@@ -137,6 +138,9 @@ impl Engine {
     }
 
     fn refresh(&mut self, now: Instant, serial: u64) {
+        if self.has(Fault::RefreshNotSent) {
+            return;
+        }
         let Some(dialog) = self.dialogs.get(serial) else { return };
         let description = dialog.session.description.clone();
         // Without a description there is nothing to put into a re-INVITE.

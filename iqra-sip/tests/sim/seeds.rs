@@ -5,6 +5,8 @@
 //! `SEEDS=20000 cargo test -p iqra-sip --test sim seeds` looks further; `SEED=7` prints one play.
 
 mod checks;
+#[cfg(feature = "faults")]
+mod faults;
 mod script;
 mod world;
 

@@ -18,6 +18,7 @@ use super::Engine;
 use super::event::{ClientTx, EngineError, Event, Reply, ServerTx};
 use super::flow::{Hop, Owner};
 use super::outbound::Purpose;
+use crate::fault::Fault;
 use crate::message::{HeaderName, Headers, Method, Request, Response, StatusCode};
 use crate::roles::relay::{AttemptFailure, Plan, RelayEvent, RelayTimings, Target, pass};
 use crate::transaction::timer::{Clocks, Timer};
@@ -228,6 +229,9 @@ impl Engine {
         self.timers.forget(Owner::Relay(id), &mut relay.clocks);
         if let Some(client) = relay.current.take() {
             self.hush(client);
+            if self.has(Fault::FailoverNotCancelled) {
+                return;
+            }
             // Where it has its final response there is nothing to cancel.
             let _ = self.cancel(now, ClientTx(client), Headers::new());
         }

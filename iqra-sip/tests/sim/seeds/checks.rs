@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::world::{A, B, World};
-use crate::network::Passage;
+use crate::network::{CALLEE, Passage};
 
 const T1: Duration = Duration::from_millis(500);
 const T2: Duration = Duration::from_secs(4);
@@ -109,6 +109,7 @@ pub(super) fn wrongs(world: &World) -> Vec<String> {
     record.requests_are_answered();
     record.responses_go_back();
     record.proofs_are_fresh();
+    record.glare_is_over_soon();
     record.wrongs
 }
 
@@ -395,5 +396,22 @@ impl Record<'_> {
             }
         }
         wrongs.into_iter().for_each(|(at, node)| self.wrong(at, node, "a nonce count is used twice"));
+    }
+
+    /// RFC 3261 §14.1: what met a 491 goes out again, within 2 s from whoever did not make the call. In calm weather, where
+    /// nothing stands in the way.
+    fn glare_is_over_soon(&mut self) {
+        let pending = |one: &&Seen| one.came && one.node == CALLEE && one.status == Some(491);
+        let calm = self.world.script.is_calm();
+        let Some(refused) = self.seen.iter().find(pending).filter(|_| calm) else { return };
+        let soon = refused.at + Duration::from_millis(2_200);
+        let at = refused.at;
+        let tried = self.of_call(CALLEE, &refused.call_id).any(|one| {
+            let again = !one.came && one.is_request("INVITE") && one.number > refused.number;
+            one.at > at && one.at <= soon && (one.method == "BYE" || again)
+        });
+        if !tried {
+            self.wrong(at, CALLEE, "what met a 491 is not sent again");
+        }
     }
 }

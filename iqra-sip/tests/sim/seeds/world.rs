@@ -84,6 +84,8 @@ pub(crate) struct World {
     legs: Vec<Leg>,
     invited: HashMap<(usize, String), u32>,
     referrals: Vec<(ClientTx, u32)>,
+    /// Requests inside dialogs, and how many ends each has.
+    asked: Vec<(usize, ClientTx, u32)>,
     guard: Guard,
     registering: Option<(Registering, Option<ClientTx>)>,
     random: fastrand::Rng,
@@ -135,6 +137,7 @@ impl World {
             legs: Vec::new(),
             invited: HashMap::new(),
             referrals: Vec::new(),
+            asked: Vec::new(),
             guard,
             registering: None,
             random: fastrand::Rng::with_seed(seed ^ 0x5eed),
@@ -356,6 +359,9 @@ impl World {
 
     /// A request has its final event; that of a call is counted.
     fn ended(&mut self, node: usize, tx: ClientTx, status: StatusCode, invite: bool) {
+        if let Some((.., ends)) = self.asked.iter_mut().find(|(at, one, _)| (*at, *one) == (node, tx)) {
+            *ends += 1;
+        }
         let Some(call) = self.calls.iter_mut().find(|call| call.node == node && call.tx == tx) else {
             return;
         };
@@ -454,7 +460,10 @@ impl World {
                 let offer = matches!(method, Method::Invite | Method::Update);
                 let body = offer.then(|| Body::sdp("v=0\r\n"));
                 // Another may be under way.
-                drop(self.net.nodes[node].engine.dialog_request(now, &id, method, &Headers::new(), body));
+                let engine = &mut self.net.nodes[node].engine;
+                if let Ok(tx) = engine.dialog_request(now, &id, method, &Headers::new(), body) {
+                    self.asked.push((node, tx, 0));
+                }
             }
             Deed::Refer => {
                 let Some(id) = self.open_leg(CALLEE) else { return };
@@ -538,6 +547,9 @@ impl World {
             if ends != 1 {
                 wrongs.push(format!("node {}: a dialog has {ends} ends", leg.node));
             }
+        }
+        if self.asked.iter().any(|(.., ends)| *ends != 1) {
+            wrongs.push("a request inside a dialog has not one end".into());
         }
         if self.referrals.iter().any(|(_, ends)| *ends != 1) {
             wrongs.push("a REFER has not one end".into());

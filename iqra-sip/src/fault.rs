@@ -1,0 +1,80 @@
+//! Faults to plant into an engine, for tests of the tests: a search that finds none of them proves nothing.
+//!
+//! Only with the feature `faults`, which no program switches on; without it every question here is a constant `false`.
+
+use crate::engine::Engine;
+
+/// What an engine does wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A request is repeated once and no more.
+    TimerNotRestarted,
+    /// Timer B ends nothing.
+    InviteNeverTimesOut,
+    /// A 2xx of a further branch is answered with the ACK of the first.
+    AckOfOtherBranch,
+    /// A CANCEL does not leave.
+    CancelLost,
+    /// A 2xx to INVITE is sent once.
+    SuccessNotRepeated,
+    /// A repeated 2xx is not acknowledged again.
+    AckNotRepeated,
+    /// A response is matched by its branch alone.
+    MethodIgnored,
+    /// A BYE of the peer is answered, and the dialog kept.
+    DialogKept,
+    /// A reliable provisional response is not acknowledged.
+    PrackNotSent,
+    /// What met a 491 is not sent again.
+    GlareNotRetried,
+    /// A session is not refreshed.
+    RefreshNotSent,
+    /// A nonce count does not rise.
+    NonceCountStays,
+    /// A target that a relay gives up goes on ringing.
+    FailoverNotCancelled,
+    /// A relayed response keeps our Via.
+    ViaKept,
+    /// The same request by another path is taken as a new one.
+    MergedAccepted,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Fault; 15] = [
+        Fault::TimerNotRestarted,
+        Fault::InviteNeverTimesOut,
+        Fault::AckOfOtherBranch,
+        Fault::CancelLost,
+        Fault::SuccessNotRepeated,
+        Fault::AckNotRepeated,
+        Fault::MethodIgnored,
+        Fault::DialogKept,
+        Fault::PrackNotSent,
+        Fault::GlareNotRetried,
+        Fault::RefreshNotSent,
+        Fault::NonceCountStays,
+        Fault::FailoverNotCancelled,
+        Fault::ViaKept,
+        Fault::MergedAccepted,
+    ];
+}
+
+impl Engine {
+    /// Plants a fault, in place of the one before.
+    #[cfg(feature = "faults")]
+    pub fn plant(&mut self, fault: Fault) {
+        self.fault = Some(fault);
+    }
+
+    #[cfg(feature = "faults")]
+    pub(crate) fn has(&self, fault: Fault) -> bool {
+        self.fault == Some(fault)
+    }
+
+    #[cfg(not(feature = "faults"))]
+    #[allow(clippy::unused_self)] // It has none.
+    pub(crate) const fn has(&self, _: Fault) -> bool {
+        false
+    }
+}
