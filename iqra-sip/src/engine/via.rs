@@ -24,13 +24,16 @@ pub(crate) fn receive(request: &mut Request, flow: &Flow) -> Result<(Via, ReplyP
     let wants_port = via.rport().is_some();
     let differs = via.host() != Host::Ip(source.ip());
     if wants_port || differs {
-        let mut seen = via.clone().with_param("received", Some(&source.ip().to_string()));
+        let mut seen = via.clone();
+        seen.params.set("received", Some(&source.ip().to_string()));
         if wants_port {
-            seen = seen.with_param("rport", Some(&source.port().to_string()));
+            seen.params.set("rport", Some(&source.port().to_string()));
         }
         let line = request.headers.raw(HeaderName::VIA).unwrap_or_default();
-        let rest = String::from_utf8_lossy(&line[element_end(line)..]).into_owned();
-        request.headers.set_first(HeaderName::VIA, format!("{seen}{rest}"));
+        let mut text = String::with_capacity(line.len() + 64);
+        seen.print(&mut text);
+        text.push_str(&String::from_utf8_lossy(&line[element_end(line)..]));
+        request.headers.set_first(HeaderName::VIA, text);
     }
     let path = reply_path(&via, flow);
     Ok((via, path))

@@ -32,7 +32,15 @@ impl Params {
     /// The value of a parameter without its quotes: `None` when it is not there, `Some(None)` when it is a flag.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Option<Cow<'_, str>>> {
-        self.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        let bytes = self.0.as_bytes();
+        let mut cursor = Cursor::new(bytes);
+        while let Ok(Some(param)) = cursor.param() {
+            if bytes[param.name].eq_ignore_ascii_case(name.as_bytes()) {
+                let text = |range| grammar::unquote(String::from_utf8_lossy(&bytes[range]));
+                return Some(param.value.map(text));
+            }
+        }
+        None
     }
 
     /// The value of a parameter that has one, without its quotes.
@@ -67,14 +75,13 @@ impl Params {
     pub fn set(&mut self, name: &str, value: Option<&str>) {
         let mut out = String::with_capacity(self.0.as_bytes().len() + name.len() + 16);
         let mut found = false;
-        for (old, raw) in self.raw() {
-            if old.eq_ignore_ascii_case(name) {
-                if !found {
-                    push(&mut out, name, value);
-                }
-                found = true;
-            } else {
-                out.push_str(&raw);
+        let bytes = self.0.as_bytes();
+        let mut cursor = Cursor::new(bytes);
+        while let Ok(Some(param)) = cursor.param() {
+            if !bytes[param.name].eq_ignore_ascii_case(name.as_bytes()) {
+                out.push_str(&String::from_utf8_lossy(&bytes[param.start..cursor.at]));
+            } else if !std::mem::replace(&mut found, true) {
+                push(&mut out, name, value);
             }
         }
         if !found {
@@ -105,6 +112,11 @@ impl Params {
     pub fn with(mut self, name: &str, value: Option<&str>) -> Params {
         self.set(name, value);
         self
+    }
+
+    /// Appends the parameters as they stand.
+    pub(crate) fn print(&self, out: &mut String) {
+        out.push_str(&self.0.to_str());
     }
 
     /// Name, and the whole parameter with its semicolon as it came.

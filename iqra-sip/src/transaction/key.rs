@@ -43,12 +43,16 @@ impl ServerKey {
 
 /// The method without the buffer it was parsed from.
 fn owned(method: &Method) -> Method {
-    Method::new(method.as_str().to_owned()).expect("a method is a token")
+    match method {
+        Method::Other(_) => Method::new(method.as_str().to_owned()).expect("a method is a token"),
+        known => known.clone(),
+    }
 }
 
 /// sent-by is part of the key: two clients may draw the same branch (RFC 3261 §17.2.3).
 fn by_branch(branch: &str, via: &Via) -> String {
-    let mut id = format!("{branch}\n{}:{}", via.host(), via.port.unwrap_or(0));
+    let port = via.port.unwrap_or(0).to_string();
+    let mut id = [branch, "\n", via.host_text(), ":", &port].concat();
     id.make_ascii_lowercase();
     id
 }
@@ -80,7 +84,9 @@ impl MergeKey {
         let from: From = request.headers.typed()?;
         let cseq: CSeq = request.headers.typed()?;
         let tag = from.tag().unwrap_or_default();
-        Ok(Self(format!("{tag}\n{}\n{}\n{call_id}", cseq.number, request.method).into()))
+        let number = cseq.number.to_string();
+        let parts = [&tag, "\n", &number, "\n", request.method.as_str(), "\n", &call_id.to_str()];
+        Ok(Self(parts.concat().into()))
     }
 }
 

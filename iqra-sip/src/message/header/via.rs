@@ -83,7 +83,7 @@ impl Via {
     /// The sent-by host.
     #[must_use]
     pub fn host(&self) -> Host<'_> {
-        Host::of(std::str::from_utf8(self.host.as_bytes()).expect("a checked host is ASCII"))
+        Host::of(self.host_text())
     }
 
     /// The branch, which names the transaction (RFC 3261 §17.2.3).
@@ -128,6 +128,25 @@ impl Via {
     pub fn with_param(mut self, name: &str, value: Option<&str>) -> Via {
         self.params.set(name, value);
         self
+    }
+}
+
+impl Via {
+    /// sent-by's host as it was spelled.
+    pub(crate) fn host_text(&self) -> &str {
+        std::str::from_utf8(self.host.as_bytes()).expect("a checked host is ASCII")
+    }
+
+    /// Appends the value: what `Display` prints, without a formatter.
+    pub(crate) fn print(&self, out: &mut String) {
+        for part in ["SIP/2.0/", &self.transport.to_str(), " ", self.host_text()] {
+            out.push_str(part);
+        }
+        if let Some(port) = self.port {
+            out.push(':');
+            out.push_str(&port.to_string());
+        }
+        self.params.print(out);
     }
 }
 
@@ -233,11 +252,9 @@ fn port(cursor: &mut Cursor<'_>) -> Result<Option<u16>, Why> {
 
 impl fmt::Display for Via {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SIP/2.0/{} {}", self.transport, self.host)?;
-        if let Some(port) = self.port {
-            write!(f, ":{port}")?;
-        }
-        self.params.fmt(f)
+        let mut text = String::new();
+        self.print(&mut text);
+        f.write_str(&text)
     }
 }
 

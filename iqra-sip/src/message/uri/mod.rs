@@ -107,7 +107,7 @@ impl Uri {
     pub fn sip(user: Option<&str>, host: impl fmt::Display, port: Option<u16>) -> Uri {
         let mut text = String::from("sip:");
         if let Some(user) = user.filter(|user| !user.is_empty()) {
-            escape(&mut text, user, |b| grammar::is(b, USER) && b != b'#');
+            escape(&mut text, user, is_user_char);
             text.push('@');
         }
         text.push_str(&host_text(&host.to_string()));
@@ -115,6 +115,25 @@ impl Uri {
             text.push_str(&format!(":{port}"));
         }
         Uri::parse(text).expect("escaped user, checked host and a number make a URI")
+    }
+
+    /// The same URI for another user, or none; a password goes with the user it belonged to. The user part is escaped.
+    /// A URI of a scheme without users stays as it is.
+    #[must_use]
+    pub fn with_user(self, user: Option<&str>) -> Uri {
+        if self.parts.host.0 == self.parts.host.1 {
+            return self;
+        }
+        let user = user.unwrap_or_default();
+        let mut out = String::with_capacity(self.text.len() + user.len() + 8);
+        out.push_str(self.slice(0, self.parts.scheme));
+        out.push(':');
+        if !user.is_empty() {
+            escape(&mut out, user, is_user_char);
+            out.push('@');
+        }
+        out.push_str(self.slice(self.parts.host.0, self.text.len() as u16));
+        Uri::parse(out).unwrap_or(self)
     }
 
     /// The same URI with a parameter set, in the place of one of the same name. The value is escaped; `None`
@@ -272,6 +291,10 @@ fn split_pair(pair: &str) -> (&str, Option<&str>) {
     pair.split_once('=').map_or((pair, None), |(name, value)| (name, Some(value)))
 }
 
+fn is_user_char(b: u8) -> bool {
+    grammar::is(b, USER) && b != b'#'
+}
+
 fn is_param_char(b: u8) -> bool {
     b.is_ascii_alphanumeric()
         || matches!(
@@ -305,13 +328,15 @@ fn host_text(host: &str) -> Cow<'_, str> {
 }
 
 fn escape(out: &mut String, text: &str, plain: impl Fn(u8) -> bool) {
-    for b in text.bytes() {
-        if plain(b) {
-            out.push(char::from(b));
-        } else {
-            out.push_str(&format!("%{b:02X}"));
-        }
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(|b| !plain(b)) {
+        out.push_str(&rest[..at]);
+        // A character outside ASCII is escaped octet by octet.
+        let special = rest[at..].chars().next().map_or(1, char::len_utf8);
+        rest[at..at + special].bytes().for_each(|b| out.push_str(&format!("%{b:02X}")));
+        rest = &rest[at + special..];
     }
+    out.push_str(rest);
 }
 
 /// `text` with its `%HH` escapes decoded; what they spell that is not UTF-8 shows as U+FFFD.
@@ -392,6 +417,15 @@ mod tests {
         assert_eq!(uri.user_decoded().unwrap(), "a b@c:d#1");
         assert_eq!(uri.socket_addr(5060), Some("[2001:db8::1]:5070".parse().unwrap()));
         assert_eq!(Uri::sip(None, "no host>", None).to_string(), "sip:invalid");
+    }
+
+    #[test]
+    fn another_user_takes_the_place_of_the_old_with_its_password() {
+        let uri = Uri::from_str("sips:old:secret@[2001:db8::1]:5070;lr?a=b").unwrap();
+        assert_eq!(uri.clone().with_user(Some("né")).as_str(), "sips:n%C3%A9@[2001:db8::1]:5070;lr?a=b");
+        assert_eq!(uri.with_user(None).as_str(), "sips:[2001:db8::1]:5070;lr?a=b");
+        let tel = Uri::from_str("tel:+15550100").unwrap();
+        assert_eq!(tel.clone().with_user(Some("a")), tel);
     }
 
     #[test]
