@@ -265,24 +265,34 @@ fn redirect(request: &Request, offer: &Offer) -> Reply {
         request.headers.typed::<Via>().map(|via| via.transport().into_owned()).unwrap_or_default();
     for choice in &offer.choices {
         if let Some(uri) = target(choice, user.as_deref(), &transport, offer.token_in_user) {
-            let q = f32::from(choice.q) / 1000.0;
-            reply.headers.push(HeaderName::CONTACT, format!("<{uri}>;q={q}"));
+            let contact = ["<", uri.as_str(), ">;q=", &qvalue(choice.q)].concat();
+            reply.headers.push(HeaderName::CONTACT, contact);
         }
     }
     reply
 }
 
+/// Thousandths as a qvalue (RFC 3261 §25.1): `1`, `0.95`.
+fn qvalue(thousandths: u16) -> String {
+    if thousandths >= 1000 {
+        return String::from("1");
+    }
+    let mut text = format!("0.{thousandths:03}");
+    text.truncate(text.trim_end_matches('0').len());
+    text
+}
+
 /// The backend's URI for the caller's transport, else its first, with the dialled user and the token.
 fn target(choice: &Choice, user: Option<&str>, transport: &str, token_in_user: bool) -> Option<Uri> {
-    let uris: Vec<Uri> = choice.backend.sip_uris.iter().filter_map(|uri| uri.parse().ok()).collect();
-    let suits = |uri: &&Uri| uri.transport().unwrap_or("udp").eq_ignore_ascii_case(transport);
-    let base = uris.iter().find(suits).or(uris.first())?;
-    let user = if token_in_user { Some(choice.token.as_str()) } else { user };
-    let mut uri = Uri::sip(user, base.host()?, base.port());
-    for (name, value) in base.params() {
-        uri = uri.with_param(name, value);
-    }
-    Some(if token_in_user { uri } else { uri.with_param(TOKEN_PARAM, Some(&choice.token)) })
+    let suits = |uri: &Uri| uri.transport().unwrap_or("udp").eq_ignore_ascii_case(transport);
+    let readable = |uri: &String| uri.parse().ok().filter(|uri: &Uri| uri.host().is_some());
+    let mut uris = choice.backend.sip_uris.iter().filter_map(readable);
+    let first = uris.next()?;
+    let base = if suits(&first) { first } else { uris.find(suits).unwrap_or(first) };
+    Some(match token_in_user {
+        true => base.with_user(Some(&choice.token)),
+        false => base.with_user(user).with_param(TOKEN_PARAM, Some(&choice.token)),
+    })
 }
 
 /// The choice that the configuration names, the number's own region first.
@@ -291,5 +301,15 @@ fn selector(config: &ProxyConfig) -> Arc<dyn BackendSelector> {
         Selector::LeastLoad => Arc::new(ByRegion(LeastLoad)),
         Selector::RoundRobin => Arc::new(ByRegion(RoundRobin::default())),
         Selector::Rendezvous => Arc::new(ByRegion(Rendezvous)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_qvalue_has_no_more_digits_than_it_needs() {
+        assert_eq!([1000, 950, 900, 5, 1].map(qvalue), ["1", "0.95", "0.9", "0.005", "0.001"]);
     }
 }
