@@ -407,8 +407,8 @@ impl Record<'_> {
         let soon = refused.at + Duration::from_millis(2_200);
         let at = refused.at;
         let tried = self.of_call(CALLEE, &refused.call_id).any(|one| {
-            let again = !one.came && one.is_request("INVITE") && one.number > refused.number;
-            one.at > at && one.at <= soon && (one.method == "BYE" || again)
+            let again = !one.came && one.is_request(&refused.method) && one.number > refused.number;
+            one.at >= at && one.at <= soon && (one.method == "BYE" || again)
         });
         if !tried {
             self.wrong(at, CALLEE, "what met a 491 is not sent again");
