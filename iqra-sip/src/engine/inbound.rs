@@ -156,6 +156,7 @@ impl Engine {
         let Some(invite) = self.servers.find(&key.of_invite()) else {
             return self.answer(now, id, Reply::new(StatusCode::CALL_DOES_NOT_EXIST));
         };
+        self.servers.share_tag(invite, id);
         self.answer(now, id, Reply::new(StatusCode::OK));
         if self.relays.contains(invite) {
             return self.relay_cancelled(now, invite, cancel);

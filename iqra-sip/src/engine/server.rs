@@ -146,6 +146,14 @@ impl Servers {
         self.by_id.get(&id)
     }
 
+    /// Answers a CANCEL with the To tag of its INVITE (RFC 3261 §9.2): a caller may take the tag of its dialog from there.
+    pub(super) fn share_tag(&mut self, invite: u64, cancel: u64) {
+        let Some(tag) = self.by_id.get(&invite).map(|server| server.tag.clone()) else { return };
+        if let Some(cancel) = self.by_id.get_mut(&cancel) {
+            cancel.tag = tag;
+        }
+    }
+
     /// True where the same request is being served along another path (RFC 3261 §8.2.2.2).
     pub(super) fn is_merged(&self, merge: &MergeKey) -> bool {
         self.by_merge.contains_key(merge)

@@ -85,6 +85,25 @@ fn a_200_that_crosses_the_cancel_is_acknowledged_and_hung_up() {
 }
 
 #[test]
+fn a_cancel_is_answered_with_the_to_tag_of_its_invite() {
+    let mut net = Network::calm();
+    let (ours, theirs) = ring(&mut net);
+    let (engine, now) = net.engine(CALLER);
+    engine.cancel(now, ours, Headers::new()).unwrap();
+    let (engine, now) = net.engine(CALLEE);
+    engine.accept(now, theirs, Reply::new(StatusCode::OK)).unwrap();
+    net.settle();
+    let answers = net.sent.iter().filter(|(_, text)| text.starts_with("SIP/2.0 200"));
+    let to = |text: &str| text.lines().find(|line| line.starts_with("To:")).map(str::to_owned);
+    let of = |method: &str| {
+        let end = format!(" {method}\r\n");
+        to(&answers.clone().find(|(_, text)| text.contains(&end)).unwrap().1)
+    };
+    assert!(of("CANCEL").unwrap().contains(";tag="));
+    assert_eq!(of("CANCEL"), of("INVITE"));
+}
+
+#[test]
 fn a_cancel_that_brings_no_final_response_ends_the_call_after_64_t1() {
     let mut net = Network::calm();
     let (ours, _) = ring(&mut net);
