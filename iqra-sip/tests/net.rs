@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of a test are tests.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use iqra_sip::net::{
     Answer, Builder, Call, CallEvent, Endpoint, Incoming, IncomingInvite, IncomingRequest, OutgoingCall,
     OutgoingEvent,
 };
-use iqra_sip::observe::TraceRecord;
+use iqra_sip::observe::{Direction, TraceRecord};
 use iqra_sip::{Headers, Method, Request, StatusCode, Transport, Uri};
 
 const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
@@ -187,5 +188,34 @@ async fn options_outside_a_call_are_answered_even_by_a_program_that_ignores_them
     };
     assert_eq!(response.status, StatusCode::OK);
     assert!(response.headers.contains(iqra_sip::HeaderName::ALLOW));
+    closed([caller, callee]).await;
+}
+
+/// The program hears of the answer on another thread than the one that sends the ACK.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_call_that_is_hung_up_at_once_is_acknowledged_before() {
+    let sent: Arc<Mutex<Vec<TraceRecord>>> = Arc::default();
+    let trace = Arc::clone(&sent);
+    let builder = Endpoint::builder().udp(LOOPBACK).trace(Arc::new(move |record: &TraceRecord| {
+        trace.lock().unwrap().push(record.clone());
+    }));
+    let (caller, _) = bound(builder).await;
+    let (callee, mut incoming) = bound(Endpoint::builder().udp(LOOPBACK)).await;
+    for _ in 0..300 {
+        let mut outgoing = caller.invite(call_to(&callee)).await.unwrap();
+        let theirs = invited(&mut incoming).await.accept(Answer::default()).await.unwrap();
+        answered(&mut outgoing).await.hangup(Headers::new()).await.unwrap();
+        drop(theirs);
+    }
+    let mut acknowledged = HashSet::new();
+    for record in sent.lock().unwrap().iter().filter(|record| record.direction == Direction::Out) {
+        let text = String::from_utf8_lossy(&record.bytes);
+        let call = text.lines().find(|line| line.starts_with("Call-ID:")).unwrap().to_owned();
+        assert!(!text.starts_with("BYE ") || acknowledged.contains(&call), "BYE before ACK");
+        if text.starts_with("ACK ") {
+            acknowledged.insert(call);
+        }
+    }
+    assert_eq!(acknowledged.len(), 300);
     closed([caller, callee]).await;
 }

@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) quiet: Notify,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
+    /// Held while messages leave; taken before the engine is let go, so that their order is that of its acts.
+    sending: Mutex<()>,
     handle: OnceLock<Weak<Guard>>,
 }
 
@@ -116,6 +118,7 @@ impl Shared {
             quiet: Notify::new(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            sending: Mutex::default(),
             handle: OnceLock::new(),
         }
     }
@@ -125,26 +128,27 @@ impl Shared {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Acts on the engine, then routes its events and sends its messages.
+    /// Acts on the engine, then routes its events and sends its messages, in the order in which it worded them: whoever
+    /// hears of an answer and hangs up finds the ACK on the wire before its BYE.
     pub(crate) fn enter<R>(self: &Arc<Self>, act: impl FnOnce(&mut Core, Instant) -> R) -> R {
         let handle = self.handle.get().and_then(Weak::upgrade).map(Handle);
-        let (mut spare, mut transmits) = (Vec::new(), Vec::new());
-        let result;
-        {
-            let mut guard = self.lock();
-            let (core, now) = (&mut *guard, now());
-            result = act(core, now);
-            core.engine.handle_timeout(now);
-            while let Some(event) = core.engine.poll_event() {
-                core.route(event, handle.as_ref(), now, &mut spare);
-            }
-            transmits.extend(std::iter::from_fn(|| core.engine.poll_transmit()));
-            self.notify(core);
+        let mut spare = Vec::new();
+        let mut guard = self.lock();
+        let (core, now) = (&mut *guard, now());
+        let result = act(core, now);
+        core.engine.handle_timeout(now);
+        while let Some(event) = core.engine.poll_event() {
+            core.route(event, handle.as_ref(), now, &mut spare);
         }
+        let transmits: Vec<_> = std::iter::from_fn(|| core.engine.poll_transmit()).collect();
+        self.notify(core);
+        let turn =
+            (!transmits.is_empty()).then(|| self.sending.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(guard);
+        let unsent: Vec<_> = transmits.into_iter().filter_map(|transmit| self.send(transmit).err()).collect();
+        drop(turn);
         drop(spare);
-        for transmit in transmits {
-            self.send(transmit);
-        }
+        unsent.into_iter().for_each(|failed| self.unsent(*failed));
         result
     }
 
@@ -186,24 +190,24 @@ impl Shared {
         self.enter(|core, _| core.engine.handle_unframed(flow, error));
     }
 
-    /// Puts a message on the wire, or queues it on its connection.
-    fn send(self: &Arc<Self>, transmit: Transmit) {
+    /// Puts a message on the wire, or queues it on its connection; gives it back where that fails.
+    fn send(self: &Arc<Self>, transmit: Transmit) -> Result<(), Box<Transmit>> {
         self.record(Direction::Out, &transmit.flow, &transmit.bytes);
-        let failed = match transmit.flow.transport {
+        match transmit.flow.transport {
             Transport::Udp => udp::send(self, transmit),
             _ => tcp::send(self, transmit),
-        };
-        if let Err(failed) = failed {
-            self.unsent(*failed);
         }
     }
 
     /// Tries the second way, then tells the engine.
-    pub(crate) fn unsent(self: &Arc<Self>, failed: Transmit) {
-        match failed.by_fallback() {
-            Some(second) => self.send(second),
-            None => self.enter(|core, now| core.engine.handle_transport_error(now, &failed)),
+    pub(crate) fn unsent(self: &Arc<Self>, mut failed: Transmit) {
+        while let Some(second) = failed.by_fallback() {
+            match self.send(second) {
+                Ok(()) => return,
+                Err(again) => failed = *again,
+            }
         }
+        self.enter(|core, now| core.engine.handle_transport_error(now, &failed));
     }
 
     pub(crate) fn record(&self, direction: Direction, flow: &Flow, bytes: &Bytes) {
