@@ -10,15 +10,28 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-# program:package, for Debian and Ubuntu
-peer_programs=(sipp:sip-tester baresip:baresip-core)
+# program:package, for Debian and Ubuntu; a package without a program of its own is known by a file, with wildcards.
+peer_programs=(
+    sipp:sip-tester
+    baresip:baresip-core
+    kamailio:kamailio
+    '/usr/lib*/*/kamailio/modules/tls.so:kamailio-tls-modules'
+)
+PATH=$PATH:/usr/sbin # where Debian has kamailio, and ordinary users do not look
 
 usage() { sed -n '2,9s/^# \{0,1\}//p' "$0"; }
+
+is_there() {
+    case $1 in
+        */*) compgen -G "$1" ;;
+        *) command -v "$1" ;;
+    esac
+}
 
 missing_packages() {
     local pair
     for pair in "${peer_programs[@]}"; do
-        command -v "${pair%%:*}" >/dev/null || printf '%s\n' "${pair#*:}"
+        is_there "${pair%%:*}" >/dev/null || printf '%s\n' "${pair#*:}"
     done
 }
 
@@ -41,7 +54,7 @@ install_peers() {
     [ "${#packages[@]}" -eq 0 ] && return
     echo "Not installed: ${packages[*]}"
     if ! command -v apt-get >/dev/null; then
-        echo "There is no apt-get here: install sipp and baresip by this system's own means, so that they are on PATH."
+        echo "There is no apt-get here: install sipp, baresip and Kamailio by this system's own means, so that they are on PATH."
     elif may_install "${packages[@]}"; then
         as_root apt-get update -qq
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
@@ -87,9 +100,9 @@ run "unit, integration and documentation tests" cargo test --workspace --exclude
 if [ "$peers" = true ]; then
     # The peer tests drive these programs as a user would start them.
     run "release build of the programs" cargo build --release
-    run "tests against sipp and baresip" cargo test --release -p iqra-peers
+    run "tests against sipp, Kamailio and baresip" cargo test --release -p iqra-peers
 else
-    summary+=("not run tests against sipp and baresip (--no-peers)")
+    summary+=("not run tests against sipp, Kamailio and baresip (--no-peers)")
 fi
 printf '\n'
 printf '%s\n' "${summary[@]}"

@@ -1,11 +1,13 @@
-//! Tests of the programs against real ones: sipp and baresip, unchanged, over loopback.
+//! Tests of the programs and of `iqra_sip::net` against real programs, unchanged, over loopback.
 //!
 //! This crate is the harness; the scenarios are in `tests/`, one family per file, and `scenarios/` (sipp).
 //! What a test needs is a module each:
 //!
 //! ```text
 //!  tests/*.rs ─┬─ ours      builds and starts the programs under test, reads their ready and counts lines
+//!              ├─ endpoint  our SIP endpoint in this process, the other end of what a peer does
 //!              ├─ sipp      runs a scenario, bounded in calls and time, and reads its statistics
+//!              ├─ kamailio  a proxy and registrar with a configuration of the test's own; pki makes certificates
 //!              ├─ baresip   a headless phone: dial, hang up, the recording of what it heard
 //!              ├─ caller    a scripted caller over a bare socket, for what no real program would send
 //!              ├─ rtp       one side of a G.711 stream with known content
@@ -14,7 +16,7 @@
 //!  below:         program (start, wait for a line, stop), ports, scratch, wait
 //! ```
 //!
-//! The harness shares no code with the crates under test, so that a common mistake cannot hide: its SIP text and
+//! Apart from `endpoint` and `pki`, the harness shares no code with the crates under test, so that a common mistake cannot hide: its SIP text and
 //! its G.711 are its own. It panics when something is not as expected, with the output of the programs: it has no
 //! other user than tests. A missing program is such a panic, naming the Debian package; nothing is skipped.
 //!
@@ -23,8 +25,11 @@
 pub mod audio;
 pub mod baresip;
 pub mod caller;
+pub mod endpoint;
 pub mod g711;
+pub mod kamailio;
 pub mod ours;
+pub mod pki;
 pub mod ports;
 pub mod program;
 pub mod relay;

@@ -1,0 +1,196 @@
+//! The matrix of docs/interop.md is what the tests against real peers declare, no more and no less.
+//!
+//! A test declares its cells in its comment, a line each: `/// Cell: peer | behaviour`. The peers are [`PEERS`], the
+//! columns; the behaviours [`BEHAVIOURS`], the rows. `IQRA_WRITE_MATRIX=1 cargo test --release -p iqra-peers --test
+//! interop` writes the table anew.
+
+#![allow(clippy::unwrap_used)] // Helpers of a test are tests.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// The columns, as the cells name them.
+const PEERS: [&str; 6] = ["sipp", "Kamailio", "baresip", "linphone", "sipsak", "JsSIP"];
+
+/// The rows: what happens, always between this endpoint and the peer.
+const BEHAVIOURS: &[&str] = &[
+    "call from the peer, its BYE",
+    "call from the peer, our BYE",
+    "call to the peer, its BYE",
+    "call to the peer, our BYE",
+    "call over TCP",
+    "call over TLS",
+    "call over WebSocket",
+    "call over secure WebSocket",
+    "CANCEL by the peer before the answer",
+    "CANCEL by us before the answer",
+    "2xx that crosses a CANCEL",
+    "call refused by us",
+    "call refused by the peer",
+    "re-INVITE by the peer",
+    "re-INVITE by us",
+    "offer in the 2xx",
+    "ACK that never comes",
+    "reliable provisional responses of the peer",
+    "reliable provisional responses of ours",
+    "UPDATE by the peer",
+    "UPDATE by us",
+    "session interval refused by the peer",
+    "session interval refused by us",
+    "session refreshed by the peer",
+    "session refreshed by us",
+    "digest: we ask a caller",
+    "digest: the peer asks our caller",
+    "digest: we ask a request other than INVITE",
+    "registration of the peer at us",
+    "registration of ours at the peer",
+    "REFER by the peer",
+    "REFER by us",
+    "Replaces by the peer",
+    "Replaces by us",
+    "OPTIONS by the peer",
+    "OPTIONS by us",
+    "INFO with DTMF by the peer",
+    "INFO with DTMF by us",
+    "MESSAGE by the peer",
+    "MESSAGE by us",
+    "redirect by us, followed by the peer",
+    "redirect by the peer, followed by us",
+    "several Contacts of a redirect tried in turn",
+    "503 of one server, the next is tried",
+    "loose routing",
+    "call through the peer's record-routing proxy",
+    "CANCEL through the peer's proxy",
+    "call through our record-routing proxy",
+    "unknown extension, refused by us",
+];
+
+const BEGIN: &str = "<!-- matrix: written by `cargo test -p iqra-peers --test interop` -->\n";
+const END: &str = "<!-- end of the matrix -->";
+
+#[derive(Debug)]
+struct Cell {
+    peer: String,
+    behaviour: String,
+    file: String,
+    test: String,
+}
+
+#[test]
+fn the_matrix_is_what_the_tests_declare() {
+    let path = folder().join("../docs/interop.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (head, rest) = text.split_once(BEGIN).expect("the mark where the matrix begins");
+    let (old, tail) = rest.split_once(END).expect("the mark where the matrix ends");
+    let new = table(&cells());
+    if std::env::var_os("IQRA_WRITE_MATRIX").is_some() {
+        std::fs::write(&path, format!("{head}{BEGIN}{new}{END}{tail}")).unwrap();
+        return;
+    }
+    assert!(old == new, "docs/interop.md is out of date: write it anew with IQRA_WRITE_MATRIX=1");
+}
+
+#[test]
+fn every_cell_has_a_row_and_a_column_and_a_test_that_runs() {
+    let cells = cells();
+    assert!(!cells.is_empty());
+    for cell in &cells {
+        assert!(PEERS.contains(&cell.peer.as_str()), "no column for {cell:?}");
+        assert!(BEHAVIOURS.contains(&cell.behaviour.as_str()), "no row for {cell:?}");
+    }
+}
+
+#[test]
+fn every_test_against_a_peer_declares_a_cell() {
+    let cells = cells();
+    for (file, text) in sources() {
+        for test in tests_in(&text) {
+            assert!(cells.iter().any(|cell| cell.file == file && cell.test == test), "{file}: {test}");
+        }
+    }
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
+
+/// The files of tests that hold cells: `tests/sip_*.rs`, in the order of their names.
+fn sources() -> Vec<(String, String)> {
+    let entries = std::fs::read_dir(folder().join("tests")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.filter(|name| name.starts_with("sip_") && name.ends_with(".rs")).collect();
+    names.sort();
+    let read = |name: String| {
+        let text = std::fs::read_to_string(folder().join("tests").join(&name)).unwrap();
+        (name, text)
+    };
+    names.into_iter().map(read).collect()
+}
+
+/// The functions that carry a test attribute and are not ignored.
+fn tests_in(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut attributes = String::new();
+    for line in text.lines().map(str::trim) {
+        if line.starts_with("#[") {
+            attributes.push_str(line);
+        } else if let Some(name) = function(line) {
+            let runs = attributes.contains("test") && !attributes.contains("ignore");
+            found.extend(runs.then(|| name.to_owned()));
+            attributes.clear();
+        } else if !line.starts_with("//") {
+            attributes.clear();
+        }
+    }
+    found
+}
+
+fn function(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("async fn ").or_else(|| line.strip_prefix("fn "))?;
+    rest.split_once(['(', '<']).map(|(name, _)| name)
+}
+
+/// The declared cells; those above a function that is no test declare nothing.
+fn cells() -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for (file, text) in sources() {
+        let tests = tests_in(&text);
+        let mut declared: Vec<(String, String)> = Vec::new();
+        for line in text.lines().map(str::trim) {
+            if let Some(cell) = line.strip_prefix("/// Cell: ") {
+                let (peer, behaviour) = cell.split_once(" | ").unwrap_or_else(|| panic!("{file}: {line}"));
+                declared.push((peer.to_owned(), behaviour.to_owned()));
+            } else if let Some(test) = function(line) {
+                let own = declared.drain(..).filter(|_| tests.iter().any(|one| one == test));
+                cells.extend(own.map(|(peer, behaviour)| Cell {
+                    peer,
+                    behaviour,
+                    file: file.clone(),
+                    test: test.to_owned(),
+                }));
+            }
+        }
+    }
+    cells
+}
+
+fn table(cells: &[Cell]) -> String {
+    let mut text = String::from("\n| behaviour |");
+    PEERS.iter().for_each(|peer| write!(text, " {peer} |").unwrap());
+    text.push_str("\n|---|");
+    PEERS.iter().for_each(|_| text.push_str("---|"));
+    for behaviour in BEHAVIOURS {
+        write!(text, "\n| {behaviour} |").unwrap();
+        for peer in PEERS {
+            let own = cells.iter().filter(|cell| cell.peer == peer && cell.behaviour == *behaviour);
+            let links: Vec<_> = own.map(link).collect();
+            write!(text, " {} |", links.join("<br>")).unwrap();
+        }
+    }
+    text.push_str("\n\n");
+    text
+}
+
+fn link(cell: &Cell) -> String {
+    format!("[`{}`](../peers/tests/{})", cell.test, cell.file)
+}
