@@ -86,7 +86,11 @@ impl Drop for Kamailio {
         if std::thread::panicking() {
             eprintln!("{}", self.log());
         }
-        let Some(program) = self.program.take() else { return };
+        let Some(mut program) = self.program.take() else { return };
+        if program.is_running() {
+            // It may still be starting workers, which would be missed.
+            program.signal("STOP");
+        }
         let workers = children(program.pid());
         drop(program);
         let kill = format!("kill -KILL {}", workers.join(" "));
