@@ -16,6 +16,12 @@ peer_programs=(
     baresip:baresip-core
     kamailio:kamailio
     '/usr/lib*/*/kamailio/modules/tls.so:kamailio-tls-modules'
+    linphonec:linphone-cli
+    sipsak:sipsak
+    sngrep:sngrep
+    tshark:tshark
+    node:nodejs
+    npm:npm
 )
 PATH=$PATH:/usr/sbin # where Debian has kamailio, and ordinary users do not look
 
@@ -54,7 +60,7 @@ install_peers() {
     [ "${#packages[@]}" -eq 0 ] && return
     echo "Not installed: ${packages[*]}"
     if ! command -v apt-get >/dev/null; then
-        echo "There is no apt-get here: install sipp, baresip and Kamailio by this system's own means, so that they are on PATH."
+        echo "There is no apt-get here: install them by this system's own means, so that they are on PATH."
     elif may_install "${packages[@]}"; then
         as_root apt-get update -qq
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
@@ -100,9 +106,10 @@ run "unit, integration and documentation tests" cargo test --workspace --exclude
 if [ "$peers" = true ]; then
     # The peer tests drive these programs as a user would start them.
     run "release build of the programs" cargo build --release
-    run "tests against sipp, Kamailio and baresip" cargo test --release -p iqra-peers
+    run "JsSIP for the tests over WebSocket" npm ci --prefix peers/node --no-audit --no-fund
+    run "tests against real programs" cargo test --release -p iqra-peers
 else
-    summary+=("not run tests against sipp, Kamailio and baresip (--no-peers)")
+    summary+=("not run tests against real programs (--no-peers)")
 fi
 printf '\n'
 printf '%s\n' "${summary[@]}"

@@ -25,9 +25,27 @@ const EVENT: Duration = Duration::from_secs(15);
 /// How much silence follows the samples, in seconds: longer than any call of the tests.
 const PADDING: usize = 60;
 
+/// What sets a phone apart; the default is a phone of no registrar that offers PCMU and is silent.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    /// The one codec.
+    pub law: Law,
+    /// Its account, with the parameters that baresip knows.
+    pub account: String,
+    /// Further lines of its configuration.
+    pub config: Vec<String>,
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Self { law: Law::Mu, account: "<sip:phone@127.0.0.1>;regint=0".to_owned(), config: Vec::new() }
+    }
+}
+
 /// A running phone.
 #[derive(Debug)]
 pub struct Phone {
+    sip: u16,
     program: Program,
     control: TcpStream,
     buffer: Vec<u8>,
@@ -41,16 +59,53 @@ impl Phone {
     /// # Panics
     /// When baresip is not installed or does not come up.
     pub fn start(law: Law, samples: &[i16]) -> Self {
+        Self::configured(&Profile { law, ..Profile::default() }, samples)
+    }
+
+    /// Starts a phone of this profile.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn configured(profile: &Profile, samples: &[i16]) -> Self {
         let scratch = Scratch::new("baresip");
-        let control = ports::free(2);
-        write_profile(&scratch, law, samples, control);
+        let (sip, control) = (ports::free(2), ports::free(2));
+        write_profile(&scratch, profile, samples, sip, control);
         let directory = scratch.path().display().to_string();
         let program = Launch::new("baresip", PACKAGE).args(["-f", &directory, "-n", "127.0.0.1"]).start();
         let control = wait::until("baresip's control port", EVENT, || {
             TcpStream::connect((Ipv4Addr::LOCALHOST, control)).ok()
         });
         program.line("baresip is ready", EVENT);
-        Self { program, control, buffer: Vec::new(), events: Vec::new(), scratch }
+        Self { sip, program, control, buffer: Vec::new(), events: Vec::new(), scratch }
+    }
+
+    /// Where it listens by UDP and TCP; by TLS at the next port, if it has a certificate.
+    pub fn sip_port(&self) -> u16 {
+        self.sip
+    }
+
+    /// Gives a command of its menu (`hold`, `transfer`).
+    pub fn order(&mut self, command: &str, params: &str) {
+        self.command(&format!(r#"{{"command":"{command}","params":"{params}"}}"#));
+    }
+
+    /// Quits the phone; only for one that is not registered.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn quit(self) {
+        self.quit_after(|| {});
+    }
+
+    /// Quits the phone while `serve` answers the end of its registration.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn quit_after<T>(mut self, serve: impl FnOnce() -> T) -> T {
+        self.command(r#"{"command":"quit"}"#);
+        let served = serve();
+        self.program.end(EVENT);
+        served
     }
 
     /// Calls a URI.
@@ -140,12 +195,12 @@ impl Phone {
     }
 }
 
-fn write_profile(scratch: &Scratch, law: Law, samples: &[i16], control: u16) {
+fn write_profile(scratch: &Scratch, profile: &Profile, samples: &[i16], sip: u16, control: u16) {
     let source = scratch.path().join("source.wav");
     let mut padded = samples.to_vec();
     padded.resize((samples.len() + PADDING * RATE as usize).next_multiple_of(FRAME), 0);
     write_wav(&source, &padded);
-    let (sip, rtp) = (ports::free(2), ports::free(16));
+    let rtp = ports::free(16);
     let lines = [
         format!("sip_listen 127.0.0.1:{sip}"),
         format!("rtp_ports {rtp}-{}", rtp + 15),
@@ -159,8 +214,8 @@ fn write_profile(scratch: &Scratch, law: Law, samples: &[i16], control: u16) {
     ];
     let modules = ["g711", "aufile", "sndfile", "account", "menu", "uuid", "ctrl_tcp"];
     let modules = modules.map(|module| format!("module {module}.so"));
-    scratch.write("config", [&lines[..], &modules[..]].concat().join("\n") + "\n");
-    scratch.write("accounts", format!("<sip:phone@127.0.0.1>;regint=0;audio_codecs={}\n", law.name()));
+    scratch.write("config", [&lines[..], &modules[..], &profile.config[..]].concat().join("\n") + "\n");
+    scratch.write("accounts", format!("{};audio_codecs={}\n", profile.account, profile.law.name()));
     scratch.write("contacts", "");
 }
 

@@ -5,10 +5,12 @@
 //!
 //! ```text
 //!  tests/*.rs ─┬─ ours      builds and starts the programs under test, reads their ready and counts lines
-//!              ├─ endpoint  our SIP endpoint in this process, the other end of what a peer does
+//!              ├─ endpoint  our SIP endpoint in this process, the other end of what a peer does; end, the same for
+//!              │            tests that wait for programs as well
 //!              ├─ sipp      runs a scenario, bounded in calls and time, and reads its statistics
 //!              ├─ kamailio  a proxy and registrar with a configuration of the test's own; pki makes certificates
 //!              ├─ baresip   a headless phone: dial, hang up, the recording of what it heard
+//!              ├─ linphone  another, by its console
 //!              ├─ caller    a scripted caller over a bare socket, for what no real program would send
 //!              ├─ rtp       one side of a G.711 stream with known content
 //!              ├─ relay     a UDP path that loses, repeats, reorders and delays, seeded and counted
@@ -16,18 +18,21 @@
 //!  below:         program (start, wait for a line, stop), ports, scratch, wait
 //! ```
 //!
-//! Apart from `endpoint` and `pki`, the harness shares no code with the crates under test, so that a common mistake cannot hide: its SIP text and
-//! its G.711 are its own. It panics when something is not as expected, with the output of the programs: it has no
-//! other user than tests. A missing program is such a panic, naming the Debian package; nothing is skipped.
+//! Apart from `endpoint`, `end` and `pki`, the harness shares no code with the crates under test, so that a common
+//! mistake cannot hide: its SIP text and its G.711 are its own. It panics when something is not as expected, with the
+//! output of the programs: it has no other user than tests. A missing program is such a panic, naming the Debian
+//! package; nothing is skipped.
 //!
 //! Nothing leaves loopback. Every wait has a deadline.
 
 pub mod audio;
 pub mod baresip;
 pub mod caller;
+pub mod end;
 pub mod endpoint;
 pub mod g711;
 pub mod kamailio;
+pub mod linphone;
 pub mod ours;
 pub mod pki;
 pub mod ports;

@@ -56,10 +56,32 @@ impl Pki {
     /// # Panics
     /// When the files just written cannot be read.
     pub fn endpoint(&self) -> TlsConfig {
+        self.config(TlsClients::Required(self.roots()))
+    }
+
+    /// The same for clients without certificates.
+    ///
+    /// # Panics
+    /// As [`endpoint`](Self::endpoint).
+    pub fn open_endpoint(&self) -> TlsConfig {
+        self.config(TlsClients::Anonymous)
+    }
+
+    /// A certificate for 127.0.0.1 followed by its key, in one file.
+    ///
+    /// # Panics
+    /// When the files just written cannot be read.
+    pub fn joined(&self, file: &str) -> PathBuf {
+        let TlsIdentity { certificate, key } = self.sign(file, &["127.0.0.1"]);
+        let parts = [certificate, key].map(|path| std::fs::read_to_string(path).expect("just written"));
+        self.scratch.write(&format!("{file}-joined.pem"), parts.concat())
+    }
+
+    fn config(&self, clients: TlsClients) -> TlsConfig {
         let settings = TlsSettings {
             identities: vec![self.sign("endpoint", &["127.0.0.1"])],
             roots: TlsRoots::File(self.roots()),
-            clients: TlsClients::Required(self.roots()),
+            clients,
             ..TlsSettings::default()
         };
         TlsConfig::load(settings).expect("the files just written")

@@ -3,7 +3,7 @@
 //! Standard output and error are collected together, line by line, and shown by every panic of this module.
 //! A program still running when its handle is dropped is killed.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -39,6 +39,12 @@ impl Launch {
     /// Sets the working directory.
     pub fn dir(mut self, path: &Path) -> Self {
         self.command.current_dir(path);
+        self
+    }
+
+    /// Has it read what [`Program::type_line`] writes.
+    pub fn typed(mut self) -> Self {
+        self.command.stdin(Stdio::piped());
         self
     }
 
@@ -105,6 +111,16 @@ impl Program {
     /// All that it printed so far.
     pub fn text(&self) -> String {
         self.output.lines().join("\n")
+    }
+
+    /// Writes a line to its standard input; only for one that was [`Launch::typed`].
+    ///
+    /// # Panics
+    /// When the program reads no more.
+    pub fn type_line(&mut self, line: &str) {
+        let input = self.child.stdin.as_mut().expect("started to be typed to");
+        let written = writeln!(input, "{line}").and_then(|()| input.flush());
+        written.unwrap_or_else(|why| panic!("{} reads no more: {why}\n{}", self.name, self.text()));
     }
 
     /// Sends a signal by name (`TERM`, `USR1`).

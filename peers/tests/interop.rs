@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// The columns, as the cells name them.
-const PEERS: [&str; 6] = ["sipp", "Kamailio", "baresip", "linphone", "sipsak", "JsSIP"];
+const PEERS: [&str; 7] = ["sipp", "Kamailio", "baresip", "linphone", "sipsak", "JsSIP", "sngrep and tshark"];
 
 /// The rows: what happens, always between this endpoint and the peer.
 const BEHAVIOURS: &[&str] = &[
@@ -63,6 +63,8 @@ const BEHAVIOURS: &[&str] = &[
     "CANCEL through the peer's proxy",
     "call through our record-routing proxy",
     "unknown extension, refused by us",
+    "flood that the guard drops",
+    "messages exported to Homer",
 ];
 
 const BEGIN: &str = "<!-- matrix: written by `cargo test -p iqra-peers --test interop` -->\n";
