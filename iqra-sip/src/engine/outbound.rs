@@ -385,12 +385,18 @@ impl Engine {
             dialog.refresh_target(&response.headers);
         }
         let branch = self.random.branch();
-        if let Some(ack) = self
+        let ack = self
             .dialogs
             .get(serial)
-            .map(|dialog| self.word_ack(dialog, invite, &branch, &Headers::new(), None))
-        {
-            self.send_ack(id, tag, ack);
+            .map(|dialog| self.word_ack(dialog, invite, &branch, &Headers::new(), None));
+        match ack {
+            Some(ack) => self.send_ack(id, tag, ack),
+            // The dialog ended meanwhile; repeats are to be known all the same.
+            None => {
+                if let Some(client) = self.clients.get_mut(id) {
+                    client.forks.push((tag.into(), None));
+                }
+            }
         }
         self.session_answered(now, serial, Session::body_of(invite), response);
         match self.clients.get(id).map(|client| client.purpose) {

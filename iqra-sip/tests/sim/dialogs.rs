@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use iqra_sip::event::{EndReason, Event, Failure, Reply};
-use iqra_sip::{DialogId, Headers, Method, StatusCode};
+use iqra_sip::{DialogId, Flow, Headers, Method, StatusCode, Transport};
 
 use crate::calls::connect;
 use crate::network::{CALLEE, CALLER, Network};
@@ -97,4 +97,27 @@ fn a_dialog_that_is_over_takes_no_commands() {
     engine.bye(now, &ours, Headers::new()).unwrap();
     assert!(engine.bye(now, &ours, Headers::new()).is_err());
     assert!(engine.dialog_request(now, &ours, Method::Info, &Headers::new(), None).is_err());
+}
+
+#[test]
+fn a_reinvite_whose_2xx_comes_twice_after_the_end_has_one_response() {
+    let mut net = Network::calm();
+    let (ours, _) = connect(&mut net);
+    net.lose(|from, text| from == CALLEE && text.contains("CSeq: 2 INVITE"));
+    ask(&mut net, CALLER, &ours, Method::Invite);
+    let Event::DialogRequest { tx, .. } = net.event(CALLEE) else { panic!("no re-INVITE") };
+    let (engine, now) = net.engine(CALLEE);
+    engine.respond(now, tx, Reply::new(StatusCode::OK)).unwrap();
+    let (engine, now) = net.engine(CALLER);
+    engine.bye(now, &ours, Headers::new()).unwrap();
+    net.run(Duration::from_secs(1));
+    let late = net.newest(CALLEE, "200").to_owned();
+    let (local, remote) = (net.nodes[CALLER].addr, net.nodes[CALLEE].addr);
+    let flow = Flow { transport: Transport::Udp, local, remote, connection: None };
+    for _ in 0..2 {
+        let (engine, now) = net.engine(CALLER);
+        engine.handle_message(now, &flow, late.clone().into());
+    }
+    net.settle();
+    assert_eq!(net.nodes[CALLER].events.len(), 1, "{:?}", net.nodes[CALLER].events);
 }
