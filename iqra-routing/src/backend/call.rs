@@ -11,6 +11,7 @@ use iqra_media::conversation::{CallContext, ConversationSink, SinkRefusal};
 use iqra_providers::lifecycle::EndCause;
 use iqra_providers::sip::{CallOptions, CallReport, Inbound, LiveCall, Refused, Rung};
 use iqra_sip::event::{EngineError, Reply};
+use iqra_sip::message::header::CSeq;
 use iqra_sip::net::{Error, IncomingInvite};
 use iqra_sip::{Headers, Request};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -75,8 +76,10 @@ impl Shared {
                 return self.refuse(invite, reason);
             }
         };
-        let Some(turn) = self.answering.begin(claim.entry.id) else {
-            return self.refuse(invite, Reason::AlreadyAnswered);
+        let cseq = invite.request().headers.typed::<CSeq>().map_or(0, |cseq| cseq.number);
+        let turn = match self.answering.begin(claim.entry.id, cseq) {
+            Ok(turn) => turn,
+            Err(reason) => return self.refuse(invite, reason),
         };
         let over = async {
             tokio::select! {
