@@ -1,3 +1,5 @@
+//! Challenges made, answers judged, nonces that age, replays: the authenticator against our own client.
+
 use std::cell::Cell;
 use std::time::UNIX_EPOCH;
 

@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Error;
 use super::router::Router;
-use super::shared::Handle;
+use super::shared::{Core, Handle};
 use super::transfer::{IncomingRefer, Referral};
 use crate::dialog::DialogId;
 use crate::engine::flow::Flow;
@@ -203,13 +203,9 @@ impl CallHandle {
         headers: Headers,
         body: Option<Body>,
     ) -> Result<Arc<Response>, Error> {
-        let (answer, answered) = oneshot::channel();
-        self.handle.enter(|core, now| {
-            let tx = core.engine.dialog_request(now, &self.id, method, &headers, body)?;
-            core.router.requests.insert(tx, answer);
-            Ok::<_, Error>(())
-        })?;
-        answered.await.unwrap_or(Err(Error::Closed))
+        let ask =
+            |core: &mut Core, now| Ok(core.engine.dialog_request(now, &self.id, method, &headers, body)?);
+        self.handle.answered(ask).await
     }
 }
 

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
 use super::Error;
-use super::shared::Handle;
+use super::shared::{Core, Handle};
 use crate::dialog::DialogId;
 use crate::event::Body;
 use crate::message::{Headers, Method, Response};
@@ -40,13 +38,9 @@ impl Early {
         headers: Headers,
         body: Option<Body>,
     ) -> Result<Arc<Response>, Error> {
-        let (answer, answered) = oneshot::channel();
-        self.handle.enter(|core, now| {
-            let tx = core.engine.dialog_request(now, &self.id, method, &headers, body)?;
-            core.router.requests.insert(tx, answer);
-            Ok::<_, Error>(())
-        })?;
-        answered.await.unwrap_or(Err(Error::Closed))
+        let ask =
+            |core: &mut Core, now| Ok(core.engine.dialog_request(now, &self.id, method, &headers, body)?);
+        self.handle.answered(ask).await
     }
 
     /// Answers the offer of a reliable provisional response, which the event marked, and waits for the answer to the PRACK
@@ -55,13 +49,7 @@ impl Early {
     /// # Errors
     /// [`Error::Engine`] when no offer waits, [`Error::Timeout`], [`Error::Transport`].
     pub async fn prack(&self, headers: Headers, body: Option<Body>) -> Result<Arc<Response>, Error> {
-        let (answer, answered) = oneshot::channel();
-        self.handle.enter(|core, now| {
-            let tx = core.engine.prack(now, &self.id, &headers, body)?;
-            core.router.requests.insert(tx, answer);
-            Ok::<_, Error>(())
-        })?;
-        answered.await.unwrap_or(Err(Error::Closed))
+        self.handle.answered(|core, now| Ok(core.engine.prack(now, &self.id, &headers, body)?)).await
     }
 
     /// Gives up this branch alone, by BYE; the INVITE goes on with the others (RFC 3261 §15).

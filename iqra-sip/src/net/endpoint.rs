@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
 use super::Error;
 use super::builder::{Builder, os_seed};
 use super::connections::Closed;
@@ -13,7 +11,7 @@ use super::outgoing::{Attempt, OutgoingCall};
 use super::pursue::{CallPolicy, Chase};
 use super::register::Registered;
 use super::resolve;
-use super::shared::Handle;
+use super::shared::{Core, Handle};
 use crate::auth::{Keyring, Registration};
 use crate::engine::flow::{Flow, Hop, Listener};
 use crate::engine::random::Random;
@@ -139,16 +137,11 @@ impl Endpoint {
         if hops.is_empty() {
             hops.extend(resolve::next_hop(self.listeners(), &request.headers, &request.uri).await?);
         }
-        let (answer, answered) = oneshot::channel();
-        self.handle.enter(|core, now| {
-            if core.router.is_closing() {
-                return Err(Error::Closed);
-            }
-            let tx = core.engine.request_with(now, request, hops, credentials)?;
-            core.router.requests.insert(tx, answer);
-            Ok(())
-        })?;
-        answered.await.unwrap_or(Err(Error::Closed))
+        let ask = |core: &mut Core, now| match core.router.is_closing() {
+            true => Err(Error::Closed),
+            false => Ok(core.engine.request_with(now, request, hops, credentials)?),
+        };
+        self.handle.answered(ask).await
     }
 
     /// Registers an address and keeps it registered until the handle is dropped or told to unregister.

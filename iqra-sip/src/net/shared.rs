@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::Error;
 use super::builder::NetConfig;
 use super::connections::Connections;
 use super::keep_alive::Keepers;
@@ -20,7 +21,8 @@ use super::router::Router;
 use super::{tcp, udp};
 use crate::engine::Engine;
 use crate::engine::flow::{Flow, Listener, Transmit, Transport};
-use crate::message::ParseError;
+use crate::event::ClientTx;
+use crate::message::{ParseError, Response};
 use crate::observe::{Direction, Observer, Observers, TraceRecord, redact};
 
 /// What the tasks of an endpoint share.
@@ -81,6 +83,20 @@ impl Handle {
 
     pub(crate) fn enter<R>(&self, act: impl FnOnce(&mut Core, Instant) -> R) -> R {
         self.shared().enter(act)
+    }
+
+    /// Sends the request that `ask` words and waits for its final answer.
+    pub(crate) async fn answered(
+        &self,
+        ask: impl FnOnce(&mut Core, Instant) -> Result<ClientTx, Error>,
+    ) -> Result<Arc<Response>, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.enter(|core, now| {
+            let tx = ask(core, now)?;
+            core.router.requests.insert(tx, answer);
+            Ok::<_, Error>(())
+        })?;
+        answered.await.unwrap_or(Err(Error::Closed))
     }
 }
 
