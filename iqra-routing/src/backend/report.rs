@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::{Gate, Shared};
 use crate::backends::{BackendRegistry, BackendState, BackendStatus, REPORT_EVERY, Report, STATUS_LIFE};
 use crate::queue::{Entry, Filter, MAX_PAGE, Page, State};
+
+/// How far the clock of the proxy that made an offer may be behind this one, for a drain: longer costs only waiting.
+const CLOCKS_APART: Duration = Duration::from_millis(100);
 
 /// What of a backend's status does not change while it runs.
 #[derive(Clone)]
@@ -78,7 +82,9 @@ impl Shared {
         let now = self.clock.now();
         let me = &claims.me.backend;
         let awaits = |entry: &Entry| {
-            entry.offered_until >= now && entry.offered.contains(me) && !entry.tried.contains(me)
+            entry.offered_until + CLOCKS_APART >= now
+                && entry.offered.contains(me)
+                && !entry.tried.contains(me)
         };
         match claims.queue.list(&filter, page).await {
             Ok(entries) => entries.len() == MAX_PAGE || entries.iter().any(|entry| awaits(entry)),

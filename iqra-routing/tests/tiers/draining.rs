@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use iqra_routing::backend::BackendSettings;
 use iqra_routing::handover::outcome::{EndedBy, Outcome};
-use iqra_routing::queue::State;
+use iqra_routing::queue::{CallQueue, Filter, State};
 use iqra_routing::reason::Reason;
 use iqra_sip::{HeaderName, Method};
 
@@ -80,6 +80,19 @@ async fn a_draining_proxy_refuses_new_calls_and_says_when_to_come_back() {
     assert_eq!(refused.status.code(), 503);
     assert!(refused.headers.contains(HeaderName::RETRY_AFTER));
     world.close().await;
+}
+
+#[tokio::test]
+async fn a_proxy_that_stops_writes_off_who_never_came() {
+    // Too short for the upkeep of once a second to come between.
+    for _ in 0..5 {
+        let world = World::with(Setup { token_life: Duration::from_millis(20), ..Setup::default() }).await;
+        let queue = world.queue.clone();
+        Phone::new().await.redirected(world.proxies[0]).await;
+        world.close().await;
+        let live = Filter { live: Some(true), ..Filter::default() };
+        assert_eq!(queue.count(&live).await.unwrap(), 0);
+    }
 }
 
 #[tokio::test]
