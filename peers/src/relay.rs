@@ -87,7 +87,15 @@ impl Relay {
     /// # Panics
     /// When no socket can be had.
     pub fn start(server: SocketAddr, to_server: Faults, to_peer: Faults, seed: u64) -> Self {
-        let front = Arc::new(socket());
+        Self::at((Ipv4Addr::LOCALHOST, 0).into(), server, to_server, to_peer, seed)
+    }
+
+    /// The same at an address that had to be known before.
+    ///
+    /// # Panics
+    /// When it is taken.
+    pub fn at(front: SocketAddr, server: SocketAddr, to_server: Faults, to_peer: Faults, seed: u64) -> Self {
+        let front = Arc::new(socket_at(front));
         let address = front.local_addr().expect("a bound socket has an address");
         let lanes = [Lane::new(to_server, seed), Lane::new(to_peer, !seed)];
         let shared = Arc::new(Shared { server, lanes, ..Shared::default() });
@@ -263,7 +271,11 @@ impl PartialEq for Due {
 impl Eq for Due {}
 
 fn socket() -> UdpSocket {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port on loopback");
+    socket_at((Ipv4Addr::LOCALHOST, 0).into())
+}
+
+fn socket_at(address: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind(address).expect("a free port");
     socket.set_read_timeout(Some(LOOK)).expect("a non-zero timeout");
     socket
 }
