@@ -252,7 +252,7 @@ impl Shared {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(%error, "calls that nobody came for are left to the next sweep"),
             Err(_) => {
-                tracing::warn!("a store is slow; calls that nobody came for are left to the next sweep")
+                tracing::warn!("a store is slow; calls that nobody came for are left to the next sweep");
             }
         }
     }
