@@ -143,9 +143,9 @@ fn read<H: TypedHeader>(headers: &Headers) {
     }
 }
 
-/// Folds read as spaces.
+/// Folds read as spaces, and an escaped NUL is written as one.
 fn headers_text(header: &impl TypedHeader) -> String {
-    header.to_string().split_whitespace().collect()
+    header.to_string().split(|char: char| char.is_whitespace() || char == '\0').collect()
 }
 
 fn frames(stream: &[u8], step: usize) -> (Vec<Frame>, bool) {
