@@ -1,8 +1,10 @@
-//! What holds for any message that is built, any that is bent, and any octets at all.
+//! What holds for any message that is built, any that is bent, any octets at all, and any steps of two engines.
 
 mod common;
 #[path = "common/entry.rs"]
 mod entry;
+#[path = "common/steps.rs"]
+mod steps;
 
 use bytes::Bytes;
 use common::options;
@@ -191,5 +193,30 @@ fn ten_thousand_bent_challenges_break_nothing() {
     let mut rng = fastrand::Rng::with_seed(12);
     for _ in 0..10_000 {
         entry::digest(&bend(DIGEST.as_bytes(), &mut rng));
+    }
+}
+
+/// Whether this many drawn sequences of steps end as they should, and the seed of the first that does not.
+fn play_steps(seeds: u64, prepare: impl Fn(&mut iqra_sip::Engine)) -> Result<(), u64> {
+    for seed in 0..seeds {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let octets: Vec<u8> = (0..random.usize(20..400)).map(|_| random.u8(..)).collect();
+        let play = std::panic::AssertUnwindSafe(|| steps::play(&octets, &prepare));
+        std::panic::catch_unwind(play).map_err(|_| seed)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn two_engines_come_to_rest_whatever_the_steps() {
+    assert_eq!(play_steps(3_000, |_| {}), Ok(()), "the first seed that fails");
+}
+
+#[cfg(feature = "faults")]
+#[test]
+fn steps_find_what_is_left_behind() {
+    use iqra_sip::fault::Fault;
+    for fault in [Fault::InviteNeverTimesOut, Fault::CancelLost] {
+        assert!(play_steps(100, |engine| engine.plant(fault)).is_err(), "{fault:?} is not found");
     }
 }
