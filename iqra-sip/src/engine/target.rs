@@ -44,7 +44,7 @@ pub(crate) fn hop(uri: &Uri) -> Result<Hop, EngineError> {
 
 /// Whether a request of ours has to be secure at every hop: its URI or first Route is `sips`; then our Contact is too
 /// (RFC 3261 §8.1.1.8).
-pub(super) fn asks_for_sips(uri: &Uri, headers: &Headers) -> bool {
+pub(crate) fn asks_for_sips(uri: &Uri, headers: &Headers) -> bool {
     let routed = headers.typed::<Route>().is_ok_and(|route| route.uri.scheme() == Scheme::Sips);
     routed || uri.scheme() == Scheme::Sips
 }

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::endpoint::Endpoint;
 use super::incoming::Incoming;
+use super::resolver::Resolver;
 use super::router::Router;
 use super::shared::{Core, Handle, Shared};
 use super::tcp::{self, Acceptor};
@@ -18,6 +19,7 @@ use crate::engine::config::EngineConfig;
 use crate::engine::flow::{Listener, Transport};
 use crate::engine::random::Seed;
 use crate::observe::{Observer, Observers, TraceRecord};
+use crate::resolve::ResolveLimits;
 
 /// The bounds of the sockets; those of the state are in [`EngineConfig`].
 #[derive(Debug, Clone)]
@@ -50,6 +52,8 @@ pub struct NetConfig {
     /// Origins whose pages may open WebSocket connections, as browsers write them (`https://phone.example.org`). Empty
     /// allows every page; clients that name no origin, which browsers cannot do, are always let in. Default empty.
     pub origins: Vec<String>,
+    /// How much looking up one name may take.
+    pub resolve: ResolveLimits,
 }
 
 impl Default for NetConfig {
@@ -67,6 +71,7 @@ impl Default for NetConfig {
             write_queue: 256,
             websocket_ping: Duration::from_secs(30),
             origins: Vec::new(),
+            resolve: ResolveLimits::default(),
         }
     }
 }
@@ -103,6 +108,7 @@ pub struct Builder {
     engine: EngineConfig,
     net: NetConfig,
     observers: Observers,
+    resolver: Option<Arc<dyn Resolver>>,
     trace_secrets: bool,
 }
 
@@ -195,6 +201,12 @@ impl Builder {
         Self { trace_secrets: true, ..self }
     }
 
+    /// Who looks names up. Default: the [`SystemResolver`](super::SystemResolver).
+    #[must_use]
+    pub fn resolver(self, resolver: Arc<dyn Resolver>) -> Self {
+        Self { resolver: Some(resolver), ..self }
+    }
+
     /// Binds the sockets and starts the tasks, on the current tokio runtime.
     ///
     /// # Errors
@@ -228,6 +240,9 @@ impl Builder {
         let core = Core::new(engine, Router::new(sender));
         let mut shared = Shared::new(core, listeners, udp, self.net);
         (shared.observers, shared.trace_secrets) = (self.observers, self.trace_secrets);
+        if let Some(resolver) = self.resolver {
+            shared.resolver = resolver;
+        }
         #[cfg(feature = "tls")]
         {
             shared.tls = self.tls;

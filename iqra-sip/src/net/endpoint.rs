@@ -97,8 +97,7 @@ impl Endpoint {
         credentials: Keyring,
     ) -> Result<Attempt, Error> {
         if call.hops.is_empty() {
-            let hop = resolve::next_hop(self.listeners(), &call.headers, &call.uri).await?;
-            call.hops.extend(hop);
+            call.hops = self.hops(&call.headers, &call.uri).await?;
         }
         self.handle.enter(|core, now| {
             if core.router.is_closing() {
@@ -135,7 +134,7 @@ impl Endpoint {
     ) -> Result<Arc<Response>, Error> {
         let mut hops: Vec<_> = hops.into_iter().collect();
         if hops.is_empty() {
-            hops.extend(resolve::next_hop(self.listeners(), &request.headers, &request.uri).await?);
+            hops = self.hops(&request.headers, &request.uri).await?;
         }
         let ask = |core: &mut Core, now| match core.router.is_closing() {
             true => Err(Error::Closed),
@@ -150,6 +149,11 @@ impl Endpoint {
     /// [`Error::Closed`]; what the registrar says comes by the handle.
     pub fn register(&self, registration: Registration) -> Result<Registered, Error> {
         Registered::start(self.clone(), &self.handle, registration)
+    }
+
+    /// Where a request goes that names no hops; none where its Route or URI has an address.
+    pub(super) async fn hops(&self, headers: &Headers, uri: &Uri) -> Result<Vec<Hop>, Error> {
+        resolve::hops(self.handle.shared(), headers, uri).await
     }
 
     /// Our own contact as a request that goes this way would carry it.

@@ -24,6 +24,8 @@
 mod builder;
 mod call;
 mod connections;
+#[cfg(feature = "dns")]
+mod dns;
 mod driver;
 mod early;
 mod endpoint;
@@ -35,6 +37,7 @@ mod pursue;
 mod register;
 mod relay;
 mod resolve;
+mod resolver;
 mod router;
 mod shared;
 mod stream;
@@ -50,6 +53,8 @@ mod ws;
 pub use builder::{Bind, Builder, NetConfig};
 pub use call::{Call, CallEvent, CallHandle, InDialogRequest};
 pub use connections::Closed;
+#[cfg(feature = "dns")]
+pub use dns::{DnsConfigError, DnsResolver};
 pub use early::Early;
 pub use endpoint::{Counts, Endpoint};
 pub use hep::{HepConfig, HepExporter};
@@ -59,6 +64,7 @@ pub use outgoing::{OutgoingCall, OutgoingEvent};
 pub use pursue::CallPolicy;
 pub use register::Registered;
 pub use relay::RelayedCall;
+pub use resolver::{FixedResolver, Resolver, SystemResolver};
 #[cfg(feature = "tls")]
 pub use tls::{TlsClients, TlsConfig, TlsError, TlsIdentity, TlsRoots, TlsSettings};
 pub use transfer::{IncomingRefer, Referral, TransferReport};

@@ -10,7 +10,6 @@ use tokio_util::task::TaskTracker;
 use super::Error;
 use super::builder::os_seed;
 use super::endpoint::Endpoint;
-use super::resolve;
 use super::shared::{Handle, now};
 use crate::auth::{Registering, Registration, RegistrationState};
 use crate::event::Failure;
@@ -160,16 +159,18 @@ impl Keeper {
     async fn register(&mut self) -> Option<Result<Arc<Response>, Error>> {
         let asked = self.machine.registration().clone();
         let headers = asked.route_headers();
-        let hop = match asked.next_hop.clone() {
-            Some(hop) => Ok(Some(hop)),
-            None => resolve::next_hop(self.endpoint.listeners(), &headers, &asked.registrar).await,
+        let hops = match asked.next_hop.clone() {
+            Some(hop) => Ok(vec![hop]),
+            None => self.endpoint.hops(&headers, &asked.registrar).await,
         };
         let user = asked.address.uri.user();
-        let own = hop.and_then(|hop| {
-            let own = self.endpoint.own_contact(hop.clone(), &headers, &asked.registrar, user)?;
-            Ok((hop, own))
+        let own = hops.and_then(|mut hops| {
+            let first = hops.first().cloned();
+            // The Contact that is registered holds for the transport of the first.
+            hops.retain(|hop| first.as_ref().is_some_and(|first| first.transport == hop.transport));
+            Ok((hops, self.endpoint.own_contact(first, &headers, &asked.registrar, user)?))
         });
-        let (hop, own) = match own {
+        let (hops, own) = match own {
             Ok(found) => found,
             Err(error) => {
                 // The machine has to learn that a REGISTER was due and could not be worded.
@@ -178,6 +179,6 @@ impl Keeper {
             }
         };
         let request: Request = self.machine.poll_request(now(), &own)?;
-        Some(self.endpoint.request_with(request, hop, asked.credentials).await)
+        Some(self.endpoint.request_with(request, hops, asked.credentials).await)
     }
 }

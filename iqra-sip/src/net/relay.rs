@@ -125,7 +125,7 @@ impl std::fmt::Debug for RelayedCall {
 /// Finds the address of a target's name. What is not found stays open, and the engine passes the target over.
 async fn resolve_target(handle: &Handle, target: &mut Target, headers: &Headers) {
     if let (None, Some(uri)) = (&target.next_hop, &target.uri) {
-        target.next_hop = resolve::next_hop(&handle.shared().listeners, headers, uri).await.ok().flatten();
+        target.next_hop = resolve::first_hop(handle.shared(), headers, uri).await;
     }
 }
 
@@ -152,7 +152,7 @@ impl Core {
         shared.tasks.spawn(async move {
             let (shared, none) = (handle.shared(), Headers::new());
             let found = tokio::select! {
-                found = resolve::next_hop(&shared.listeners, &none, &forward.uri) => found.ok().flatten(),
+                found = resolve::first_hop(shared, &none, &forward.uri) => found,
                 () = shared.stop.cancelled() => None,
             };
             // Where it fails, the engine has answered the request.

@@ -1,28 +1,74 @@
-//! From a host name to an address, by the system's resolver (A and AAAA; SRV and NAPTR of RFC 3263 are not asked).
+//! From the host name of a request to the sockets to try: [`Resolution`] with a [`Resolver`](super::Resolver) and a
+//! clock (RFC 3263 §4).
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 
-use super::Error;
-use crate::engine::flow::{Hop, Listener};
+use tokio::task::JoinSet;
+
+use super::builder::os_seed;
+use super::shared::{Shared, now};
+use super::{Error, tcp};
+use crate::engine::flow::{Hop, Transport};
 use crate::engine::target;
 use crate::message::header::Route;
 use crate::message::{Headers, Host, Uri};
+use crate::resolve::{Means, Resolution, ResolveError, Target};
 
-/// The next hop of a request whose Route or URI names a host; `None` where it names an address, which the engine reads.
-pub(super) async fn next_hop(
-    listeners: &[Listener],
-    headers: &Headers,
-    uri: &Uri,
-) -> Result<Option<Hop>, Error> {
+impl From<ResolveError> for Error {
+    fn from(ResolveError { host, why }: ResolveError) -> Self {
+        Error::Resolve { host, why }
+    }
+}
+
+/// The hops of a request whose Route or URI names a host, in the order to try them; none where it names an address,
+/// which the engine reads.
+pub(super) async fn hops(shared: &Shared, headers: &Headers, uri: &Uri) -> Result<Vec<Hop>, Error> {
     let route = headers.typed::<Route>().map(|route| route.0.uri);
-    let uri = route.as_ref().unwrap_or(uri);
-    let Some(Host::Name(name)) = uri.host() else { return Ok(None) };
-    let fail = |why: String| Error::Resolve { host: name.to_owned(), why };
-    let transport = target::transport(uri)?;
-    let found = tokio::net::lookup_host((name, uri.port().unwrap_or(transport.default_port()))).await;
-    let mut found = found.map_err(|error| fail(error.to_string()))?;
-    let reachable = |addr: &SocketAddr| listeners.iter().any(|l| l.addr.is_ipv4() == addr.is_ipv4());
-    let addr =
-        found.find(reachable).ok_or_else(|| fail(String::from("no address of a listener's family")))?;
-    Ok(Some(Hop::from((transport, addr)).named(name)))
+    let next = route.as_ref().unwrap_or(uri);
+    let Some(Host::Name(name)) = next.host() else { return Ok(Vec::new()) };
+    let target = Target::of(next)?;
+    let target = if target::asks_for_sips(uri, headers) { target.secured() } else { target };
+    let random = |error: std::io::Error| Error::Resolve { host: name.to_owned(), why: error.to_string() };
+    let (limits, seed) = (shared.config.resolve.clone(), os_seed().map_err(random)?);
+    walk(shared, Resolution::new(now(), target, means(shared), limits, seed)).await
+}
+
+/// The first of them.
+pub(super) async fn first_hop(shared: &Shared, headers: &Headers, uri: &Uri) -> Option<Hop> {
+    hops(shared, headers, uri).await.ok()?.into_iter().next()
+}
+
+/// Streams need no listener of their kind: we open the connection.
+fn means(shared: &Shared) -> Means {
+    #[cfg(feature = "tls")]
+    let secure = shared.tls.is_some();
+    #[cfg(not(feature = "tls"))]
+    let secure = false;
+    let dials = |one: &Transport| one.is_reliable() && tcp::is_built_in(*one) && (secure || !one.is_secure());
+    let streams: Vec<_> = Transport::ALL.into_iter().filter(dials).collect();
+    Means::of(&shared.listeners, &streams)
+}
+
+/// Asks until the procedure has its list. A look-up that panics is one that nobody answers.
+async fn walk(shared: &Shared, mut resolution: Resolution) -> Result<Vec<Hop>, Error> {
+    let mut asked = JoinSet::new();
+    loop {
+        while let Some(question) = resolution.poll_question() {
+            let resolver = Arc::clone(&shared.resolver);
+            asked.spawn(async move {
+                let answer = resolver.look_up(&question).await;
+                (question, answer)
+            });
+        }
+        if let Some(outcome) = resolution.outcome() {
+            return Ok(outcome.clone()?.hops);
+        }
+        let deadline = resolution.poll_timeout().unwrap_or_else(now);
+        tokio::select! {
+            Some(answered) = asked.join_next() => if let Ok((question, answer)) = answered {
+                resolution.handle_answer(&question, answer);
+            },
+            () = tokio::time::sleep_until(deadline.into()) => resolution.handle_timeout(now()),
+        }
+    }
 }

@@ -17,6 +17,7 @@ use super::builder::NetConfig;
 use super::connections::Connections;
 use super::keep_alive::Keepers;
 use super::register::Registrations;
+use super::resolver::{Resolver, SystemResolver};
 use super::router::Router;
 use super::{tcp, udp};
 use crate::engine::Engine;
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) config: NetConfig,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<super::tls::TlsConfig>,
+    pub(crate) resolver: Arc<dyn Resolver>,
     pub(crate) observers: Observers,
     pub(crate) trace_secrets: bool,
     /// Rung when a deadline comes before the one that the timer task sleeps for.
@@ -128,6 +130,7 @@ impl Shared {
             config,
             #[cfg(feature = "tls")]
             tls: None,
+            resolver: Arc::new(SystemResolver),
             observers: Observers::default(),
             trace_secrets: false,
             wake: Notify::new(),
