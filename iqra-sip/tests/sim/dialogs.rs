@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use iqra_sip::event::{EndReason, Event, Failure, Reply};
-use iqra_sip::{DialogId, Flow, Headers, Method, StatusCode, Transport};
+use iqra_sip::event::{Body, EndReason, Event, Failure, Reply};
+use iqra_sip::{DialogId, Flow, HeaderName, Headers, Method, Request, StatusCode, Transport, Uri};
 
 use crate::calls::connect;
 use crate::network::{CALLEE, CALLER, Network};
@@ -120,4 +120,66 @@ fn a_reinvite_whose_2xx_comes_twice_after_the_end_has_one_response() {
     }
     net.settle();
     assert_eq!(net.nodes[CALLER].events.len(), 1, "{:?}", net.nodes[CALLER].events);
+}
+
+#[test]
+fn headers_of_our_own_on_a_bye_reach_the_other_side() {
+    for node in [CALLER, CALLEE] {
+        let mut net = Network::calm();
+        let (ours, theirs) = connect(&mut net);
+        let name = HeaderName::from_static("X-Outcome");
+        let mut headers = Headers::new();
+        headers.push(&name, "transferred; queue=\"two words\"");
+        let (engine, now) = net.engine(node);
+        engine.bye(now, if node == CALLER { &ours } else { &theirs }, headers).unwrap();
+        let event = net.event(1 - node);
+        let Event::Ended { reason: EndReason::Remote { headers }, .. } = event else { panic!("{event:?}") };
+        assert_eq!(headers.get(&name).as_deref(), Some("transferred; queue=\"two words\""));
+    }
+}
+
+/// Answers the request that a node has got, and says what it carried.
+fn served(net: &mut Network, node: usize) -> String {
+    let (tx, request) = match net.event(node) {
+        Event::Request { tx, request, .. } | Event::DialogRequest { tx, request, .. } => (tx, request),
+        event => panic!("{event:?}"),
+    };
+    assert_eq!(request.method, Method::Message);
+    let (engine, now) = net.engine(node);
+    engine.respond(now, tx, Reply::new(StatusCode::OK)).unwrap();
+    String::from_utf8_lossy(&request.body).into_owned()
+}
+
+#[test]
+fn a_message_is_answered_outside_calls_and_inside() {
+    let mut net = Network::calm();
+    let to: Uri = format!("sip:callee@{}", net.nodes[CALLEE].addr).parse().unwrap();
+    let mut request = Request::new(Method::Message, to);
+    request.headers.push(HeaderName::FROM, "<sip:caller@example.org>");
+    request.headers.push(HeaderName::CONTENT_TYPE, "text/plain");
+    request.body = "outside".into();
+    let (engine, now) = net.engine(CALLER);
+    engine.request(now, request, None).unwrap();
+    assert_eq!(served(&mut net, CALLEE), "outside");
+    assert_eq!(status(net.event(CALLER)), StatusCode::OK);
+
+    let (_, theirs) = connect(&mut net);
+    let body = Body { content_type: "text/plain".into(), bytes: "inside".into() };
+    let (engine, now) = net.engine(CALLEE);
+    engine.dialog_request(now, &theirs, Method::Message, &Headers::new(), Some(body)).unwrap();
+    assert_eq!(served(&mut net, CALLER), "inside");
+    assert_eq!(status(net.event(CALLEE)), StatusCode::OK);
+}
+
+#[test]
+fn every_request_of_ours_asks_for_rport() {
+    let mut net = Network::calm();
+    let (ours, _) = connect(&mut net);
+    let (engine, now) = net.engine(CALLER);
+    engine.bye(now, &ours, Headers::new()).unwrap();
+    net.run(Duration::from_secs(1));
+    for method in ["INVITE", "ACK", "BYE"] {
+        let via = net.newest(CALLER, method).lines().find(|line| line.starts_with("Via: ")).unwrap();
+        assert!(via.ends_with(";rport") || via.contains(";rport;"), "{via}");
+    }
 }
