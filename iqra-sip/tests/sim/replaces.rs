@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use iqra_sip::event::{ClientTx, EndReason, Event, OutgoingInvite, Replaced, Reply};
 use iqra_sip::message::header::Replaces;
-use iqra_sip::{DialogId, EngineConfig, HeaderName, Headers, StatusCode, TransferConfig, Transport};
+use iqra_sip::{
+    DialogId, EngineConfig, HeaderName, Headers, Method, Request, StatusCode, TransferConfig, Transport, Uri,
+};
 
 use crate::calls::connect;
 use crate::network::{CALLEE, CALLER, Network, Weather};
@@ -164,4 +166,19 @@ fn where_it_is_off_the_header_means_nothing() {
     engine.accept(now, tx, Reply::new(StatusCode::OK)).unwrap();
     net.run(Duration::from_secs(1));
     assert_eq!(net.nodes[CALLEE].engine.counts().dialogs, 2);
+}
+
+#[test]
+fn outside_an_invite_it_is_malformed() {
+    let mut net = three(true);
+    let (_, theirs) = connect(&mut net);
+    let to: Uri = format!("sip:callee@{}", net.nodes[CALLEE].addr).parse().unwrap();
+    let mut request = Request::new(Method::Options, to);
+    request.headers.push(HeaderName::FROM, "<sip:third@example.org>");
+    request.headers.push(HeaderName::REPLACES, naming(&theirs));
+    let (engine, now) = net.engine(THIRD);
+    engine.request(now, request, None).unwrap();
+    let Event::Response { response, .. } = net.event(THIRD) else { panic!("no response") };
+    assert_eq!(response.status, StatusCode::BAD_REQUEST);
+    assert!(!net.nodes[CALLEE].events.iter().any(|event| matches!(event, Event::Request { .. })));
 }
