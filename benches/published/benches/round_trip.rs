@@ -1,0 +1,217 @@
+//! The server side of a transaction over UDP, through this crate and a published stack, in one process:
+//! `cargo bench --bench round_trip` in this folder.
+//!
+//! - `options`: OPTIONS, 200.
+//! - `redirect`: INVITE, 302 with a Contact, ACK.
+//!
+//! Each stack serves with its defaults, stateful, on a tokio runtime of one worker thread; what is finished is kept for its
+//! timers. The client is the same for both: a bare socket that writes prepared requests, 64 at a time, and reads as many
+//! answers, so that a figure is of 64 round trips with the client's part in it; `null` is that part with a server that
+//! answers a fixed text. The samples are so few that nobody's limit of transactions is met (INVITE transactions live for 32 s).
+//! ezk-sip-core is not here: one datagram with a wrong length ends its UDP task, and its endpoint has no test of its own
+//! to be driven by.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use divan::Bencher;
+use tokio::runtime::Runtime;
+
+const AT_ONCE: usize = 64;
+
+fn main() {
+    divan::main();
+}
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(1).enable_all().build().expect("a runtime")
+});
+
+/// The side that asks.
+struct Client {
+    socket: UdpSocket,
+    server: SocketAddr,
+}
+
+impl Client {
+    fn of(server: SocketAddr) -> Self {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a time");
+        Self { socket, server }
+    }
+
+    fn request(&self, method: &str, branch: u64, to_tag: &str) -> String {
+        let (us, server) = (self.socket.local_addr().expect("bound"), self.server);
+        format!(
+            "{method} sip:+15550100@{server} SIP/2.0\r\nVia: SIP/2.0/UDP {us};rport;branch=z9hG4bK{branch}\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:caller@example.org>;tag=c{branch}\r\nTo: <sip:+15550100@{server}>{to_tag}\r\n\
+             Call-ID: call-{branch}@example.org\r\nCSeq: 1 {method}\r\nContact: <sip:caller@{us}>\r\nContent-Length: 0\r\n\r\n"
+        )
+    }
+
+    /// Sends requests and reads their answers, each of which has to be of this status.
+    fn round(&self, method: &str, status: &str) {
+        static BRANCH: AtomicU64 = AtomicU64::new(1);
+        let mut buffer = [0; 2_048];
+        for _ in 0..AT_ONCE {
+            let branch = BRANCH.fetch_add(1, Ordering::Relaxed);
+            self.send(&self.request(method, branch, ""));
+        }
+        let mut answered = 0;
+        while answered < AT_ONCE {
+            let length = self.socket.recv(&mut buffer).expect("an answer");
+            let answer = std::str::from_utf8(&buffer[..length]).expect("text");
+            if answer.starts_with("SIP/2.0 1") {
+                continue;
+            }
+            assert!(answer.starts_with(status), "{answer}");
+            answered += 1;
+            if method == "INVITE" {
+                let after = |text: &str| answer.split(text).nth(1).expect("as it was sent").to_owned();
+                let branch = after("branch=z9hG4bK");
+                let branch = branch.split(|c: char| !c.is_ascii_digit()).next().and_then(|b| b.parse().ok());
+                let to = answer.lines().find(|line| line.starts_with("To:")).expect("To");
+                let tag = to.split(";tag=").nth(1).map(|tag| format!(";tag={tag}")).unwrap_or_default();
+                self.send(&self.request("ACK", branch.expect("a branch of ours"), &tag));
+            }
+        }
+    }
+
+    fn send(&self, text: &str) {
+        self.socket.send_to(text.as_bytes(), self.server).expect("sent");
+    }
+}
+
+fn run(bencher: Bencher<'_, '_>, server: SocketAddr, method: &str, status: &str) {
+    let client = Client::of(server);
+    bencher.counter(divan::counter::ItemsCount::new(AT_ONCE)).bench_local(|| client.round(method, status));
+}
+
+fn iqra_sip() -> SocketAddr {
+    use iqra_sip::event::Reply;
+    use iqra_sip::net::{Endpoint, IncomingRequest};
+    use iqra_sip::{HeaderName, StatusCode};
+    static SERVER: LazyLock<SocketAddr> = LazyLock::new(|| {
+        let bound = RUNTIME.block_on(Endpoint::builder().udp((Ipv4Addr::LOCALHOST, 0)).bind());
+        let (endpoint, mut incoming) = bound.expect("bound");
+        let addr = endpoint.listeners()[0].addr;
+        RUNTIME.spawn(async move {
+            let _kept = endpoint;
+            while let Some(request) = incoming.next().await {
+                match request {
+                    IncomingRequest::Invite(invite) => {
+                        let reply = Reply::new(StatusCode::MOVED_TEMPORARILY);
+                        invite.reject(reply.header(HeaderName::CONTACT, "<sip:backend@192.0.2.9:5080>"));
+                    }
+                    IncomingRequest::Other(other) => other.respond(Reply::new(StatusCode::OK)),
+                }
+            }
+        });
+        addr
+    });
+    *SERVER
+}
+
+fn rsipstack() -> SocketAddr {
+    use ::rsipstack::EndpointBuilder;
+    use ::rsipstack::sip::{Header, Method, StatusCode};
+    use ::rsipstack::transport::udp::UdpConnection;
+    use ::rsipstack::transport::{SipConnection, TransportLayer};
+    use tokio_util::sync::CancellationToken;
+    static SERVER: LazyLock<SocketAddr> = LazyLock::new(|| {
+        let here = (Ipv4Addr::LOCALHOST, 0).into();
+        let bound = RUNTIME.block_on(UdpConnection::create_connection(here, None, None)).expect("bound");
+        let connection: SipConnection = bound.into();
+        let addr = connection.get_addr().addr.to_string().parse().expect("an address");
+        let layer = TransportLayer::new(CancellationToken::new());
+        layer.add_transport(connection);
+        let endpoint = EndpointBuilder::new().with_transport_layer(layer).build();
+        RUNTIME.spawn(async move {
+            let mut incoming = endpoint.incoming_transactions().expect("the receiver");
+            let serving = async {
+                while let Some(mut transaction) = incoming.recv().await {
+                    tokio::spawn(async move {
+                        if transaction.original.method == Method::Invite {
+                            let contact = Header::Contact("<sip:backend@192.0.2.9:5080>".into());
+                            let moved = StatusCode::MovedTemporarily;
+                            drop(transaction.reply_with(moved, vec![contact], None).await);
+                            while transaction.receive().await.is_some() {}
+                        } else {
+                            drop(transaction.reply(StatusCode::OK).await);
+                        }
+                    });
+                }
+            };
+            tokio::join!(endpoint.serve(), serving);
+        });
+        addr
+    });
+    *SERVER
+}
+
+/// Answers by the text of the request alone.
+fn null() -> SocketAddr {
+    static SERVER: LazyLock<SocketAddr> = LazyLock::new(|| {
+        let bound = RUNTIME.block_on(tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)));
+        let socket = bound.expect("bound");
+        let addr = socket.local_addr().expect("bound");
+        RUNTIME.spawn(async move {
+            let mut buffer = [0; 2_048];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+                let request = std::str::from_utf8(&buffer[..length]).expect("text");
+                let (method, rest) = request.split_once(' ').expect("a request");
+                let status = match method {
+                    "ACK" => continue,
+                    "INVITE" => "302 Moved Temporarily",
+                    _ => "200 OK",
+                };
+                let headers = rest.split_once("\r\n").expect("headers").1;
+                let answer = format!("SIP/2.0 {status}\r\n{headers}");
+                socket.send_to(answer.as_bytes(), from).await.expect("sent");
+            }
+        });
+        addr
+    });
+    *SERVER
+}
+
+mod options {
+    use super::*;
+
+    #[divan::bench(sample_size = 1, sample_count = 200)]
+    fn null(bencher: Bencher<'_, '_>) {
+        run(bencher, super::null(), "OPTIONS", "SIP/2.0 200");
+    }
+
+    #[divan::bench(sample_size = 1, sample_count = 200)]
+    fn iqra_sip(bencher: Bencher<'_, '_>) {
+        run(bencher, super::iqra_sip(), "OPTIONS", "SIP/2.0 200");
+    }
+
+    #[divan::bench(sample_size = 1, sample_count = 200)]
+    fn rsipstack(bencher: Bencher<'_, '_>) {
+        run(bencher, super::rsipstack(), "OPTIONS", "SIP/2.0 200");
+    }
+}
+
+mod redirect {
+    use super::*;
+
+    #[divan::bench(sample_size = 1, sample_count = 200)]
+    fn null(bencher: Bencher<'_, '_>) {
+        run(bencher, super::null(), "INVITE", "SIP/2.0 302");
+    }
+
+    #[divan::bench(sample_size = 1, sample_count = 200)]
+    fn iqra_sip(bencher: Bencher<'_, '_>) {
+        run(bencher, super::iqra_sip(), "INVITE", "SIP/2.0 302");
+    }
+
+    #[divan::bench(sample_size = 1, sample_count = 200)]
+    fn rsipstack(bencher: Bencher<'_, '_>) {
+        run(bencher, super::rsipstack(), "INVITE", "SIP/2.0 302");
+    }
+}
