@@ -64,6 +64,9 @@ fn all_returned(run: &Running) {
 #[test]
 fn a_hundred_calls_for_a_minute_leave_nothing() {
     let quickstart = Server::quickstart(&Setup::default());
+    // A program that has carried a call has started all that it starts.
+    quickstart.standing_call(RtpPort::bind().port(), Law::Mu).0.bye();
+    quickstart.assert_no_call_left();
     let before = quickstart.count("tasks");
     let runs = Law::BOTH.map(|law| sipp(&quickstart, law).start());
     let listened_to = &quickstart;
@@ -90,7 +93,7 @@ fn a_hundred_calls_for_a_minute_leave_nothing() {
         run.finish(Duration::from_secs(40)).assert_all_succeeded();
     }
     quickstart.assert_nothing_left();
-    assert_eq!((quickstart.count("entries_total"), quickstart.count("calls_total")), (ALL, ALL));
+    assert_eq!((quickstart.count("entries_total"), quickstart.count("calls_total")), (1 + ALL, 1 + ALL));
     assert_eq!(quickstart.count("tasks"), before);
     quickstart.stop();
 }
