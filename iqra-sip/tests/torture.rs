@@ -502,6 +502,8 @@ fn lone_line_breaks_nuls_and_nameless_lines_are_refused() {
     ] {
         assert_eq!(refused(&options().replace("l: 0", bad)).fault, fault, "{bad:?}");
     }
+    let ok = "SIP/2.0 200 Fine \\\0\r\nVia: SIP/2.0/UDP h\r\nf: sip:a@h\r\nt: sip:b@h\r\ni: 1\r\nCSeq: 1 BYE\r\n\r\n";
+    assert_eq!(refused(ok).fault, Fault::Nul, "a backslash escapes nothing in a reason phrase");
     assert_eq!(refused("").fault, Fault::Incomplete);
     assert_eq!(refused("OPTIONS sip:a@b SIP/2.0\r\nX: y\r\n").fault, Fault::Incomplete);
     assert_eq!(refused(&options().replace("\r\n", "\n")).fault, Fault::LineBreak);

@@ -100,6 +100,9 @@ fn start_line(bytes: &[u8], line: Range<usize>, limits: &Limits) -> Result<Start
 fn status_line(text: &[u8], at: usize) -> Result<Start, Fault> {
     let first = memchr::memchr(b' ', text).ok_or(Fault::StartLine("has no space"))?;
     version(&text[..first])?;
+    if memchr::memchr(0, text).is_some() {
+        return Err(Fault::Nul); // A backslash escapes nothing in a reason phrase.
+    }
     let rest = &text[first + 1..];
     let digits = memchr::memchr(b' ', rest).unwrap_or(rest.len());
     let code = Some(&rest[..digits]).filter(|digits| digits.len() == 3);
