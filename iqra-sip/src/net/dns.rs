@@ -16,9 +16,9 @@ use crate::resolve::{Data, Kind, LookupError, Naptr, Question, Record, Srv};
 /// Asks name servers. Answers are kept for as long as they say, so one resolver serves all endpoints of a program.
 pub struct DnsResolver(TokioResolver);
 
-/// The name servers of a [`DnsResolver`] cannot be told.
+/// A [`DnsResolver`] cannot be made.
 #[derive(Debug, thiserror::Error)]
-#[error("the system's name servers cannot be read: {0}; name them with DnsResolver::of")]
+#[error("no resolver can be made of these name servers: {0}; check them, or the system's configuration")]
 pub struct DnsConfigError(String);
 
 impl DnsResolver {

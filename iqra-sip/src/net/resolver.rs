@@ -81,12 +81,7 @@ impl Resolver for FixedResolver {
 
 /// What of these records answers a question of this kind.
 fn answer(kind: Kind, records: impl Iterator<Item = Record>) -> Result<Vec<Record>, LookupError> {
-    let fits = |record: &Record| match &record.data {
-        Data::Address(ip) => kind == if ip.is_ipv4() { Kind::A } else { Kind::Aaaa },
-        Data::Srv(_) => kind == Kind::Srv,
-        Data::Naptr(_) => kind == Kind::Naptr,
-        Data::Alias(_) => true,
-    };
-    let found: Vec<_> = records.filter(fits).collect();
+    let answers = |record: &Record| record.data.is_of(kind) || matches!(record.data, Data::Alias(_));
+    let found: Vec<_> = records.filter(answers).collect();
     if found.is_empty() { Err(LookupError::NoRecords { ttl: None }) } else { Ok(found) }
 }

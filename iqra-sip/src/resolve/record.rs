@@ -164,7 +164,7 @@ impl Known {
         };
         let ours = records.into_iter().filter(|record| plain(&record.name) == owner);
         let (ttls, data): (Vec<_>, Vec<_>) = ours
-            .filter(|record| fits(question.kind, &record.data))
+            .filter(|record| record.data.is_of(question.kind))
             .map(|record| (record.ttl, record.data))
             .unzip();
         let ttl = ttls.into_iter().chain(alias_ttl).min();
@@ -190,11 +190,14 @@ fn follow(name: &str, records: &[Record]) -> Option<(String, Option<Duration>)> 
     Some((at, ttl))
 }
 
-fn fits(kind: Kind, data: &Data) -> bool {
-    match (kind, data) {
-        (Kind::Naptr, Data::Naptr(_)) | (Kind::Srv, Data::Srv(_)) => true,
-        (Kind::A, Data::Address(ip)) => ip.is_ipv4(),
-        (Kind::Aaaa, Data::Address(ip)) => ip.is_ipv6(),
-        _ => false,
+impl Data {
+    /// Whether it is of the kind that was asked for; an alias is of none.
+    pub(crate) fn is_of(&self, kind: Kind) -> bool {
+        match (kind, self) {
+            (Kind::Naptr, Data::Naptr(_)) | (Kind::Srv, Data::Srv(_)) => true,
+            (Kind::A, Data::Address(ip)) => ip.is_ipv4(),
+            (Kind::Aaaa, Data::Address(ip)) => ip.is_ipv6(),
+            _ => false,
+        }
     }
 }
