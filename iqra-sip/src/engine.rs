@@ -4,10 +4,12 @@
 //! out come messages to send, the next deadline and events. Below it are the transactions (RFC 3261 §17, RFC 6026),
 //! beside it the dialogs (§12); here they are matched to messages and joined.
 
+mod answers;
 pub(crate) mod challenged;
 mod client;
 pub(crate) mod config;
 mod delayed;
+mod dialog_table;
 mod dialogs;
 mod early;
 pub mod event;
@@ -42,7 +44,7 @@ use crate::observe::{Dropped, Observer, Watch};
 use crate::transaction::timer::TimerQueue;
 use client::Clients;
 use config::EngineConfig;
-use dialogs::Dialogs;
+use dialog_table::Dialogs;
 use event::{EngineCounts, Event};
 use failover::Avoided;
 use flow::Owner;

@@ -1,7 +1,6 @@
 //! Dialogs in the engine: made by 2xx (early ones: [`super::early`]), confirmed by ACK, used by requests either way, ended by BYE
 //! (RFC 3261 §12, §13, §14, §15).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,79 +12,13 @@ use super::server::Cause;
 use super::{target, update};
 use crate::dialog::{Dialog, DialogId, Origin, Phase, Unacknowledged, has_session};
 use crate::fault::Fault;
-use crate::message::header::{CSeq, CallId, From, To};
+use crate::message::header::CSeq;
 use crate::message::{HeaderName, Headers, Method, Request, StatusCode};
 use crate::observe::{DialogEnd, DialogStep};
 use crate::transaction::timer::Timer;
 
 /// Seconds within which a second INVITE may be tried again (RFC 3261 §14.2: a random value from 0 to 10).
 const RETRY_SECONDS: u32 = 10;
-
-/// All dialogs, by number and by name.
-#[derive(Default)]
-pub(super) struct Dialogs {
-    by_serial: HashMap<u64, Dialog>,
-    by_id: HashMap<DialogId, u64>,
-}
-
-impl Dialogs {
-    pub(super) fn len(&self) -> usize {
-        self.by_serial.len()
-    }
-
-    /// The dialog of this name.
-    pub(super) fn named(&self, id: &DialogId) -> Option<&Dialog> {
-        self.by_serial.get(self.by_id.get(id)?)
-    }
-
-    /// The dialog that a request of the peer belongs to: its To tag is ours (RFC 3261 §12.2.2).
-    pub(super) fn find(&self, request: &Request) -> Option<u64> {
-        let call_id: CallId = request.headers.typed().ok()?;
-        let (from, to) = (request.headers.typed::<From>().ok()?, request.headers.typed::<To>().ok()?);
-        let [remote, local] = [from.tag(), to.tag()].map(Option::unwrap_or_default);
-        self.by_id.get(&DialogId::new(&call_id.to_str(), &local, &remote)).copied()
-    }
-
-    pub(super) fn get(&self, serial: u64) -> Option<&Dialog> {
-        self.by_serial.get(&serial)
-    }
-
-    pub(super) fn get_mut(&mut self, serial: u64) -> Option<&mut Dialog> {
-        self.by_serial.get_mut(&serial)
-    }
-
-    /// How many there are, early ones aside that their calls did not take: those go with their INVITE.
-    pub(super) fn count(&self) -> usize {
-        self.by_serial.values().filter(|dialog| !matches!(dialog.phase, Phase::Released)).count()
-    }
-
-    /// True when only early dialogs are left that their calls did not take.
-    pub(super) fn are_quiet(&self) -> bool {
-        self.by_serial.values().all(|dialog| matches!(dialog.phase, Phase::Released | Phase::Subscribed))
-    }
-
-    pub(super) fn remove(&mut self, serial: u64) -> Option<Dialog> {
-        let dialog = self.by_serial.remove(&serial)?;
-        if self.by_id.get(&dialog.id) == Some(&serial) {
-            self.by_id.remove(&dialog.id);
-        }
-        Some(dialog)
-    }
-
-    pub(super) fn insert(&mut self, serial: u64, dialog: Dialog) {
-        self.by_id.insert(dialog.id.clone(), serial);
-        self.by_serial.insert(serial, dialog);
-    }
-
-    pub(super) fn live(&mut self, id: &DialogId) -> Result<(u64, &mut Dialog), EngineError> {
-        let serial = *self.by_id.get(id).ok_or(EngineError::DialogOver)?;
-        let dialog = self.by_serial.get_mut(&serial).ok_or(EngineError::DialogOver)?;
-        match dialog.phase.is_open() {
-            true => Ok((serial, dialog)),
-            false => Err(EngineError::DialogOver),
-        }
-    }
-}
 
 impl Engine {
     /// Accepts an INVITE: makes the dialog, sends the 2xx and repeats it until the ACK (RFC 3261 §13.3.1.4). It waits for
@@ -168,7 +101,7 @@ impl Engine {
 
     /// Starts repeating the 2xx that is about to be sent.
     fn await_ack(&mut self, now: Instant, server: u64, serial: u64, invite: &Request) {
-        let Some(dialog) = self.dialogs.by_serial.get_mut(&serial) else { return };
+        let Some(dialog) = self.dialogs.get_mut(serial) else { return };
         let sequence = invite.headers.typed::<CSeq>().map_or(0, |cseq| cseq.number);
         let offer = !has_session(&invite.headers, &invite.body);
         dialog.unacknowledged = Some(Unacknowledged { server, sequence, offer });
@@ -300,7 +233,7 @@ impl Engine {
 
     /// The ACK of a 2xx.
     pub(super) fn acknowledged(&mut self, now: Instant, serial: u64, sequence: u32, ack: Request) {
-        let Some(dialog) = self.dialogs.by_serial.get_mut(&serial) else { return };
+        let Some(dialog) = self.dialogs.get_mut(serial) else { return };
         let waiting = dialog.unacknowledged.filter(|waiting| waiting.sequence == sequence);
         let Some(Unacknowledged { server, .. }) = waiting else { return };
         dialog.unacknowledged = None;
@@ -330,7 +263,7 @@ impl Engine {
         if matches!(timer, Timer::Refresh | Timer::SessionEnd) {
             return self.session_fired(now, serial, timer);
         }
-        let Some(dialog) = self.dialogs.by_serial.get_mut(&serial) else { return };
+        let Some(dialog) = self.dialogs.get_mut(serial) else { return };
         dialog.clocks.fire(timer);
         if matches!(timer, Timer::Reliable | Timer::PrackWait) {
             return self.reliable_fired(now, serial, timer);
@@ -346,7 +279,7 @@ impl Engine {
     }
 
     fn give_up_on_ack(&mut self, now: Instant, serial: u64) {
-        let Some(dialog) = self.dialogs.by_serial.get_mut(&serial) else { return };
+        let Some(dialog) = self.dialogs.get_mut(serial) else { return };
         dialog.unacknowledged = None;
         self.timers.forget(Owner::Dialog(serial), &mut dialog.clocks);
         match std::mem::replace(&mut dialog.phase, Phase::Live) {
@@ -469,8 +402,7 @@ impl Engine {
     /// Between which ends the INVITE of a dialog travelled.
     #[must_use]
     pub fn dialog_flow(&self, id: &DialogId) -> Option<Flow> {
-        let serial = self.dialogs.by_id.get(id)?;
-        self.dialogs.get(*serial).map(|dialog| dialog.flow)
+        self.dialogs.named(id).map(|dialog| dialog.flow)
     }
 
     /// Remembers for observers why a dialog is about to end.

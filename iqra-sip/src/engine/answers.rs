@@ -1,0 +1,296 @@
+//! What becomes of the answers to requests of ours: told to the program, taken by a dialog, acknowledged
+//! (RFC 3261 §12.2.1.2, §13.2.2).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Engine;
+use super::client::Cancel;
+use super::event::{Body, ClientTx, EndReason, Event, Failure};
+use super::flow::Transmit;
+use super::outbound::{Purpose, add_body, add_headers};
+use super::reliable::Heard;
+use super::target::Way;
+use crate::dialog::{Dialog, Phase, Session};
+use crate::fault::Fault;
+use crate::message::header::{CSeq, To};
+use crate::message::{HeaderName, Headers, Method, Request, Response, StatusCode};
+use crate::observe::{DialogStep, DropReason};
+
+impl Engine {
+    /// A response for the layer above.
+    pub(super) fn deliver_response(&mut self, now: Instant, id: u64, response: &Arc<Response>) {
+        if response.status.is_final() && self.answers_challenge(now, id, response) {
+            return;
+        }
+        let Some(client) = self.clients.get(id) else { return };
+        let (status, purpose, wants_cancel) =
+            (response.status, client.purpose, client.cancel == Cancel::Wanted);
+        if let Purpose::Relay(server) = purpose {
+            return self.relayed_response(now, id, server, response);
+        }
+        let (invite, dialog) = (client.invite.is_some(), client.dialog);
+        if invite && status.is_success() {
+            return self.answered(now, id, response);
+        }
+        if status == StatusCode::SESSION_INTERVAL_TOO_SMALL && self.retry_longer(now, id, response) {
+            return;
+        }
+        if status.is_provisional() {
+            if wants_cancel {
+                self.send_cancel(now, id);
+            }
+            return self.deliver_provisional(now, id, response);
+        }
+        if self.retries_glare(now, id, response) {
+            return;
+        }
+        self.release_early(id);
+        self.finished_within(now, id, dialog, Some(status));
+        self.refreshed(id, response);
+        self.update_answered(now, id, response);
+        if purpose == Purpose::Program {
+            let (tx, response) = (ClientTx(id), response.clone());
+            self.events.push_back(Event::Response { tx, response, early: None, offer: false });
+        } else {
+            self.usage_answered(now, id, Ok(response));
+        }
+    }
+
+    /// 101 to 199 for the program, and for the early dialog that it makes.
+    fn deliver_provisional(&mut self, now: Instant, id: u64, response: &Arc<Response>) {
+        let Some(client) = self.clients.get(id) else { return };
+        let (invite, purpose, within) = (client.invite.is_some(), client.purpose, client.dialog);
+        if response.status == StatusCode::TRYING {
+            return;
+        }
+        let serial = match invite {
+            true => within.or_else(|| self.progressed(id, response)),
+            false => None,
+        };
+        let heard = match serial {
+            Some(serial) => self.hear_provisional(now, id, serial, response),
+            None => Heard::New,
+        };
+        if heard == Heard::Stale || purpose != Purpose::Program {
+            return;
+        }
+        let early = serial.and_then(|serial| self.dialogs.get(serial));
+        let early = early.filter(|dialog| matches!(dialog.phase, Phase::Early) && within.is_none());
+        self.events.push_back(Event::Response {
+            tx: ClientTx(id),
+            response: response.clone(),
+            early: early.map(|dialog| dialog.id.clone()),
+            offer: heard == Heard::Offer,
+        });
+    }
+
+    /// A 2xx to an UPDATE refreshes the target (RFC 3311 §5.1).
+    fn refreshed(&mut self, id: u64, response: &Response) {
+        let Some(client) = self.clients.get(id) else { return };
+        let update = *client.method() == Method::Update && response.status.is_success();
+        let dialog = client.dialog.filter(|_| update);
+        if let Some(dialog) = dialog.and_then(|serial| self.dialogs.get_mut(serial)) {
+            dialog.refresh_target(&response.headers);
+        }
+    }
+
+    /// No response came, or the request never left.
+    pub(super) fn unanswered(&mut self, now: Instant, id: u64, failure: Failure) {
+        let Some(client) = self.clients.get(id) else { return };
+        let (purpose, dialog, tx) = (client.purpose, client.dialog, ClientTx(id));
+        if let Purpose::Relay(server) = purpose {
+            return self.relayed_failure(now, id, server, failure);
+        }
+        let cancelled = client.invite.clone().filter(|_| client.cancel == Cancel::Sent);
+        self.finished_within(now, id, dialog, None);
+        self.usage_answered(now, id, Err(failure));
+        if purpose == Purpose::Program {
+            self.events.push_back(match cancelled {
+                Some(invite) => {
+                    let response = Self::stand_in(&invite, StatusCode::REQUEST_TERMINATED);
+                    Event::Response { tx, response, early: None, offer: false }
+                }
+                None => Event::Failed { tx, failure },
+            });
+        }
+    }
+
+    /// What the end of a request means for its dialog: an answered BYE closes it, 408, 481 or silence end it
+    /// (RFC 3261 §12.2.1.2, §15.1.1).
+    fn finished_within(&mut self, now: Instant, id: u64, dialog: Option<u64>, status: Option<StatusCode>) {
+        let (Some(serial), Some(client)) = (dialog, self.clients.get(id)) else { return };
+        if *client.method() == Method::Bye {
+            self.close_dialog(now, serial);
+            return;
+        }
+        if let Some(dialog) = self.dialogs.get_mut(serial) {
+            dialog.invite_out = dialog.invite_out.filter(|&invite| invite != id);
+            dialog.update_out = dialog.update_out.filter(|update| update.client != id);
+            dialog.glare.take_if(|glare| glare.client == id);
+        }
+        if *client.method() == Method::Prack && status.is_some() {
+            return;
+        }
+        let gone = [StatusCode::REQUEST_TIMEOUT, StatusCode::CALL_DOES_NOT_EXIST];
+        // A subscription may be gone without its call (RFC 5057 §5.1).
+        let notify = matches!(client.purpose, Purpose::Notify(_));
+        if !notify && status.is_none_or(|status| gone.contains(&status)) {
+            self.end_dialog(now, serial, EndReason::Unreachable);
+        }
+    }
+
+    /// A 2xx to INVITE: acknowledged each time it comes, and each branch once looked at (RFC 3261 §13.2.2.4).
+    fn answered(&mut self, now: Instant, id: u64, response: &Arc<Response>) {
+        let Some(client) = self.clients.get(id) else { return };
+        let Some(invite) = client.invite.clone() else { return };
+        let tag =
+            response.headers.typed::<To>().ok().and_then(|to| to.tag().map(std::borrow::Cow::into_owned));
+        let tag = tag.unwrap_or_default();
+        let known = |known: &str| *known == *tag || self.has(Fault::AckOfOtherBranch);
+        if let Some((_, ack)) = client.forks.iter().find(|(tag, _)| known(tag)) {
+            if self.has(Fault::AckNotRepeated) {
+                return;
+            }
+            self.transmits.extend(ack.clone());
+            return;
+        }
+        if client.forks.len() >= self.config.max_forks {
+            self.watch.discard(DropReason::Forks);
+            return;
+        }
+        match client.dialog {
+            Some(serial) => self.answered_within(now, id, serial, &invite, &tag, response),
+            None => self.answered_outside(now, id, &invite, &tag, response),
+        }
+    }
+
+    /// A re-INVITE of ours was accepted.
+    fn answered_within(
+        &mut self,
+        now: Instant,
+        id: u64,
+        serial: u64,
+        invite: &Request,
+        tag: &str,
+        response: &Arc<Response>,
+    ) {
+        self.finished_within(now, id, Some(serial), Some(response.status));
+        if let Some(dialog) = self.dialogs.get_mut(serial) {
+            dialog.refresh_target(&response.headers);
+        }
+        let branch = self.random.branch();
+        let ack = self
+            .dialogs
+            .get(serial)
+            .map(|dialog| self.word_ack(dialog, invite, &branch, &Headers::new(), None));
+        match ack {
+            Some(ack) => self.send_ack(id, tag, ack),
+            // The dialog ended meanwhile; repeats are to be known all the same.
+            None => {
+                if let Some(client) = self.clients.get_mut(id) {
+                    client.forks.push((tag.into(), None));
+                }
+            }
+        }
+        self.session_answered(now, serial, Session::body_of(invite), response);
+        match self.clients.get(id).map(|client| client.purpose) {
+            Some(Purpose::Program) => {
+                let response = response.clone();
+                self.events.push_back(Event::Response {
+                    tx: ClientTx(id),
+                    response,
+                    early: None,
+                    offer: false,
+                });
+            }
+            _ => self.usage_answered(now, id, Ok(response)),
+        }
+    }
+
+    /// A call of ours was answered: the first answer makes the call, unless it was cancelled or has ended; every other
+    /// branch is acknowledged and hung up.
+    fn answered_outside(
+        &mut self,
+        now: Instant,
+        id: u64,
+        invite: &Request,
+        tag: &str,
+        response: &Arc<Response>,
+    ) {
+        let Some(client) = self.clients.get(id) else { return };
+        let (first, cancelled) = (!client.settled, client.cancel != Cancel::No);
+        let for_program = client.purpose == Purpose::Program;
+        let Some((serial, mut dialog)) = self.take_branch(id, invite, tag, response) else {
+            self.watch.discard(DropReason::Malformed);
+            return;
+        };
+        let (early, wanted) = (dialog.origin.is_some(), first && !cancelled && dialog.phase.is_open());
+        dialog.confirm(response);
+        if wanted && self.delays_ack(id, &dialog, response) {
+            self.hold_ack(id, serial, tag, &mut dialog);
+        } else {
+            let branch = self.random.branch();
+            let ack = self.word_ack(&dialog, invite, &branch, &Headers::new(), None);
+            self.send_ack(id, tag, ack);
+        }
+        self.release_early(id);
+        let tx = ClientTx(id);
+        if wanted {
+            let dialog_id = dialog.id.clone();
+            if !early {
+                self.watch.dialog(&dialog_id, DialogStep::Created);
+            }
+            self.watch.dialog(&dialog_id, DialogStep::Confirmed);
+            self.dialogs.insert(serial, dialog);
+            self.session_answered(now, serial, Session::body_of(invite), response);
+            self.events.push_back(Event::Answered { tx, dialog: dialog_id, response: response.clone() });
+            return;
+        }
+        if early {
+            self.watch.dialog(&dialog.id, DialogStep::Ended(dialog.end));
+        }
+        self.hang_up_unwanted(now, dialog);
+        if first && for_program {
+            let response = Self::stand_in(invite, StatusCode::REQUEST_TERMINATED);
+            self.events.push_back(Event::Response { tx, response, early: None, offer: false });
+        }
+    }
+
+    /// BYE to a branch that nobody wants; no dialog is kept for it.
+    fn hang_up_unwanted(&mut self, now: Instant, mut dialog: Dialog) {
+        let sequence = dialog.next_sequence();
+        let (bye, way) = (dialog.request(Method::Bye, sequence), self.way_within(&dialog));
+        let id = self.next_serial();
+        self.open_client_as(now, id, bye, way, None, Purpose::Engine, dialog.proof.anew());
+    }
+
+    /// The ACK of a 2xx: inside the dialog, a branch of its own, the INVITE's number and credentials
+    /// (RFC 3261 §13.2.2.4).
+    pub(super) fn word_ack(
+        &self,
+        dialog: &Dialog,
+        invite: &Request,
+        branch: &str,
+        headers: &Headers,
+        body: Option<Body>,
+    ) -> Transmit {
+        let sequence = invite.headers.typed::<CSeq>().map_or(0, |cseq| cseq.number);
+        let mut ack = dialog.request(Method::Ack, sequence);
+        ack.headers.copy_from(&invite.headers, &[HeaderName::AUTHORIZATION, HeaderName::PROXY_AUTHORIZATION]);
+        add_headers(&mut ack.headers, headers);
+        add_body(&mut ack, body);
+        let Way { flow, fallback, name } = self.way_within(dialog);
+        self.sign(&mut ack, &flow, branch);
+        Transmit { flow, fallback, name, bytes: ack.to_bytes(), owner: None }
+    }
+
+    pub(super) fn send_ack(&mut self, id: u64, tag: &str, ack: Transmit) {
+        self.transmits.push_back(ack.clone());
+        let Some(client) = self.clients.get_mut(id) else { return };
+        match client.forks.iter_mut().find(|(known, _)| **known == *tag) {
+            Some((_, held)) => *held = Some(ack),
+            None => client.forks.push((tag.into(), Some(ack))),
+        }
+    }
+}
