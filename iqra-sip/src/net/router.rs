@@ -16,7 +16,7 @@ use super::shared::{Core, Handle};
 use super::transfer::{IncomingRefer, ReferralSlot};
 use crate::dialog::DialogId;
 use crate::event::{ClientTx, EndReason, Event, Failure, InviteTx, Reply, ServerTx};
-use crate::message::{HeaderName, Response, StatusCode};
+use crate::message::{HeaderName, Request, Response, StatusCode};
 
 /// Who waits for what.
 pub(crate) struct Router {
@@ -64,6 +64,20 @@ impl Router {
         self.incoming.is_none()
     }
 
+    /// The caller of an INVITE is gone.
+    fn cancelled(&mut self, tx: ServerTx, by: Option<Arc<Request>>) {
+        if let Some(slot) = self.invites.remove(&tx) {
+            let _ = slot.gone.send(by);
+        }
+    }
+
+    /// A call is over.
+    fn ended(&mut self, dialog: &DialogId, reason: EndReason) {
+        if let Some(slot) = self.calls.remove(dialog) {
+            let _ = slot.ended.send(reason);
+        }
+    }
+
     /// The end of everything: every handle that still waits learns it.
     pub(crate) fn end_all(&mut self) {
         self.close();
@@ -99,17 +113,9 @@ impl Core {
                 let Some(handle) = self.admit(tx, handle, now) else { return };
                 self.offer(IncomingRequest::Other(IncomingOther::new(handle, tx, request, flow)), spare);
             }
-            Event::Cancelled { tx, by } => {
-                if let Some(slot) = self.router.invites.remove(&tx) {
-                    let _ = slot.gone.send(by);
-                }
-            }
+            Event::Cancelled { tx, by } => self.router.cancelled(tx, by),
             Event::Acknowledged { tx, prack } => {
-                let event = CallEvent::Acknowledged(prack);
-                if let Some(slot) = self.router.invites.get(&tx) {
-                    let refused = slot.events.as_ref().and_then(|events| events.try_send(event).err());
-                    spare.extend(refused.map(|event| Spare::Call(Box::new(event.into_inner()))));
-                }
+                self.tell_invite(tx, CallEvent::Acknowledged(prack), spare);
             }
             Event::Confirmed { dialog, ack } => self.tell_call(&dialog, CallEvent::Confirmed(ack), spare),
             Event::DialogRequest { dialog, tx, request, invite } => {
@@ -128,11 +134,7 @@ impl Core {
             Event::Refreshed { dialog, response } => {
                 self.tell_call(&dialog, CallEvent::Refreshed(response), spare);
             }
-            Event::Ended { dialog, reason } => {
-                if let Some(slot) = self.router.calls.remove(&dialog) {
-                    let _ = slot.ended.send(reason);
-                }
-            }
+            Event::Ended { dialog, reason } => self.router.ended(&dialog, reason),
             Event::Response { tx, response, early, offer } if response.status.is_provisional() => {
                 let early = early.zip(handle).map(|(id, handle)| Early::new(handle.clone(), id));
                 self.tell_caller(tx, OutgoingEvent::Provisional { response, early, offer }, spare);
@@ -162,6 +164,14 @@ impl Core {
         let Some(incoming) = &self.router.incoming else { return spare.push(Spare::Incoming(request)) };
         if let Err(refused) = incoming.try_send(request) {
             spare.push(Spare::Incoming(refused.into_inner()));
+        }
+    }
+
+    /// An event of an INVITE that its program has not answered yet.
+    fn tell_invite(&mut self, tx: ServerTx, event: CallEvent, spare: &mut Vec<Spare>) {
+        if let Some(slot) = self.router.invites.get(&tx) {
+            let refused = slot.events.as_ref().and_then(|events| events.try_send(event).err());
+            spare.extend(refused.map(|event| Spare::Call(Box::new(event.into_inner()))));
         }
     }
 

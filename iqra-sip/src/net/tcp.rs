@@ -27,7 +27,7 @@ pub(super) struct Acceptor {
 }
 
 /// Which side of a connection we are; only handshakes ask.
-#[cfg_attr(not(any(feature = "tls", feature = "ws")), allow(dead_code))]
+#[cfg_attr(not(any(feature = "tls", feature = "ws")), allow(dead_code, reason = "plain TCP shakes no hands"))]
 #[derive(Debug, Clone)]
 pub(super) enum Side {
     /// The peer opened it.
@@ -152,7 +152,7 @@ async fn run(mut lane: Lane, transport: Transport, stream: TcpStream, side: Side
 
 /// Agrees on what the transport asks for, within its time, and carries messages until the connection ends. An error is
 /// one of the agreement.
-#[cfg_attr(not(any(feature = "tls", feature = "ws")), allow(unused_variables))]
+#[cfg_attr(not(any(feature = "tls", feature = "ws")), allow(unused_variables, reason = "nor has it sides"))]
 async fn speak(lane: &mut Lane, flow: Flow, stream: TcpStream, side: &Side) -> io::Result<()> {
     match flow.transport {
         #[cfg(feature = "tls")]
