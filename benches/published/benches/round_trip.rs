@@ -4,12 +4,12 @@
 //! - `options`: OPTIONS, 200.
 //! - `redirect`: INVITE, 302 with a Contact, ACK.
 //!
-//! Each stack serves with its defaults, stateful, on a tokio runtime of one worker thread; what is finished is kept for its
-//! timers. The client is the same for both: a bare socket that writes prepared requests, 64 at a time, and reads as many
-//! answers, so that a figure is of 64 round trips with the client's part in it; `null` is that part with a server that
-//! answers a fixed text. The samples are so few that nobody's limit of transactions is met (INVITE transactions live for 32 s).
-//! ezk-sip-core is not here: one datagram with a wrong length ends its UDP task, and its endpoint has no test of its own
-//! to be driven by.
+//! Each stack serves with its defaults, stateful, on a tokio runtime of one worker thread; what is finished is kept for
+//! its timers. The client is the same for both: a bare socket that writes prepared requests, 64 at a time, and reads as
+//! many answers, so that a figure is of 64 round trips with the client's part in it; `Null` is that part with a server
+//! that answers a fixed text. The samples are so few that nobody's limit of transactions is met (INVITE transactions
+//! live for 32 s). ezk-sip-core is not here: one datagram with a wrong length ends its UDP task, and its endpoint has
+//! no test of its own to be driven by.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::LazyLock;
@@ -47,8 +47,9 @@ impl Client {
         let (us, server) = (self.socket.local_addr().expect("bound"), self.server);
         format!(
             "{method} sip:+15550100@{server} SIP/2.0\r\nVia: SIP/2.0/UDP {us};rport;branch=z9hG4bK{branch}\r\n\
-             Max-Forwards: 70\r\nFrom: <sip:caller@example.org>;tag=c{branch}\r\nTo: <sip:+15550100@{server}>{to_tag}\r\n\
-             Call-ID: call-{branch}@example.org\r\nCSeq: 1 {method}\r\nContact: <sip:caller@{us}>\r\nContent-Length: 0\r\n\r\n"
+             Max-Forwards: 70\r\nFrom: <sip:caller@example.org>;tag=c{branch}\r\n\
+             To: <sip:+15550100@{server}>{to_tag}\r\nCall-ID: call-{branch}@example.org\r\nCSeq: 1 {method}\r\n\
+             Contact: <sip:caller@{us}>\r\nContent-Length: 0\r\n\r\n"
         )
     }
 
@@ -83,11 +84,6 @@ impl Client {
     fn send(&self, text: &str) {
         self.socket.send_to(text.as_bytes(), self.server).expect("sent");
     }
-}
-
-fn run(bencher: Bencher<'_, '_>, server: SocketAddr, method: &str, status: &str) {
-    let client = Client::of(server);
-    bencher.counter(divan::counter::ItemsCount::new(AT_ONCE)).bench_local(|| client.round(method, status));
 }
 
 fn iqra_sip() -> SocketAddr {
@@ -178,40 +174,31 @@ fn null() -> SocketAddr {
     *SERVER
 }
 
-mod options {
-    use super::*;
-
-    #[divan::bench(sample_size = 1, sample_count = 200)]
-    fn null(bencher: Bencher<'_, '_>) {
-        run(bencher, super::null(), "OPTIONS", "SIP/2.0 200");
-    }
-
-    #[divan::bench(sample_size = 1, sample_count = 200)]
-    fn iqra_sip(bencher: Bencher<'_, '_>) {
-        run(bencher, super::iqra_sip(), "OPTIONS", "SIP/2.0 200");
-    }
-
-    #[divan::bench(sample_size = 1, sample_count = 200)]
-    fn rsipstack(bencher: Bencher<'_, '_>) {
-        run(bencher, super::rsipstack(), "OPTIONS", "SIP/2.0 200");
-    }
+/// Who serves.
+#[derive(Debug, Clone, Copy)]
+enum Server {
+    Null,
+    IqraSip,
+    Rsipstack,
 }
 
-mod redirect {
-    use super::*;
+const ALL: [Server; 3] = [Server::Null, Server::IqraSip, Server::Rsipstack];
 
-    #[divan::bench(sample_size = 1, sample_count = 200)]
-    fn null(bencher: Bencher<'_, '_>) {
-        run(bencher, super::null(), "INVITE", "SIP/2.0 302");
-    }
+fn run(bencher: Bencher<'_, '_>, server: Server, method: &str, status: &str) {
+    let client = Client::of(match server {
+        Server::Null => null(),
+        Server::IqraSip => iqra_sip(),
+        Server::Rsipstack => rsipstack(),
+    });
+    bencher.counter(divan::counter::ItemsCount::new(AT_ONCE)).bench_local(|| client.round(method, status));
+}
 
-    #[divan::bench(sample_size = 1, sample_count = 200)]
-    fn iqra_sip(bencher: Bencher<'_, '_>) {
-        run(bencher, super::iqra_sip(), "INVITE", "SIP/2.0 302");
-    }
+#[divan::bench(args = ALL, sample_size = 1, sample_count = 200)]
+fn options(bencher: Bencher<'_, '_>, server: Server) {
+    run(bencher, server, "OPTIONS", "SIP/2.0 200");
+}
 
-    #[divan::bench(sample_size = 1, sample_count = 200)]
-    fn rsipstack(bencher: Bencher<'_, '_>) {
-        run(bencher, super::rsipstack(), "INVITE", "SIP/2.0 302");
-    }
+#[divan::bench(args = ALL, sample_size = 1, sample_count = 200)]
+fn redirect(bencher: Bencher<'_, '_>, server: Server) {
+    run(bencher, server, "INVITE", "SIP/2.0 302");
 }
