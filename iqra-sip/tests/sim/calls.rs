@@ -21,7 +21,7 @@ pub(crate) fn connect(net: &mut Network) -> (DialogId, DialogId) {
     (ours, theirs)
 }
 
-fn hang_up(net: &mut Network, node: usize, dialog: &DialogId) {
+pub(crate) fn hang_up(net: &mut Network, node: usize, dialog: &DialogId) {
     let (engine, now) = net.engine(node);
     Engine::bye(engine, now, dialog, Headers::new()).unwrap();
 }

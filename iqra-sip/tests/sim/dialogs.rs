@@ -5,7 +5,7 @@ use std::time::Duration;
 use iqra_sip::event::{Body, EndReason, Event, Failure, Reply};
 use iqra_sip::{DialogId, Flow, HeaderName, Headers, Method, Request, StatusCode, Transport, Uri};
 
-use crate::calls::connect;
+use crate::calls::{connect, hang_up};
 use crate::network::{CALLEE, CALLER, Network};
 
 fn ask(net: &mut Network, node: usize, dialog: &DialogId, method: Method) {
@@ -175,8 +175,7 @@ fn a_message_is_answered_outside_calls_and_inside() {
 fn every_request_of_ours_asks_for_rport() {
     let mut net = Network::calm();
     let (ours, _) = connect(&mut net);
-    let (engine, now) = net.engine(CALLER);
-    engine.bye(now, &ours, Headers::new()).unwrap();
+    hang_up(&mut net, CALLER, &ours);
     net.run(Duration::from_secs(1));
     for method in ["INVITE", "ACK", "BYE"] {
         let via = net.newest(CALLER, method).lines().find(|line| line.starts_with("Via: ")).unwrap();

@@ -1,13 +1,13 @@
 //! A soak of the signalling: many transactions over a path that loses, then nothing may be left.
 //!
 //! Run: `cargo run --release -p iqra-peers --bin soak -- udp 1000000` (or `tcp`, `tls`). Two endpoints in this process
-//! exchange OPTIONS and calls (INVITE, ACK, BYE) over loopback. On the way, 1 datagram in 100 is lost each way, 1 in 200
-//! comes twice and 1 in 200 late; streams are cut after some megabytes. T1 is 100 ms, so that what is finished is
+//! exchange OPTIONS and calls (INVITE, ACK, BYE) over loopback. On the way, 1 datagram in 100 is lost each way, 1 in
+//! 200 comes twice and 1 in 200 late; streams are cut after some megabytes. T1 is 100 ms, so that what is finished is
 //! forgotten after seconds and not after half a minute.
 //!
 //! Prints a line per twentieth of the work: transactions, those that found no answer (each was told so), what both
-//! endpoints hold, resident memory. Exit code 0 when every transaction was accounted for, memory was flat (its largest of the
-//! second half at most a tenth above that of the first) and, at the end, both endpoints held nothing.
+//! endpoints hold, resident memory. Exit code 0 when every transaction was accounted for, memory was flat (its largest
+//! of the second half at most a tenth above that of the first) and, at the end, both endpoints held nothing.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // What it prints is what it is for.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -22,7 +22,7 @@ use iqra_peers::ports;
 use iqra_peers::relay::{Faults, Relay};
 use iqra_sip::event::Reply;
 use iqra_sip::net::{
-    Answer, Bind, Builder, Call, CallEvent, Counts, Endpoint, Error, Incoming, IncomingRequest, NetConfig,
+    Answer, Bind, Call, CallEvent, Counts, Endpoint, Error, Incoming, IncomingRequest, NetConfig,
     OutgoingEvent,
 };
 use iqra_sip::{EngineConfig, Headers, Method, StatusCode, Timings, Transport, Uri};
@@ -94,7 +94,7 @@ async fn soak(transport: Transport, wanted: u64) -> bool {
     let (server, incoming) = bind(&pki, server).await;
     let (client, _none) = bind(&pki, Bind::new(transport, loopback(0))).await;
     let _lossy = match transport {
-        Transport::Udp => Some(Relay::at(front, server_at, lossy(), lossy(), 1)),
+        Transport::Udp => Some(Relay::at(front, server_at, Faults::rough(0.01), Faults::rough(0.01), 1)),
         _ => {
             let listener = TcpListener::bind(front).await.expect("bound");
             tokio::spawn(cut_streams(listener, server_at));
@@ -119,22 +119,12 @@ fn loopback(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-fn lossy() -> Faults {
-    Faults {
-        loss: 0.01,
-        duplicate: 0.005,
-        reorder: 0.005,
-        held: Duration::from_millis(150),
-        ..Faults::default()
-    }
-}
-
 async fn bind(pki: &Pki, bind: Bind) -> (Endpoint, Incoming) {
     let timings =
         Timings { t1: Duration::from_millis(100), t2: Duration::from_millis(800), ..Timings::default() };
     let engine = EngineConfig { timings, ..EngineConfig::default() };
     let net = NetConfig { write_queue: 4_096, ..NetConfig::default() };
-    let builder: Builder = Endpoint::builder().listen(bind).tls_config(pki.open_endpoint());
+    let builder = Endpoint::builder().listen(bind).tls_config(pki.open_endpoint());
     builder.config(engine).net(net).bind().await.expect("bound")
 }
 
