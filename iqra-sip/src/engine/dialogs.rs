@@ -1,5 +1,5 @@
-//! Dialogs in the engine: made by 2xx (early ones: [`super::early`]), confirmed by ACK, used by requests either way, ended by BYE
-//! (RFC 3261 §12, §13, §14, §15).
+//! Dialogs in the engine: made by 2xx (early ones: [`super::early`]), confirmed by ACK, used by requests either way,
+//! ended by BYE (RFC 3261 §12, §13, §14, §15).
 
 use std::sync::Arc;
 use std::time::Instant;
