@@ -1,7 +1,7 @@
 //! A packet in steady state costs no allocation: through the session, to the conversation, and back.
 #![cfg(feature = "tokio")]
+// Helpers of a test are tests.
 #![allow(clippy::unwrap_used)]
-// test helpers
 // Counting what the allocator is asked for takes a global allocator, which is an unsafe trait. It hands every call on
 // to the system's allocator unchanged.
 #![allow(unsafe_code)]

@@ -99,7 +99,6 @@ impl From<&EndReason> for DialogEnd {
             EndReason::AckTimeout => DialogEnd::AckTimeout,
             EndReason::Unreachable => DialogEnd::Unreachable,
             EndReason::Local | EndReason::Shutdown => DialogEnd::Local,
-            #[allow(unreachable_patterns)] // Reasons that a further usage of dialogs brings.
             _ => DialogEnd::Other,
         }
     }
