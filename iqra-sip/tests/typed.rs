@@ -69,7 +69,7 @@ const ROWS: [Row; 69] = [
     (round_trip::<MaxForwards>, "0070"),
     (round_trip::<MimeVersion>, "1.0"),
     (round_trip::<MinExpires>, "60"),
-    (round_trip::<MinSe>, "90"),
+    (round_trip::<MinSe>, "90;origin=gateway"),
     (round_trip::<Organization>, "Example, \"quoted\""),
     (round_trip::<Path>, "<sip:p.example;lr;ob>"),
     (round_trip::<PreferredIdentity>, "<sip:a@h.example>"),

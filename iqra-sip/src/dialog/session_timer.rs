@@ -149,7 +149,7 @@ impl SessionTimers {
             headers.push_typed(&SessionExpires { seconds: seconds.max(floor), params });
         }
         if floor > FLOOR && !headers.contains(HeaderName::MIN_SE) {
-            headers.push_typed(&MinSe(floor));
+            headers.push_typed(&MinSe::new(floor));
         }
     }
 
@@ -169,7 +169,7 @@ impl SessionTimers {
 
     /// Words the 422 (RFC 4028 §6).
     pub(crate) fn refuse(&self, headers: &mut Headers) {
-        headers.push_typed(&MinSe(self.minimum()));
+        headers.push_typed(&MinSe::new(self.minimum()));
     }
 }
 
@@ -189,12 +189,12 @@ pub(crate) fn grant(headers: &mut Headers, terms: Terms, require: bool) {
 
 /// The Min-SE of a 422 that a repeat may satisfy: larger than what was asked before (RFC 4028 §7.3).
 pub(crate) fn raised(refusal: &Headers, asked: u32) -> Option<u32> {
-    let MinSe(minimum) = refusal.typed().ok()?;
+    let MinSe { seconds: minimum, .. } = refusal.typed().ok()?;
     (minimum > asked).then_some(minimum)
 }
 
 fn min_se(request: &Headers) -> u32 {
-    request.typed::<MinSe>().map_or(FLOOR, |min| min.0.max(FLOOR))
+    request.typed::<MinSe>().map_or(FLOOR, |min| min.seconds.max(FLOOR))
 }
 
 /// A peer that requires the extension knows it, too.
