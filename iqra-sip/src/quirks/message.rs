@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use super::{Contact, Profile, SessionTimer, yes};
-use crate::message::Uri;
+use crate::message::{HeaderName, Request, Uri};
 
 /// The private address that leads nowhere (RFC 1918).
 const PRIVATE: &str = "10.255.0.9:5060";
@@ -83,6 +83,18 @@ impl Profile {
                 format!("Supported: timer\r\nSession-Expires: {expires}\r\n{minimum}")
             }
         }
+    }
+
+    /// Whether a request inside a call finds its way to it: by the routes, and by the parameter of the Contact.
+    pub(super) fn is_reached_by(&self, request: &Request) -> bool {
+        let routed = self.contact.is_none_or(|fact| fact.value != Contact::BehindRoutes)
+            || request.headers.all(HeaderName::ROUTE).count() > 0;
+        routed && self.contact_param.is_none_or(|fact| request.uri.param(fact.value).is_some())
+    }
+
+    /// The Reason of its BYE and CANCEL, as a line.
+    pub(super) fn reason_line(&self) -> &'static str {
+        if yes(self.bye_reason) { "Reason: Q.850;cause=16\r\n" } else { "" }
     }
 
     /// A session description, PCMU and telephone events.

@@ -1,16 +1,18 @@
 //! How real peers behave where the RFCs leave room or are not kept: [`Profile`]s as data, each fact with its source, and
-//! a caller that behaves so.
+//! a caller and a callee that behave so.
 //!
-//! The profiles feed decisions (may a call of this trunk be redirected?), the [`Peer`] feeds tests: it is driven like
-//! the [`Engine`](crate::Engine), octets in and octets out, and no clock. `docs/quirks.md` lists every fact.
+//! The profiles feed decisions (may a call of this trunk be redirected?), the [`Peer`] and the [`Callee`] feed tests:
+//! they are driven like the [`Engine`](crate::Engine), octets in and octets out, and no clock. `docs/quirks.md` lists every fact.
 //!
 //! Facts are as their sources had them in November 2026; a provider may change its side on any day.
 
+mod callee;
 mod message;
 mod peer;
 pub mod profiles;
 mod rows;
 
+pub use callee::{Callee, CalleeState};
 pub use peer::{Addresses, CallState, Peer, Sent};
 pub use rows::Row;
 

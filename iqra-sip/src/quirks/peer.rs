@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use super::message::{Parts, print};
-use super::{Contact, Profile, yes};
+use super::{Profile, yes};
 use crate::engine::flow::Transport;
 use crate::engine::nat::is_private;
 use crate::message::header::{self, To, Via};
@@ -174,9 +174,9 @@ impl Peer {
     /// Takes back an INVITE that has no final response.
     pub fn cancel(&mut self) {
         let elsewhere = yes(self.profile.cancels_elsewhere);
-        let extra = self.reason();
+        let extra = self.profile.reason_line();
         for attempt in &self.attempts {
-            let bytes = self.print("CANCEL", self.cseq, attempt.vias.clone(), &self.to, &extra, "");
+            let bytes = self.print("CANCEL", self.cseq, attempt.vias.clone(), &self.to, extra, "");
             let from = if elsewhere { self.at.other } else { attempt.from };
             self.out.push_back(Sent { from, to: self.at.target, bytes });
         }
@@ -186,8 +186,8 @@ impl Peer {
     pub fn hang_up(&mut self) {
         if self.state == CallState::Answered {
             self.cseq += 1;
-            let extra = self.reason();
-            self.send_in_dialog("BYE", &extra, "");
+            let extra = self.profile.reason_line();
+            self.send_in_dialog("BYE", extra, "");
         }
     }
 
@@ -236,13 +236,9 @@ impl Peer {
         self.out.push_back(Sent { from: self.at.own, to: self.at.target, bytes: response.to_bytes() });
     }
 
-    /// Whether a request finds its way to the call: by the routes, and by the parameter of the Contact.
     fn knows(&self, request: &Request) -> bool {
         let call = request.headers.get(HeaderName::CALL_ID).is_some_and(|id| id == self.call_id.as_str());
-        let routed = self.profile.contact.is_none_or(|fact| fact.value != Contact::BehindRoutes)
-            || request.headers.all(HeaderName::ROUTE).count() > 0;
-        let named = self.profile.contact_param.is_none_or(|fact| request.uri.param(fact.value).is_some());
-        call && routed && named
+        call && self.profile.is_reached_by(request)
     }
 
     fn on_response(&mut self, response: &Response) {
@@ -376,10 +372,6 @@ impl Peer {
     /// The From tag: one for each call.
     fn tag(&self) -> String {
         format!("f-{}", self.call_id.split('@').next().unwrap_or_default())
-    }
-
-    fn reason(&self) -> String {
-        String::from(if yes(self.profile.bye_reason) { "Reason: Q.850;cause=16\r\n" } else { "" })
     }
 }
 

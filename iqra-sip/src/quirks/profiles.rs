@@ -51,17 +51,36 @@ const TELNYX_RETRIES: &str =
 /// Telnyx SIP trunking.
 pub const TELNYX: Profile = Profile {
     name: "Telnyx",
+    transport: fact(
+        Transport::Udp,
+        "https://developers.telnyx.com/api-reference/ip-connections/create-an-ip-connection",
+    ),
+    registers: fact(
+        false,
+        "https://developers.telnyx.com/docs/voice/sip-trunking/authentication/credential-types",
+    ),
+    contact: fact(Contact::BehindRoutes, "https://github.com/flutter-webrtc/dart-sip-ua/pull/578"),
     retry_statuses: fact(&[408, 480, 503, 504], TELNYX_RETRIES),
     several_addresses: fact(true, TELNYX_RETRIES),
+    bye_reason: fact(true, "https://github.com/team-telnyx/freeswitch/pull/530"),
     ..UNKNOWN
 };
+
+const NEXMO_OVERVIEW: &str = "https://developer.nexmo.com/voice/sip/overview";
 
 /// Vonage Voice API and SIP trunking.
 pub const VONAGE: Profile = Profile {
     name: "Vonage",
+    registers: fact(false, NEXMO_OVERVIEW),
+    retry_statuses: fact(&[500, 501, 502, 503, 504, 505, 513], NEXMO_OVERVIEW),
+    several_addresses: fact(true, NEXMO_OVERVIEW),
     custom_headers: fact(
         &["X-*", "User-to-User"],
         "https://app.unpkg.com/@vonage/voice@1.20.3/files/dist/esm/types/Endpoint/SIPEndpoint.d.mts",
+    ),
+    reserved_headers: fact(
+        &["X-Nexmo*"],
+        "https://github.com/Nexmo/nexmo-developer/blob/165a973/_documentation/en/voice/sip/concepts/programmable-sip.md",
     ),
     ..UNKNOWN
 };
@@ -74,6 +93,7 @@ pub const THREE_CX: Profile = Profile {
     registers: fact(true, THREE_CX_PAGE),
     session_timer: fact(SessionTimer::Supported, THREE_CX_PAGE),
     contact_param: fact("rinstance", THREE_CX_PAGE),
+    late_offer: fact(false, "https://pastebin.com/9icQUD5h"),
     ..UNKNOWN
 };
 
@@ -86,6 +106,11 @@ pub const ASTERISK: Profile = Profile {
     redirects: fact(Redirects::UserPart, PJSIP_DEFAULTS),
     session_timer: fact(SessionTimer::Asked { expires: 1_800, minimum: 90 }, "https://pastebin.com/X3Y6H6Ys"),
     ping: fact(60, "https://community.freepbx.org/t/sip-options-messages-as-a-ping-twilio/56356"),
+    late_offer: fact(false, "https://pastebin.com/X3Y6H6Ys"),
+    custom_headers: fact(
+        &["*"],
+        "https://github.com/asterisk/asterisk/blob/0e0677f/res/res_pjsip_header_funcs.c",
+    ),
     telephone_event: fact(101, "https://github.com/asterisk/asterisk/blob/f0c1c1a/main/rtp_engine.c"),
     bye_reason: fact(true, "https://github.com/asterisk/asterisk/blob/f0c1c1a/res/res_pjsip_rfc3326.c"),
     ..UNKNOWN

@@ -1,19 +1,23 @@
-//! Our endpoint against callers that behave like real peers: each profile is answered, hung up by either side and
-//! redirected as far as it goes along, and each oddity of theirs is lived with.
+//! Our endpoint against peers that behave like real ones, in both roles: each profile that calls is answered, hung up by
+//! either side and redirected as far as it goes along, each that is called answers, refuses, redirects, refreshes and is
+//! hung up, and each oddity of theirs is lived with.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use iqra_sip::event::{Body, EndReason, Event, Reply, ServerTx};
+use iqra_sip::event::{Body, CallOptions, ClientTx, EndReason, Event, OutgoingInvite, Reply, ServerTx};
+use iqra_sip::message::NameAddr;
 use iqra_sip::message::header::To;
 use iqra_sip::quirks::profiles::{
     ALL, ASTERISK, GATEWAY, GENESYS, JSSIP, LIVEKIT, PJSUA2, TELNYX, TWILIO, UNKNOWN,
 };
-use iqra_sip::quirks::{Addresses, CallState, Contact, Peer, Profile, Redirects, SessionTimer, fact};
+use iqra_sip::quirks::{
+    Addresses, CallState, Callee, CalleeState, Contact, Peer, Profile, Redirects, SessionTimer, fact,
+};
 use iqra_sip::{
     ConnectionId, DialogId, Engine, EngineConfig, Flow, HeaderName, Headers, Listener, Method, Request,
-    StatusCode, Transport, Uri,
+    SessionTimerMode, SessionTimers, StatusCode, Transport, Uri,
 };
 
 const OWN: &str = "198.51.100.7:5060";
@@ -326,6 +330,187 @@ fn the_offer_names_the_payload_type_of_telephone_events() {
 fn a_peer_uses_the_transport_it_is_known_for() {
     assert_eq!(Line::new(JSSIP).peer.transport(), Transport::Ws);
     assert_eq!(Line::new(UNKNOWN).peer.transport(), Transport::Udp);
+}
+
+/// One engine that calls a peer.
+struct Outbound {
+    engine: Engine,
+    callee: Callee,
+    now: Instant,
+    events: Vec<Event>,
+    said: Vec<String>,
+    heard: Vec<String>,
+    tx: ClientTx,
+}
+
+impl Outbound {
+    fn calling(profile: Profile, session: SessionTimers) -> Self {
+        let at = Addresses { own: addr(OWN), other: addr(OTHER), target: addr(FRONT) };
+        let callee = Callee::new(profile, at);
+        let transport = callee.transport();
+        let mut engine = Engine::new(EngineConfig { session, ..EngineConfig::default() }, 5);
+        engine.add_listener(Listener::new(transport, addr(FRONT), None));
+        let to: Uri = format!("sip:callee@{OWN}").parse().unwrap();
+        let call = OutgoingInvite {
+            uri: to.clone(),
+            hops: vec![(transport, addr(OWN)).into()],
+            from: NameAddr::new("sip:caller@example.org".parse().unwrap()),
+            to: NameAddr::new(to),
+            call_id: None,
+            cseq: 1,
+            headers: Headers::new(),
+            body: Some(Body::sdp("v=0\r\n")),
+            options: CallOptions::default(),
+        };
+        let now = Instant::now();
+        let tx = engine.invite(now, call).unwrap();
+        let (events, said, heard) = (Vec::new(), Vec::new(), Vec::new());
+        let mut line = Self { engine, callee, now, events, said, heard, tx };
+        line.run();
+        line
+    }
+
+    fn answered(profile: Profile) -> (Self, DialogId) {
+        let mut line = Self::calling(profile, SessionTimers::default());
+        line.callee.ring();
+        line.callee.answer();
+        line.run();
+        let Some(Event::Answered { dialog, response, .. }) = line.events.pop() else {
+            panic!("{}: {:?}", profile.name, line.events)
+        };
+        assert!(!response.body.is_empty(), "{}", profile.name);
+        assert!(matches!(&line.events[..], [Event::Response { response, .. }]
+            if response.status == StatusCode::RINGING));
+        assert_eq!(line.callee.state(), CalleeState::Answered, "{}: {:#?}", profile.name, line.said);
+        line.events.clear();
+        (line, dialog)
+    }
+
+    /// Carries messages both ways until both are silent; everything that the engine sends reaches the callee's socket.
+    fn run(&mut self) {
+        loop {
+            let mut moved = false;
+            while let Some(transmit) = self.engine.poll_transmit() {
+                assert_eq!(transmit.flow.remote, addr(OWN), "{}", String::from_utf8_lossy(&transmit.bytes));
+                self.said.push(String::from_utf8(transmit.bytes.to_vec()).unwrap());
+                self.callee.handle(&transmit.bytes);
+                moved = true;
+            }
+            while let Some(sent) = self.callee.poll() {
+                let transport = self.callee.transport();
+                let connection = transport.is_reliable().then_some(ConnectionId(1));
+                let flow = Flow { transport, local: sent.to, remote: sent.from, connection };
+                self.heard.push(String::from_utf8(sent.bytes.to_vec()).unwrap());
+                self.engine.handle_message(self.now, &flow, sent.bytes);
+                moved = true;
+            }
+            if !moved {
+                break;
+            }
+        }
+        self.events.extend(std::iter::from_fn(|| self.engine.poll_event()));
+    }
+
+    fn close(mut self) {
+        self.now += Duration::from_secs(40);
+        self.engine.handle_timeout(self.now);
+        self.run();
+        assert_eq!(self.engine.counts(), Default::default());
+    }
+}
+
+#[test]
+fn every_peer_that_is_called_answers_and_hangs_up() {
+    for profile in ALL {
+        let (mut line, _) = Outbound::answered(profile);
+        line.callee.hang_up();
+        line.run();
+        let Some(Event::Ended { reason: EndReason::Remote { headers }, .. }) = line.events.pop() else {
+            panic!("{}: {:?}", profile.name, line.heard)
+        };
+        assert_eq!(headers.contains(HeaderName::REASON), profile.bye_reason.is_some(), "{}", profile.name);
+        assert_eq!(line.callee.state(), CalleeState::Ended, "{}", profile.name);
+        line.close();
+    }
+}
+
+#[test]
+fn every_peer_that_was_called_is_hung_up_whatever_its_contact_says() {
+    for profile in ALL {
+        let (mut line, dialog) = Outbound::answered(profile);
+        line.engine.bye(line.now, &dialog, Headers::new()).unwrap();
+        line.run();
+        assert_eq!(line.callee.state(), CalleeState::Ended, "{}: {:#?}", profile.name, line.said);
+        line.close();
+    }
+}
+
+#[test]
+fn every_peer_that_was_called_refreshes_the_session() {
+    for profile in ALL {
+        let (mut line, _) = Outbound::answered(profile);
+        line.callee.refresh();
+        line.run();
+        let Some(Event::DialogRequest { tx, request, .. }) = line.events.pop() else {
+            panic!("{}: {:?}", profile.name, line.events)
+        };
+        assert_eq!(request.method, Method::Invite);
+        let reply = Reply { body: Some(Body::sdp("v=0\r\nours\r\n")), ..Reply::new(StatusCode::OK) };
+        line.engine.respond(line.now, tx, reply).unwrap();
+        line.run();
+        assert_eq!(line.callee.refreshes(), 1, "{}", profile.name);
+        line.callee.hang_up();
+        line.run();
+        line.close();
+    }
+}
+
+#[test]
+fn every_peer_that_is_called_may_refuse_redirect_or_be_given_up() {
+    for profile in ALL {
+        for (act, status) in [("refuse", 486), ("redirect", 302), ("cancel", 487)] {
+            let mut line = Outbound::calling(profile, SessionTimers::default());
+            line.callee.ring();
+            line.run();
+            match act {
+                "refuse" => line.callee.refuse(StatusCode::BUSY_HERE),
+                "redirect" => line.callee.redirect(&format!("sip:other@{OTHER}").parse().unwrap()),
+                _ => line.engine.cancel(line.now, line.tx, Headers::new()).unwrap(),
+            }
+            line.run();
+            let Some(Event::Response { response, .. }) = line.events.pop() else {
+                panic!("{} {act}: {:?}", profile.name, line.events)
+            };
+            assert_eq!(response.status.code(), status, "{} {act}", profile.name);
+            assert_eq!(response.headers.contains(HeaderName::CONTACT), status == 302);
+            assert_eq!(line.callee.state(), CalleeState::Refused(response.status), "{}", profile.name);
+            line.close();
+        }
+    }
+}
+
+#[test]
+fn a_callee_takes_part_in_session_timers_as_far_as_it_is_known_to() {
+    let asking = SessionTimers { mode: SessionTimerMode::Request, ..SessionTimers::default() };
+    for profile in ALL {
+        let mut line = Outbound::calling(profile, asking.clone());
+        line.callee.answer();
+        line.run();
+        let expected = match profile.session_timer.map(|fact| fact.value) {
+            None | Some(SessionTimer::None) => None,
+            Some(SessionTimer::Supported) => Some(1_800),
+            Some(SessionTimer::Asked { expires, .. }) => Some(expires),
+        };
+        assert_eq!(line.callee.interval(), expected, "{}", profile.name);
+    }
+    // One that wants more is asked again with as much (RFC 4028 §7.3).
+    let slow = SessionTimer::Asked { expires: 3_600, minimum: 3_000 };
+    let mut line = Outbound::calling(Profile { session_timer: fact(slow, "a slow one"), ..UNKNOWN }, asking);
+    assert!(line.heard.iter().any(|text| text.starts_with("SIP/2.0 422")), "{:?}", line.heard);
+    line.callee.answer();
+    line.run();
+    assert_eq!(line.callee.interval(), Some(3_000));
+    assert!(matches!(line.events[..], [Event::Answered { .. }]), "{:?}", line.events);
 }
 
 /// The table of the documentation, from the data.
