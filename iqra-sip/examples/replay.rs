@@ -18,10 +18,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use iqra_sip::event::{Event, Reply};
-use iqra_sip::observe::capsule::{Capsule, Command, Recorder};
+use iqra_sip::observe::capsule::{Capsule, CapsuleConfig};
 use iqra_sip::observe::ladder::Style;
 use iqra_sip::observe::{Direction, Observer, TraceRecord, Traces};
-use iqra_sip::{EngineConfig, Flow, Listener, StatusCode, Transport};
+use iqra_sip::{Engine, EngineConfig, Flow, Listener, StatusCode, Transport};
 
 const CALL: &str = "a-call";
 
@@ -52,42 +52,38 @@ fn show(
 
 fn record(traces: &Arc<Traces>) -> Result<Capsule, Box<dyn Error>> {
     let (start, flow) = (Instant::now(), flow()?);
-    let listener = Listener::new(Transport::Udp, flow.local, None);
-    let mut recorder = Recorder::new(EngineConfig::default(), 7, vec![listener], start);
+    let mut engine = Engine::new(EngineConfig::default(), 7);
+    engine.add_listener(Listener::new(Transport::Udp, flow.local, None));
+    engine.keep_capsules(CapsuleConfig::default());
     let mut tag = String::new();
     for (number, method, wait) in [(1, "INVITE", 0), (1, "ACK", 20), (2, "BYE", 3_000)] {
         let since = Duration::from_millis(wait);
         let message = bytes::Bytes::from(request(method, number, &tag));
         show(traces, since, Direction::In, &message)?;
-        recorder.handle_message(start + since, &flow, message);
-        while let Some(event) = recorder.poll_event() {
+        engine.handle_message(start + since, &flow, message);
+        while let Some(event) = engine.poll_event() {
             if let Event::Invite { tx, .. } = event {
-                recorder.command(start + since, Command::Accept(tx, Reply::new(StatusCode::OK)))?;
-            } else if let Event::Confirmed { dialog, .. } = event {
-                assert_eq!(tag, format!(";tag={}", dialog.local_tag()));
+                let dialog = engine.accept(start + since, tx, Reply::new(StatusCode::OK))?;
+                tag = format!(";tag={}", dialog.local_tag());
             }
         }
-        while let Some(transmit) = recorder.poll_transmit() {
+        while let Some(transmit) = engine.poll_transmit() {
             show(traces, since, Direction::Out, &transmit.bytes)?;
-            let text = String::from_utf8_lossy(&transmit.bytes).into_owned();
-            if let Some(to) = text.lines().find(|line| line.starts_with("To:")) {
-                tag = to.split_once(";tag=").map(|(_, tag)| format!(";tag={tag}")).unwrap_or_default();
-            }
         }
     }
-    Ok(recorder.into_capsule())
+    engine.capsule(CALL).ok_or_else(|| "the call is not kept".into())
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     if let Some(file) = std::env::args().nth(1) {
-        Capsule::parse(&std::fs::read_to_string(file)?)?.replay(EngineConfig::default())?;
+        Capsule::parse(&std::fs::read_to_string(file)?)?.replay(&EngineConfig::default())?;
     } else {
         let traces = Arc::new(Traces::default());
         let file = std::env::temp_dir().join(format!("call-{}.capsule", std::process::id()));
         std::fs::write(&file, record(&traces)?.to_string())?;
         let read = Capsule::parse(&std::fs::read_to_string(&file)?);
         std::fs::remove_file(&file)?;
-        read?.replay(EngineConfig::default())?;
+        read?.replay(&EngineConfig::default())?;
         print!("{}", traces.ladder(CALL, Style::default()));
     }
     println!("the replay does the same");

@@ -21,6 +21,7 @@ pub(crate) mod nat;
 mod outbound;
 mod protect;
 pub(crate) mod random;
+pub(crate) mod record;
 mod refer;
 pub(crate) mod relay;
 mod reliable;
@@ -40,6 +41,7 @@ use bytes::Bytes;
 
 use crate::auth::Wallet;
 use crate::message::{Message, ParseError};
+use crate::observe::capsule::{Input, Tape};
 use crate::observe::{Dropped, Observer, Watch};
 use crate::transaction::timer::TimerQueue;
 use client::Clients;
@@ -79,6 +81,7 @@ pub struct Engine {
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
     watch: Watch,
+    tape: Option<Box<Tape>>,
     protection: Option<Protection>,
     #[cfg(feature = "faults")]
     pub(crate) fault: Option<crate::fault::Fault>,
@@ -107,6 +110,7 @@ impl Engine {
             transmits: VecDeque::new(),
             events: VecDeque::new(),
             watch: Watch::default(),
+            tape: None,
             #[cfg(feature = "faults")]
             fault: None,
         }
@@ -125,6 +129,7 @@ impl Engine {
 
     /// Takes one framed message.
     pub fn handle_message(&mut self, now: Instant, flow: &Flow, bytes: Bytes) {
+        self.record(Some(now), || Input::Message(flow, &bytes));
         self.watch.arrives(now, flow);
         if !self.admits(now, flow, &bytes) {
             return;
@@ -141,29 +146,43 @@ impl Engine {
 
     /// Fires every timer that is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some((owner, timer)) = self.timers.pop(now) {
-            match owner {
-                Owner::Server(id) => self.server_fired(now, id, timer),
-                Owner::Client(id) => self.client_fired(now, id, timer),
-                Owner::Dialog(serial) => self.dialog_fired(now, serial, timer),
-                Owner::Relay(id) => self.relay_fired(now, id, timer),
-                Owner::Subscription(id) => self.subscription_fired(now, id, timer),
-            }
+        while self.fire(now) {}
+    }
+
+    /// Fires the first timer that is due; false where none is.
+    fn fire(&mut self, now: Instant) -> bool {
+        let Some((owner, timer)) = self.timers.pop(now) else { return false };
+        self.record(Some(now), || Input::Timeout(owner, timer));
+        match owner {
+            Owner::Server(id) => self.server_fired(now, id, timer),
+            Owner::Client(id) => self.client_fired(now, id, timer),
+            Owner::Dialog(serial) => self.dialog_fired(now, serial, timer),
+            Owner::Relay(id) => self.relay_fired(now, id, timer),
+            Owner::Subscription(id) => self.subscription_fired(now, id, timer),
         }
+        true
     }
 
     /// Learns that a message could be sent neither by its flow nor by its fallback. A request with a second way goes out
     /// by that.
     pub fn handle_transport_error(&mut self, now: Instant, failed: &Transmit) {
-        match failed.owner {
-            Some(Owner::Server(id)) => self.server_unsent(now, id),
-            Some(Owner::Client(id)) => self.client_unsent(now, id),
-            Some(Owner::Dialog(_) | Owner::Relay(_) | Owner::Subscription(_)) | None => {}
+        if let Some(owner) = failed.owner {
+            self.record(Some(now), || Input::Unsent(owner));
+            self.unsent(now, owner);
+        }
+    }
+
+    fn unsent(&mut self, now: Instant, owner: Owner) {
+        match owner {
+            Owner::Server(id) => self.server_unsent(now, id),
+            Owner::Client(id) => self.client_unsent(now, id),
+            Owner::Dialog(_) | Owner::Relay(_) | Owner::Subscription(_) => {}
         }
     }
 
     /// The next message to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.recorded();
         self.transmits.pop_front()
     }
 
@@ -175,6 +194,7 @@ impl Engine {
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
+        self.recorded();
         self.events.pop_front()
     }
 
@@ -204,11 +224,13 @@ impl Engine {
     /// Learns that a stream carried what is no message: answers it where enough could be read. The connection is then
     /// to be closed, for the next message cannot be found in it.
     pub fn handle_unframed(&mut self, flow: &Flow, error: ParseError) {
+        self.recorded();
         self.refuse_malformed(flow, error);
     }
 
     /// Forgets every transaction and dialog without a word to anyone: the last step of a shutdown.
     pub fn clear(&mut self) {
+        self.recorded();
         self.timers = TimerQueue::new(self.config.timings.clone());
         self.servers = Servers::default();
         self.clients = Clients::default();
@@ -220,12 +242,18 @@ impl Engine {
         self.events.clear();
     }
 
-    fn is_full(&self) -> bool {
-        self.servers.len() + self.clients.len() >= self.config.max_transactions
+    fn is_full(&mut self) -> bool {
+        let full = self.servers.len() + self.clients.len() >= self.config.max_transactions;
+        self.random.facts.whether('f', full)
+    }
+
+    fn is_full_of_dialogs(&mut self) -> bool {
+        let full = self.dialogs.len() >= self.config.max_dialogs;
+        self.random.facts.whether('d', full)
     }
 
     fn next_serial(&mut self) -> u64 {
         self.serial += 1;
-        self.serial
+        self.random.facts.number('n', || self.serial)
     }
 }

@@ -26,6 +26,9 @@ pub(crate) struct Proof {
     challenges: u8,
 }
 
+/// What a request proves itself by.
+const CREDENTIALS: [HeaderName; 2] = [HeaderName::AUTHORIZATION, HeaderName::PROXY_AUTHORIZATION];
+
 impl From<Keyring> for Proof {
     /// An empty ring takes that of the engine.
     fn from(keyring: Keyring) -> Self {
@@ -54,13 +57,33 @@ impl Engine {
     /// Adds the credentials that the next hop is known to want. CANCEL and ACK take none of their own
     /// (RFC 3261 §22.1).
     pub(super) fn authorize(&mut self, request: &mut Request, flow: &Flow, proof: &Proof) {
+        if self.random.facts.are_given() {
+            return self.authorize_as_given(request);
+        }
         let keyring = self.keyring(proof);
         if !keyring.is_empty() && !matches!(request.method, Method::Ack | Method::Cancel) {
             #[cfg(feature = "faults")]
             if self.has(crate::fault::Fault::NonceCountStays) {
                 self.wallet.rewind();
             }
-            self.wallet.authorize(flow.remote, request, &keyring, || self.random.tag());
+            let Self { wallet, random, .. } = self;
+            wallet.authorize(flow.remote, request, &keyring, || random.unnoted_tag());
+            for name in CREDENTIALS {
+                let count = request.headers.all(&name).count();
+                random.facts.seldom('a', || (count > 0).then(|| format!("{name} {count}")));
+            }
+        }
+    }
+
+    /// A replay has no secrets: what is redacted afterwards stands for them.
+    fn authorize_as_given(&mut self, request: &mut Request) {
+        while let Some(given) = self.random.facts.seldom('a', || None) {
+            let Some((name, count)) = given.split_once(' ') else { continue };
+            let name = HeaderName::from(name);
+            request.headers.remove(&name);
+            for _ in 0..count.parse().unwrap_or(0) {
+                request.headers.push(&name, "Digest redacted");
+            }
         }
     }
 
@@ -89,11 +112,13 @@ impl Engine {
         if !(ours && wanted && within) || self.is_full() {
             return None;
         }
+        let client = self.clients.get(id)?;
         let (request, flow, keyring) = (client.request()?, client.flow, self.keyring(&client.proof));
         let most = self.config.auth.max_nonces;
-        match self.wallet.learn(flow.remote, &request, response, &keyring, most) {
-            Learned::Fresh => self.repeat(now, id, request),
-            Learned::Nothing => None,
+        let learned = self.wallet.learn(flow.remote, &request, response, &keyring, most);
+        match self.random.facts.whether('l', learned == Learned::Fresh) {
+            true => self.repeat(now, id, request),
+            false => None,
         }
     }
 

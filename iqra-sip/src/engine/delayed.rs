@@ -9,6 +9,7 @@ use super::Engine;
 use super::event::{Body, EndReason, EngineError};
 use crate::dialog::{Dialog, DialogId, has_session};
 use crate::message::{Headers, Response};
+use crate::observe::capsule::{Command, Input};
 
 impl Engine {
     /// True where the program has to answer the offer of this 2xx.
@@ -36,6 +37,9 @@ impl Engine {
         headers: &Headers,
         body: Option<Body>,
     ) -> Result<(), EngineError> {
+        self.record(None, || {
+            Input::command(Command::Acknowledge(dialog.clone(), headers.clone(), body.clone()))
+        });
         let (serial, _) = self.dialogs.live(dialog)?;
         match self.send_late_ack(serial, headers, body) {
             Some(()) => Ok(()),

@@ -14,6 +14,7 @@ use crate::dialog::{Dialog, DialogId, Origin, Phase, Unacknowledged, has_session
 use crate::fault::Fault;
 use crate::message::header::CSeq;
 use crate::message::{HeaderName, Headers, Method, Request, StatusCode};
+use crate::observe::capsule::{Command, Input};
 use crate::observe::{DialogEnd, DialogStep};
 use crate::transaction::timer::Timer;
 
@@ -29,6 +30,7 @@ impl Engine {
     /// [`EngineError::TransactionOver`] when it was answered or cancelled, [`EngineError::Header`] when the INVITE has
     /// no usable Contact (it is then still to be answered), [`EngineError::Misuse`] for any other request or status.
     pub fn accept(&mut self, now: Instant, tx: ServerTx, reply: Reply) -> Result<DialogId, EngineError> {
+        self.record(Some(now), || Input::command(Command::Accept(tx, reply.clone())));
         let server = self.servers.get(tx.0).ok_or(EngineError::TransactionOver)?;
         let invite = server.request.clone().ok_or(EngineError::TransactionOver)?;
         if invite.method != Method::Invite || !reply.status.is_success() || !self.is_initial(tx.0) {
@@ -307,6 +309,16 @@ impl Engine {
     /// [`EngineError::DialogOver`] when the call has ended already; [`EngineError::Misuse`] for an early dialog of an
     /// INVITE that came in, which is to be refused.
     pub fn bye(&mut self, now: Instant, dialog: &DialogId, headers: Headers) -> Result<(), EngineError> {
+        self.record(Some(now), || Input::command(Command::Bye(dialog.clone(), headers.clone())));
+        self.hang_up(now, dialog, headers)
+    }
+
+    pub(super) fn hang_up(
+        &mut self,
+        now: Instant,
+        dialog: &DialogId,
+        headers: Headers,
+    ) -> Result<(), EngineError> {
         let (serial, dialog) = self.dialogs.live(dialog)?;
         if matches!(dialog.origin, Some(Origin::Called(_))) {
             return self.take_back_answer(now, serial);
@@ -350,6 +362,9 @@ impl Engine {
         headers: &Headers,
         body: Option<Body>,
     ) -> Result<ClientTx, EngineError> {
+        self.record(Some(now), || {
+            Input::command(Command::Request(dialog.clone(), method.clone(), headers.clone(), body.clone()))
+        });
         if matches!(method, Method::Ack | Method::Cancel | Method::Bye | Method::Prack) {
             return Err(EngineError::Misuse(
                 "ACK, CANCEL and PRACK are the engine's to send, BYE goes by bye",

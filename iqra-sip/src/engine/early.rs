@@ -58,7 +58,7 @@ impl Engine {
         if let Some(known) = self.servers.get(server)?.dialog {
             return Some(known);
         }
-        if self.dialogs.len() >= self.config.max_dialogs {
+        if self.is_full_of_dialogs() {
             return None;
         }
         let serial = self.open_called(server, invite).ok()?;
@@ -93,12 +93,12 @@ impl Engine {
         if response.status == StatusCode::TRYING || !makes_dialog {
             return None;
         }
-        let client = self.clients.get(id)?;
-        if client.early.len() >= self.config.max_forks || self.dialogs.len() >= self.config.max_dialogs {
+        let forks = self.clients.get(id)?.early.len();
+        if forks >= self.config.max_forks || self.is_full_of_dialogs() {
             self.watch.discard(DropReason::Forks);
             return None;
         }
-        let invite = client.invite.clone()?;
+        let invite = self.clients.get(id)?.invite.clone()?;
         let mut dialog = self.dialog_of_response(id, &invite, response)?;
         (dialog.phase, dialog.origin) = (Phase::Early, Some(Origin::Calling(id)));
         let serial = self.next_serial();

@@ -72,14 +72,15 @@ impl Avoided {
 impl Engine {
     /// The first way to a peer outside a dialog, and the hops that are left for when it fails.
     pub(super) fn ways_to(
-        &self,
+        &mut self,
         now: Instant,
         hops: impl IntoIterator<Item = Hop>,
         headers: &Headers,
         uri: &Uri,
     ) -> Result<(Way, VecDeque<Hop>), EngineError> {
+        let Self { avoided, random, .. } = self;
         let (avoided, mut hops): (VecDeque<_>, VecDeque<_>) =
-            hops.into_iter().partition(|hop| self.avoided.is(now, hop));
+            hops.into_iter().partition(|hop| random.facts.whether('v', avoided.is(now, hop)));
         hops.extend(avoided);
         let mut refusal = None;
         while let Some(hop) = hops.pop_front() {

@@ -49,9 +49,9 @@ impl Engine {
         }
     }
 
-    fn has_no_room_for(&self, request: &Request) -> bool {
+    fn has_no_room_for(&mut self, request: &Request) -> bool {
         let new_call = request.method == Method::Invite && self.to_tag(request).is_none();
-        new_call && self.dialogs.len() >= self.config.max_dialogs
+        new_call && self.is_full_of_dialogs()
     }
 
     /// Hands a new request to the dialog it belongs to, or to the program; `Err` is the answer that refuses it.

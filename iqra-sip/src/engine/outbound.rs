@@ -12,6 +12,7 @@ use crate::auth::Keyring;
 use crate::fault::Fault;
 use crate::message::header::{CSeq, From};
 use crate::message::{HeaderName, Headers, Method, NameAddr, Request, Response};
+use crate::observe::capsule::{Command, Input};
 
 /// Who wants to know how a request went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,10 +68,11 @@ impl Engine {
         mut call: OutgoingInvite,
         credentials: Keyring,
     ) -> Result<ClientTx, EngineError> {
+        self.record(Some(now), || Input::command(Command::Invite(Box::new(call.clone()))));
         if self.is_full() {
             return Err(EngineError::Full("max_transactions"));
         }
-        if self.dialogs.len() >= self.config.max_dialogs {
+        if self.is_full_of_dialogs() {
             return Err(EngineError::Full("max_dialogs"));
         }
         let delayed_offer = call.options.delayed_offer && call.body.is_none();
@@ -144,6 +146,8 @@ impl Engine {
         hops: impl IntoIterator<Item = Hop>,
         credentials: Keyring,
     ) -> Result<ClientTx, EngineError> {
+        let hops: Vec<Hop> = hops.into_iter().collect();
+        self.record(Some(now), || Input::command(Command::Send(request.clone(), hops.clone())));
         if matches!(request.method, Method::Invite | Method::Ack | Method::Cancel) {
             return Err(EngineError::Misuse(
                 "INVITE goes by invite; ACK and CANCEL are the engine's to send",
@@ -180,6 +184,16 @@ impl Engine {
     /// # Errors
     /// [`EngineError::TransactionOver`] after the final response.
     pub fn cancel(&mut self, now: Instant, tx: ClientTx, headers: Headers) -> Result<(), EngineError> {
+        self.record(Some(now), || Input::command(Command::Cancel(tx, headers.clone())));
+        self.call_off(now, tx, headers)
+    }
+
+    pub(super) fn call_off(
+        &mut self,
+        now: Instant,
+        tx: ClientTx,
+        headers: Headers,
+    ) -> Result<(), EngineError> {
         let client = self.clients.get_mut(tx.0).ok_or(EngineError::TransactionOver)?;
         if client.cancel == Cancel::No {
             client.cancel_headers = headers;

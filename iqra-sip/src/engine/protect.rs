@@ -68,10 +68,10 @@ impl Engine {
 
     /// Asks the guard about a message that came in; false where that is all that becomes of it.
     pub(super) fn admits(&mut self, now: Instant, flow: &Flow, message: &bytes::Bytes) -> bool {
+        let verdict = self.judge(now, flow, message);
         let Some(protection) = &mut self.protection else { return true };
-        let load = protection.load(now);
         protection.shed = None;
-        match protection.guard.judge(now, flow.remote.ip(), message, &load) {
+        match verdict {
             Verdict::Pass => return true,
             Verdict::Shed(least, most) => {
                 protection.shed = Some((least, most));
@@ -84,6 +84,17 @@ impl Engine {
             }
         }
         false
+    }
+
+    /// What the guard says; it looks at other calls too, so a replay is told.
+    fn judge(&mut self, now: Instant, flow: &Flow, message: &bytes::Bytes) -> Verdict {
+        let Self { protection, random, .. } = self;
+        let Some(protection) = protection else { return Verdict::Pass };
+        let verdict = random.facts.seldom('g', || {
+            let load = protection.load(now);
+            protection.guard.judge(now, flow.remote.ip(), message, &load).word()
+        });
+        verdict.and_then(|word| Verdict::read(&word)).unwrap_or(Verdict::Pass)
     }
 
     fn forbid(&mut self, flow: &Flow, message: bytes::Bytes) {
@@ -112,7 +123,7 @@ impl Engine {
         true
     }
 
-    /// A message of this source could not be parsed.
+    /// What this source sent could not be read.
     pub(super) fn offended(&mut self, now: Instant, flow: &Flow) {
         if let Some(protection) = &mut self.protection {
             protection.guard.malformed(now, flow.remote.ip());

@@ -7,6 +7,8 @@
 use chacha20::ChaCha8Rng;
 use chacha20::rand_core::{Rng, SeedableRng};
 
+use crate::observe::capsule::Facts;
+
 /// What an engine's randomness starts from.
 #[derive(Clone)]
 pub struct Seed([u8; 32]);
@@ -28,24 +30,42 @@ impl From<[u8; 32]> for Seed {
 
 const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
-/// Draws tokens.
-pub(crate) struct Random(ChaCha8Rng);
+/// Twelve characters of 60 bits.
+fn spell(bits: u64) -> impl Iterator<Item = char> {
+    (0..12).map(move |i| char::from(ALPHABET[(bits >> (5 * i) & 31) as usize]))
+}
+
+/// Draws tokens. What it draws are facts, which a replay is given.
+pub(crate) struct Random {
+    generator: ChaCha8Rng,
+    pub(crate) facts: Facts,
+}
 
 impl Random {
     pub(crate) fn new(seed: Seed) -> Self {
-        Self(ChaCha8Rng::from_seed(seed.0))
+        Self { generator: ChaCha8Rng::from_seed(seed.0), facts: Facts::default() }
+    }
+
+    fn draw(&mut self) -> u64 {
+        self.facts.number('r', || self.generator.next_u64())
     }
 
     /// Twelve characters, 60 bits, appended to `prefix`.
     fn append(&mut self, mut prefix: String) -> String {
-        let bits = self.0.next_u64();
-        prefix.extend((0..12).map(|i| char::from(ALPHABET[(bits >> (5 * i) & 31) as usize])));
+        let bits = self.draw();
+        prefix.extend(spell(bits));
         prefix
     }
 
     /// A From or To tag of 60 bits; at least 32 are asked for (RFC 3261 §19.3).
     pub(crate) fn tag(&mut self) -> String {
         self.append(String::new())
+    }
+
+    /// A tag that no replay needs.
+    pub(crate) fn unnoted_tag(&mut self) -> String {
+        let bits = self.generator.next_u64();
+        spell(bits).collect()
     }
 
     /// A Via branch with the magic cookie (RFC 3261 §8.1.1.7).
@@ -62,20 +82,21 @@ impl Random {
     /// A number from 0 to `most`, both included.
     pub(crate) fn up_to(&mut self, most: u32) -> u32 {
         // The bias of a remainder of 64 bits is below 2^-32.
-        u32::try_from(self.0.next_u64() % (u64::from(most) + 1)).unwrap_or(most)
+        u32::try_from(self.draw() % (u64::from(most) + 1)).unwrap_or(most)
     }
 
     /// Octets without a pattern.
     #[cfg(feature = "tokio")]
     pub(crate) fn octets<const N: usize>(&mut self) -> [u8; N] {
         let mut octets = [0; N];
-        self.0.fill_bytes(&mut octets);
+        self.generator.fill_bytes(&mut octets);
         octets
     }
 
     /// The first CSeq number of a dialog side, below 2^31 with room to grow (RFC 3261 §8.1.1.5).
     pub(crate) fn sequence(&mut self) -> u32 {
-        self.0.next_u32() >> 12 | 1
+        let drawn = self.facts.number('r', || u64::from(self.generator.next_u32()));
+        u32::try_from(drawn).unwrap_or_default() >> 12 | 1
     }
 }
 

@@ -20,6 +20,7 @@ use super::outbound::Purpose;
 use crate::dialog::{DialogId, Phase, refer, replaces};
 use crate::message::header::{CSeq, Event as EventHeader, Expires, ReferSub, SubscriptionState};
 use crate::message::{HeaderName, Headers, Method, Request, Response, StatusCode};
+use crate::observe::capsule::{Command, Input};
 use crate::transaction::timer::{Clocks, Timer};
 
 /// All subscriptions of REFERs, by number.
@@ -65,6 +66,17 @@ impl Engine {
     /// # Errors
     /// [`EngineError::DialogOver`]; [`EngineError::Misuse`] before the call is answered; [`EngineError::Full`].
     pub fn refer(&mut self, now: Instant, dialog: &DialogId, refer: Refer) -> Result<ClientTx, EngineError> {
+        self.refer_by(now, dialog, refer.into_headers())
+    }
+
+    /// The same with the headers of the REFER.
+    pub(crate) fn refer_by(
+        &mut self,
+        now: Instant,
+        dialog: &DialogId,
+        headers: Headers,
+    ) -> Result<ClientTx, EngineError> {
+        self.record(Some(now), || Input::command(Command::Refer(dialog.clone(), headers.clone())));
         if self.is_full() {
             return Err(EngineError::Full("max_transactions"));
         }
@@ -78,7 +90,6 @@ impl Engine {
         }
         let (id, sequence) =
             (self.next_serial(), self.dialogs.get(serial).map_or(0, |d| d.last_sequence() + 1));
-        let headers = refer.into_headers();
         let sent = self.send_within(now, serial, Method::Refer, &headers, None, Purpose::Refer(id));
         let tx = ClientTx(sent.ok_or(EngineError::DialogOver)?);
         self.subscribe(id, serial, sequence, Role::Referrer { tx, ended: false });
@@ -231,6 +242,7 @@ impl Engine {
     /// [`EngineError::Full`] above [`TransferConfig::max_referrals`](super::config::TransferConfig), which leaves it
     /// to be answered.
     pub fn accept_refer(&mut self, now: Instant, tx: ServerTx) -> Result<Option<ReferralId>, EngineError> {
+        self.record(Some(now), || Input::command(Command::AcceptRefer(tx)));
         let server = self.servers.get(tx.0).ok_or(EngineError::TransactionOver)?;
         let request = server.request.clone().ok_or(EngineError::TransactionOver)?;
         let serial = server.dialog.filter(|_| request.method == Method::Refer);
@@ -269,6 +281,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError::TransactionOver`] after a final status, or when the peer has ended the subscription.
     pub fn notify(&mut self, now: Instant, id: ReferralId, status: StatusCode) -> Result<(), EngineError> {
+        self.record(Some(now), || Input::command(Command::Notify(id, status)));
         let notifier = self.notifier(id.0).ok_or(EngineError::TransactionOver)?;
         if notifier.over.is_some() {
             return Err(EngineError::TransactionOver);
@@ -431,7 +444,7 @@ impl Engine {
     // ---- Replaces ----
 
     /// What an INVITE outside dialogs would replace; `Err` refuses it (RFC 3891 §3).
-    pub(super) fn check_replaces(&self, request: &Request) -> Result<Option<Replaced>, Box<Reply>> {
+    pub(super) fn check_replaces(&mut self, request: &Request) -> Result<Option<Replaced>, Box<Reply>> {
         if !self.config.transfer.replaces {
             return Ok(None);
         }
@@ -440,6 +453,7 @@ impl Engine {
         if request.method != Method::Invite {
             return Err(refused(StatusCode::BAD_REQUEST));
         }
+        self.joins(asked.dialog().call_id());
         let dialog = self.dialogs.named(&asked.dialog());
         replaces::judge(dialog, asked.is_early_only()).map(Some).map_err(refused)
     }
@@ -448,14 +462,14 @@ impl Engine {
     pub(super) fn replace(&mut self, now: Instant, invite: &Request, by: &DialogId) {
         match self.check_replaces(invite) {
             Ok(Some(Replaced::Call(dialog))) => {
-                if self.bye(now, &dialog, Headers::new()).is_ok() {
+                if self.hang_up(now, &dialog, Headers::new()).is_ok() {
                     let reason = EndReason::Replaced { by: by.clone() };
                     self.events.push_back(Event::Ended { dialog, reason });
                 }
             }
             Ok(Some(Replaced::Ringing(tx))) => {
                 // One that was answered or given up this moment needs no CANCEL.
-                let _ = self.cancel(now, tx, Headers::new());
+                let _ = self.call_off(now, tx, Headers::new());
             }
             Ok(None) | Err(_) => {}
         }

@@ -17,6 +17,7 @@ use crate::dialog::{DialogId, FirstOffer, Origin, Outstanding, Phase, has_sessio
 use crate::fault::Fault;
 use crate::message::header::{CSeq, RAck, RSeq};
 use crate::message::{HeaderName, Headers, Method, Request, Response, StatusCode};
+use crate::observe::capsule::{Command, Input};
 use crate::transaction::timer::Timer;
 
 impl Engine {
@@ -241,6 +242,9 @@ impl Engine {
         headers: &Headers,
         body: Option<Body>,
     ) -> Result<ClientTx, EngineError> {
+        self.record(Some(now), || {
+            Input::command(Command::Prack(dialog.clone(), headers.clone(), body.clone()))
+        });
         let (serial, dialog) = self.dialogs.live(dialog)?;
         let due = dialog.reliable.due.take();
         dialog.reliable.answered |= due.is_some();

@@ -14,6 +14,7 @@ use super::stateless::set_to_tag;
 use super::via::ReplyPath;
 use crate::fault::Fault;
 use crate::message::{HeaderName, Method, Request, Response, StatusCode, Text};
+use crate::observe::capsule::{Command, Input};
 use crate::observe::{DropReason, Side, TransactionState, TransactionStep};
 use crate::transaction::key::{MergeKey, ServerKey};
 use crate::transaction::timer::{Clocks, Timer};
@@ -426,6 +427,7 @@ impl Engine {
     /// [`EngineError::TransactionOver`] after the final response or a CANCEL; [`EngineError::Misuse`] for a 2xx to an
     /// INVITE outside a dialog, which [`accept`](Self::accept) answers.
     pub fn respond(&mut self, now: Instant, tx: ServerTx, mut reply: Reply) -> Result<(), EngineError> {
+        self.record(Some(now), || Input::command(Command::Respond(tx, reply.clone())));
         let server = self.servers.get(tx.0).ok_or(EngineError::TransactionOver)?;
         let request = server.request.clone().ok_or(EngineError::TransactionOver)?;
         let invite = request.method == Method::Invite;
@@ -444,8 +446,13 @@ impl Engine {
     /// Drops a request without answering it, as if it had never come: another element answers it. A retransmission
     /// is a new request. Harmless when the transaction is over.
     pub fn forget(&mut self, tx: ServerTx) {
-        if self.servers.get(tx.0).is_some_and(|server| server.request.is_some()) {
-            self.close_server(tx.0);
+        self.record(None, || Input::command(Command::Forget(tx)));
+        self.drop_server(tx.0);
+    }
+
+    pub(super) fn drop_server(&mut self, id: u64) {
+        if self.servers.get(id).is_some_and(|server| server.request.is_some()) {
+            self.close_server(id);
         }
     }
 }

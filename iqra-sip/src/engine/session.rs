@@ -145,9 +145,10 @@ impl Engine {
         let description = dialog.session.description.clone();
         // Without a description there is nothing to put into a re-INVITE.
         let by_update = dialog.session.peer_updates || description.is_none();
+        let busy = super::update::has_invite(dialog);
         let sent = match by_update {
             true => self.send_within(now, serial, Method::Update, &Headers::new(), None, Purpose::Refresh),
-            false if super::update::has_invite(dialog) || self.is_full() => None,
+            false if busy || self.is_full() => None,
             false => {
                 self.send_within(now, serial, Method::Invite, &Headers::new(), description, Purpose::Refresh)
             }

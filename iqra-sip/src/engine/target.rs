@@ -181,8 +181,10 @@ impl Engine {
 
     /// A long request goes by TCP, and UDP is then the second try (RFC 3261 §18.1.1). Without a TCP listener of ours
     /// too: responses come back on the connection, and our Contact names a listener that we have.
-    pub(super) fn widen(&self, way: Way, length: usize) -> Way {
-        if way.flow.transport != Transport::Udp || length <= self.config.max_datagram_request {
+    pub(super) fn widen(&mut self, way: Way, length: usize) -> Way {
+        // A replay has shorter credentials.
+        let long = length > self.config.max_datagram_request;
+        if way.flow.transport != Transport::Udp || !self.random.facts.whether('w', long) {
             return way;
         }
         let local = self.sender(Transport::Tcp, way.flow.remote).map_or(way.flow.local, |l| l.addr);

@@ -52,7 +52,7 @@ pub struct GuardConfig {
     pub above_rate: Action,
     /// What scanners are known by, the first that matches counts. Default [`Signature::known`].
     pub signatures: Vec<Signature>,
-    /// Offences (malformed messages, signatures) that a source may commit; one more bans it. Default 20 at once and
+    /// Offences (malformed messages, streams that carry none, failed handshakes, signatures) that a source may commit; one more bans it. Default 20 at once and
     /// one a second in the long run.
     pub offences: Rate,
     /// How long a source is banned for its offences. Default 10 minutes; zero bans nobody.
@@ -100,6 +100,33 @@ pub enum Verdict {
     Forbid(DropReason),
     /// It is answered 503 with a Retry-After between these seconds.
     Shed(u32, u32),
+}
+
+impl Verdict {
+    /// As a capsule notes it; nothing for a message that passes.
+    pub(crate) fn word(self) -> Option<String> {
+        Some(match self {
+            Verdict::Pass => return None,
+            Verdict::Drop(reason) => format!("drop {reason}"),
+            Verdict::Forbid(reason) => format!("forbid {reason}"),
+            Verdict::Shed(least, most) => format!("shed {least} {most}"),
+        })
+    }
+
+    /// Reads what [`word`](Self::word) gave.
+    pub(crate) fn read(word: &str) -> Option<Verdict> {
+        let (verb, rest) = word.split_once(' ')?;
+        let reason = || DropReason::ALL.into_iter().find(|reason| reason.row().label == rest);
+        Some(match verb {
+            "drop" => Verdict::Drop(reason()?),
+            "forbid" => Verdict::Forbid(reason()?),
+            "shed" => {
+                let (least, most) = rest.split_once(' ')?;
+                Verdict::Shed(least.parse().ok()?, most.parse().ok()?)
+            }
+            _ => return None,
+        })
+    }
 }
 
 /// Judges messages by their source.
@@ -150,7 +177,7 @@ impl Guard {
         self.judge_load(&glance, load)
     }
 
-    /// Notes that a message of this source could not be parsed.
+    /// Notes that what this source sent could not be read: a message, a stream or a handshake.
     pub fn malformed(&mut self, now: Instant, source: IpAddr) {
         if !self.is_known(source) {
             self.offend(now, self.key(source));

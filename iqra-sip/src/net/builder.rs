@@ -18,6 +18,7 @@ use crate::engine::Engine;
 use crate::engine::config::EngineConfig;
 use crate::engine::flow::{Listener, Transport};
 use crate::engine::random::Seed;
+use crate::observe::capsule::CapsuleConfig;
 use crate::observe::{Observer, Observers, TraceRecord};
 use crate::resolve::ResolveLimits;
 
@@ -106,6 +107,7 @@ pub struct Builder {
     tls: Option<super::tls::TlsConfig>,
     advertise: Option<IpAddr>,
     engine: EngineConfig,
+    capsules: Option<CapsuleConfig>,
     net: NetConfig,
     observers: Observers,
     resolver: Option<Arc<dyn Resolver>>,
@@ -167,6 +169,13 @@ impl Builder {
     #[must_use]
     pub fn advertise(self, ip: IpAddr) -> Self {
         Self { advertise: Some(ip), ..self }
+    }
+
+    /// Keeps capsules of the last calls, to be taken by [`Endpoint::capsule`]. Each costs the work of copying its messages.
+    /// Default off.
+    #[must_use]
+    pub fn capsules(self, capsules: CapsuleConfig) -> Self {
+        Self { capsules: Some(capsules), ..self }
     }
 
     /// Timers, limits and manners of the engine.
@@ -233,6 +242,9 @@ impl Builder {
         listeners.sort_by_key(|listener| listener.transport);
         let mut engine = Engine::new(self.engine, os_seed()?);
         listeners.iter().for_each(|listener| engine.add_listener(*listener));
+        if let Some(capsules) = self.capsules {
+            engine.keep_capsules(capsules);
+        }
         if !self.observers.is_empty() {
             engine.observe(Arc::new(self.observers.clone()));
         }

@@ -19,6 +19,7 @@ use crate::event::OutgoingInvite;
 use crate::guard::{Guard, GuardConfig};
 use crate::message::{Headers, Request, Response, Uri};
 use crate::observe::Dropped;
+use crate::observe::capsule::Capsule;
 use crate::roles::uac::Pursuit;
 
 /// SIP on sockets. Cheap to clone; the sockets close when the last handle, call and request is dropped, or by
@@ -216,6 +217,18 @@ impl Endpoint {
         let shared = self.handle.shared();
         let seed = os_seed().ok().filter(|_| !shared.stop.is_cancelled()).ok_or(Error::Closed)?;
         Ok(KeepAlive::start(shared, flow, every, Random::new(seed)))
+    }
+
+    /// The capsule of a call so far, where [`Builder::capsules`] keeps it.
+    #[must_use]
+    pub fn capsule(&self, call_id: &str) -> Option<Capsule> {
+        self.handle.shared().lock().engine.capsule(call_id)
+    }
+
+    /// The Call-IDs whose capsules are kept, in no order.
+    #[must_use]
+    pub fn capsules(&self) -> Vec<String> {
+        self.handle.shared().lock().engine.capsules()
     }
 
     /// What was left unanswered so far.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use iqra_sip::event::{Body, CallOptions, Event, OutgoingInvite};
 use iqra_sip::message::NameAddr;
+use iqra_sip::observe::capsule::{Capsule, CapsuleConfig};
 use iqra_sip::{ConnectionId, Engine, EngineConfig, Flow, Headers, Listener, Transport, Uri};
 
 pub(crate) const CALLER: usize = 0;
@@ -32,6 +33,8 @@ pub(crate) struct Node {
     pub(crate) engine: Engine,
     pub(crate) addr: SocketAddr,
     pub(crate) events: Vec<Event>,
+    /// What the engine began with.
+    pub(crate) config: EngineConfig,
 }
 
 /// A message on its way out of a node, or into it.
@@ -90,9 +93,10 @@ impl Network {
         let node = |(index, config): (usize, EngineConfig)| {
             let index = index as u64;
             let addr: SocketAddr = format!("10.0.0.{}:5060", index + 1).parse().unwrap();
-            let mut engine = Engine::new(config, seed * 2 + index);
+            let mut engine = Engine::new(config.clone(), seed * 2 + index);
             engine.add_listener(Listener::new(transport, addr, None));
-            Node { engine, addr, events: Vec::new() }
+            engine.keep_capsules(CapsuleConfig::default());
+            Node { engine, addr, events: Vec::new(), config }
         };
         Self {
             now: Instant::now(),
@@ -114,13 +118,14 @@ impl Network {
     /// Adds a node with these sockets; the first one is its address.
     pub(crate) fn add_node(&mut self, sockets: &[(Transport, &str)], config: EngineConfig) -> usize {
         let index = self.nodes.len();
-        let mut engine = Engine::new(config, 1_000 + index as u64);
+        let mut engine = Engine::new(config.clone(), 1_000 + index as u64);
+        engine.keep_capsules(CapsuleConfig::default());
         for (transport, addr) in sockets {
             let addr = addr.parse().unwrap();
             engine.add_listener(Listener::new(*transport, addr, None));
             self.aliases.insert(addr, index);
         }
-        self.nodes.push(Node { engine, addr: sockets[0].1.parse().unwrap(), events: Vec::new() });
+        self.nodes.push(Node { engine, addr: sockets[0].1.parse().unwrap(), events: Vec::new(), config });
         index
     }
 
@@ -234,6 +239,23 @@ impl Network {
         }
         for node in &self.nodes {
             assert_eq!(node.engine.counts(), Default::default(), "{} leaks", node.addr);
+        }
+        self.replay();
+    }
+
+    /// Cuts every call out of every node, and asserts that each does the same again, its numbers masked too.
+    pub(crate) fn replay(&mut self) {
+        for node in &mut self.nodes {
+            for call in node.engine.capsules() {
+                let capsule = node.engine.capsule(&call).unwrap();
+                let text = capsule.to_string();
+                let read = Capsule::parse(&text).unwrap();
+                assert_eq!(read, capsule);
+                for capsule in [read.clone(), read.mask_numbers()] {
+                    let same = capsule.replay(&node.config);
+                    same.unwrap_or_else(|differs| panic!("{} {call}: {differs}\n{capsule}", node.addr));
+                }
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::{AttemptFailure, Engine, Kind};
 use crate::engine::client::Cancel;
-use crate::engine::event::{Failure, Reply, ServerTx};
+use crate::engine::event::{Failure, Reply};
 use crate::engine::flow::Owner;
 use crate::message::{HeaderName, Method, Response, StatusCode};
 use crate::roles::relay::RelayEvent;
@@ -95,7 +95,7 @@ impl Engine {
     /// RFC 4320 §4.2: a 408 to anything but INVITE comes too late to be of use, so nothing is answered at all.
     fn drop_relayed(&mut self, now: Instant, id: u64) {
         self.end_relay(now, id);
-        self.forget(ServerTx(id));
+        self.drop_server(id);
     }
 
     /// No response came from `client`, or the request never left.

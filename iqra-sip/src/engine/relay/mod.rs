@@ -20,6 +20,7 @@ use super::flow::{Hop, Owner};
 use super::outbound::Purpose;
 use crate::fault::Fault;
 use crate::message::{HeaderName, Headers, Method, Request, Response, StatusCode};
+use crate::observe::capsule::{Command, Input};
 use crate::roles::relay::{AttemptFailure, Plan, RelayEvent, RelayTimings, Target, pass};
 use crate::transaction::timer::{Clocks, Timer};
 
@@ -68,6 +69,10 @@ impl Relays {
         Self { by_server: HashMap::new(), incarnation }
     }
 
+    pub(super) fn incarnation(&self) -> u32 {
+        self.incarnation
+    }
+
     fn get_mut(&mut self, id: u64) -> Option<&mut Relay> {
         self.by_server.get_mut(&id)
     }
@@ -106,6 +111,7 @@ impl Engine {
     /// [`EngineError::TransactionOver`] when it was answered or cancelled; [`EngineError::Misuse`] for any other
     /// request, without targets, or where [`EngineConfig::relay`](crate::EngineConfig::relay) is not set.
     pub fn relay(&mut self, now: Instant, tx: ServerTx, mut plan: Plan) -> Result<(), EngineError> {
+        self.record(Some(now), || Input::command(Command::Relay(tx, plan.clone())));
         let server = self.servers.get(tx.0).ok_or(EngineError::TransactionOver)?;
         let invite = server.request.as_ref().ok_or(EngineError::TransactionOver)?;
         let fits = invite.method == Method::Invite && server.dialog.is_none() && !self.relays.contains(tx.0);
@@ -125,6 +131,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError::TransactionOver`] after the final response, a CANCEL, or once a target has rung.
     pub fn relay_to(&mut self, now: Instant, tx: ServerTx, target: &Target) -> Result<(), EngineError> {
+        self.record(Some(now), || Input::command(Command::RelayTo(tx, target.clone())));
         let relay = self.followed(tx)?;
         if relay.rang || relay.cancelled {
             return Err(EngineError::TransactionOver);
@@ -139,6 +146,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError::TransactionOver`] after the final response.
     pub fn relay_best(&mut self, now: Instant, tx: ServerTx) -> Result<(), EngineError> {
+        self.record(Some(now), || Input::command(Command::RelayBest(tx)));
         self.followed(tx)?;
         self.finish(now, tx.0, None, StatusCode::SERVICE_UNAVAILABLE);
         Ok(())
@@ -150,6 +158,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError::TransactionOver`] after the final response; [`EngineError::Misuse`] for a status below 300.
     pub fn give_up(&mut self, now: Instant, tx: ServerTx, reply: Reply) -> Result<(), EngineError> {
+        self.record(Some(now), || Input::command(Command::GiveUp(tx, reply.clone())));
         if reply.status.code() < 300 {
             return Err(EngineError::Misuse("give_up takes a status of 300 or more"));
         }
@@ -233,7 +242,7 @@ impl Engine {
                 return;
             }
             // Where it has its final response there is nothing to cancel.
-            let _ = self.cancel(now, ClientTx(client), Headers::new());
+            let _ = self.call_off(now, ClientTx(client), Headers::new());
         }
     }
 
@@ -274,7 +283,7 @@ impl Engine {
         why.copy_from(&cancel.headers, &[HeaderName::REASON]);
         match current {
             // A final response on its way here ends it as well.
-            Some(client) => drop(self.cancel(now, ClientTx(client), why)),
+            Some(client) => drop(self.call_off(now, ClientTx(client), why)),
             None => self.finish(now, id, None, StatusCode::REQUEST_TERMINATED),
         }
     }

@@ -20,32 +20,42 @@ impl Engine {
     /// A branch of our own with the mark of this request behind it.
     pub(super) fn relay_branch(&mut self, received: &Request) -> String {
         let branch = self.random.branch();
-        match &self.config.relay {
-            Some(relay) => format!("{branch}.{}", pass::mark(&relay.keys, &relay.node, received)),
+        match self.mark(received) {
+            Some(mark) => format!("{branch}.{mark}"),
             None => branch,
         }
+    }
+
+    /// Our mark of this request. A replay takes the one that was: numbers may be masked in it.
+    pub(super) fn mark(&mut self, request: &Request) -> Option<String> {
+        let relay = self.config.relay.as_ref()?;
+        Some(self.random.facts.word('m', || pass::mark(&relay.keys, &relay.node, request)))
     }
 
     /// Signs a request for its way, with our Record-Route if it came by `upstream` and we stay. A request that is too
     /// long for a datagram gets another way, and with it another Record-Route.
     pub(super) fn dress(
-        &self,
+        &mut self,
         request: &Request,
         way: Way,
         branch: &str,
         upstream: Option<&Flow>,
     ) -> (Request, Way) {
-        let dressed = |way: &Way| {
-            let mut request = request.clone();
-            if let Some((upstream, relay)) = upstream.zip(self.config.relay.as_ref()) {
-                self.record_route(relay, &mut request, upstream, &way.flow);
-            }
-            self.sign(&mut request, &way.flow, branch);
-            request
-        };
-        let (signed, first) = (dressed(&way), way.flow);
+        let (signed, first) = (self.dressed(request, &way, branch, upstream), way.flow);
         let way = self.widen(way, signed.to_bytes().len());
-        if way.flow == first { (signed, way) } else { (dressed(&way), way) }
+        match way.flow == first {
+            true => (signed, way),
+            false => (self.dressed(request, &way, branch, upstream), way),
+        }
+    }
+
+    fn dressed(&self, request: &Request, way: &Way, branch: &str, upstream: Option<&Flow>) -> Request {
+        let mut request = request.clone();
+        if let Some((upstream, relay)) = upstream.zip(self.config.relay.as_ref()) {
+            self.record_route(relay, &mut request, upstream, &way.flow);
+        }
+        self.sign(&mut request, &way.flow, branch);
+        request
     }
 
     /// One Record-Route where both sides know us by the same name, two where they do not or where the caller is

@@ -16,6 +16,7 @@ use crate::engine::target::{self, Way};
 use crate::message::header::{Route, Via};
 use crate::message::{HeaderName, Host, Request, StatusCode, Uri};
 use crate::observe::DropReason;
+use crate::observe::capsule::{Command, Input};
 use crate::roles::relay::stamp::{self, OwnedFlow};
 use crate::roles::relay::{RelayConfig, pass};
 
@@ -25,8 +26,8 @@ const MAX_OWN_ROUTES: usize = 16;
 /// A request inside a dialog whose next hop is a name: it waits for an address.
 #[derive(Debug, Clone)]
 pub struct Forward {
-    server: Option<ServerTx>,
-    request: Arc<Request>,
+    pub(crate) server: Option<ServerTx>,
+    pub(crate) request: Arc<Request>,
     /// The host to resolve.
     pub uri: Uri,
 }
@@ -73,9 +74,7 @@ impl Engine {
         request: &Request,
     ) -> Result<(), Box<Reply>> {
         pass::next_max_forwards(&request.headers)?;
-        if let Some(relay) = &self.config.relay {
-            check_loop(request, relay)?;
-        }
+        self.check_loop(request)?;
         pass::check_proxy_require(&request.headers)?;
         let spiral = request.headers.typed_all::<Via>().flatten().any(|via| self.signed_by_us(&via));
         if spiral { Ok(()) } else { self.check_merged(id, request) }
@@ -116,6 +115,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError::NoListener`] where no listener can send there; it has then been answered.
     pub fn forward(&mut self, now: Instant, forward: Forward, hop: Option<Hop>) -> Result<(), EngineError> {
+        self.record(Some(now), || Input::command(Command::Forward(forward.clone(), hop.clone())));
         let Forward { server, request, .. } = forward;
         let unresolved = || EngineError::Unresolved(String::from("the next hop"));
         let way = hop.ok_or_else(unresolved);
@@ -130,6 +130,13 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    fn check_loop(&mut self, request: &Request) -> Result<(), Box<Reply>> {
+        match self.mark(request).is_some_and(|mark| pass::has_looped(&request.headers, &mark)) {
+            true => Err(Box::new(Reply::new(StatusCode::LOOP_DETECTED))),
+            false => Ok(()),
+        }
     }
 
     fn ask_for_address(&mut self, server: Option<ServerTx>, request: Request, uri: Uri) {
@@ -161,11 +168,11 @@ impl Engine {
     }
 
     /// Checks a request inside a dialog, takes our Routes off and says where it goes next.
-    fn passage(&self, received: &Request) -> Result<Passage, Box<Reply>> {
+    fn passage(&mut self, received: &Request) -> Result<Passage, Box<Reply>> {
         let refuse = |status| Box::new(Reply::new(status));
-        let relay = self.config.relay.as_ref().ok_or_else(|| refuse(StatusCode::FORBIDDEN))?;
         let hops = pass::next_max_forwards(&received.headers)?;
-        check_loop(received, relay)?;
+        self.check_loop(received)?;
+        let relay = self.config.relay.as_ref().ok_or_else(|| refuse(StatusCode::FORBIDDEN))?;
         pass::check_proxy_require(&received.headers)?;
         let mut request = received.clone();
         request.headers.set(HeaderName::MAX_FORWARDS, hops.to_string());
@@ -246,14 +253,6 @@ impl Engine {
             _ => None,
         });
         Next::Way { way: Way { flow, fallback, name: None }, pinned: true }
-    }
-}
-
-fn check_loop(request: &Request, relay: &RelayConfig) -> Result<(), Box<Reply>> {
-    let mark = pass::mark(&relay.keys, &relay.node, request);
-    match pass::has_looped(&request.headers, &mark) {
-        true => Err(Box::new(Reply::new(StatusCode::LOOP_DETECTED))),
-        false => Ok(()),
     }
 }
 

@@ -1,108 +1,205 @@
 //! What a program asks of an engine, as a value that can be written down: one line of words and the text of a message.
 
 use std::str::FromStr;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::input::Subject;
+use crate::auth::Keyring;
 use crate::dialog::DialogId;
 use crate::engine::Engine;
 use crate::engine::flow::{Hop, Transport};
-use crate::event::{Body, CallOptions, ClientTx, EngineError, OutgoingInvite, Reliability, Reply, ServerTx};
-use crate::message::header::{From, To};
-use crate::message::{HeaderName, Headers, Method, StatusCode};
+use crate::event::{
+    Body, CallOptions, ClientTx, Forward, OutgoingInvite, ReferralId, Reliability, Reply, ServerTx,
+};
+use crate::message::header::{CallId, From, To};
+use crate::message::{HeaderName, Headers, Message, Method, Request, StatusCode};
+use crate::roles::relay::{Plan, RelayTimings, Target};
 
-/// A command to an [`Engine`].
+/// A command to an [`Engine`], by the name of its method. Credentials are no part of it: whether a challenge could be
+/// answered is a fact.
 #[derive(Debug, Clone)]
-pub enum Command {
-    /// [`Engine::respond`].
+pub(crate) enum Command {
     Respond(ServerTx, Reply),
-    /// [`Engine::accept`].
     Accept(ServerTx, Reply),
-    /// [`Engine::forget`].
     Forget(ServerTx),
-    /// [`Engine::invite`].
     Invite(Box<OutgoingInvite>),
-    /// [`Engine::cancel`].
+    Send(Request, Vec<Hop>),
     Cancel(ClientTx, Headers),
-    /// [`Engine::bye`].
     Bye(DialogId, Headers),
-    /// [`Engine::dialog_request`].
     Request(DialogId, Method, Headers, Option<Body>),
+    Prack(DialogId, Headers, Option<Body>),
+    Acknowledge(DialogId, Headers, Option<Body>),
+    Refer(DialogId, Headers),
+    AcceptRefer(ServerTx),
+    Notify(ReferralId, StatusCode),
+    Relay(ServerTx, Plan),
+    RelayTo(ServerTx, Target),
+    RelayBest(ServerTx),
+    GiveUp(ServerTx, Reply),
+    Forward(Forward, Option<Hop>),
 }
 
-/// What a command gives back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Done {
-    /// Nothing.
-    Plainly,
-    /// The transaction of a new request.
-    Asked(ClientTx),
-    /// The dialog of an accepted call.
-    Accepted(DialogId),
+/// A message in the making: start, headers and body.
+struct Part {
+    start: String,
+    headers: Headers,
+    body: Bytes,
 }
 
 impl Command {
-    /// Gives the command to an engine.
-    pub(super) fn run(self, engine: &mut Engine, now: Instant) -> Result<Done, EngineError> {
+    /// Gives the command to an engine. What it refuses leads to nothing, and so it did when it was recorded.
+    pub(crate) fn run(self, engine: &mut Engine, now: Instant) {
         match self {
-            Command::Respond(tx, reply) => engine.respond(now, tx, reply).map(|()| Done::Plainly),
-            Command::Accept(tx, reply) => engine.accept(now, tx, reply).map(Done::Accepted),
-            Command::Forget(tx) => {
-                engine.forget(tx);
-                Ok(Done::Plainly)
+            Command::Respond(tx, reply) => drop(engine.respond(now, tx, reply)),
+            Command::Accept(tx, reply) => drop(engine.accept(now, tx, reply)),
+            Command::Forget(tx) => engine.forget(tx),
+            Command::Invite(call) => drop(engine.invite_with(now, *call, Keyring::default())),
+            Command::Send(request, hops) => {
+                drop(engine.request_with(now, request, hops, Keyring::default()));
             }
-            Command::Invite(call) => engine.invite(now, *call).map(Done::Asked),
-            Command::Cancel(tx, headers) => engine.cancel(now, tx, headers).map(|()| Done::Plainly),
-            Command::Bye(dialog, headers) => engine.bye(now, &dialog, headers).map(|()| Done::Plainly),
+            Command::Cancel(tx, headers) => drop(engine.cancel(now, tx, headers)),
+            Command::Bye(dialog, headers) => drop(engine.bye(now, &dialog, headers)),
             Command::Request(dialog, method, headers, body) => {
-                engine.dialog_request(now, &dialog, method, &headers, body).map(Done::Asked)
+                drop(engine.dialog_request(now, &dialog, method, &headers, body));
             }
+            Command::Prack(dialog, headers, body) => drop(engine.prack(now, &dialog, &headers, body)),
+            Command::Acknowledge(dialog, headers, body) => {
+                drop(engine.acknowledge(&dialog, &headers, body));
+            }
+            Command::Refer(dialog, headers) => drop(engine.refer_by(now, &dialog, headers)),
+            Command::AcceptRefer(tx) => drop(engine.accept_refer(now, tx)),
+            Command::Notify(id, status) => drop(engine.notify(now, id, status)),
+            Command::Relay(tx, plan) => drop(engine.relay(now, tx, plan)),
+            Command::RelayTo(tx, target) => drop(engine.relay_to(now, tx, &target)),
+            Command::RelayBest(tx) => drop(engine.relay_best(now, tx)),
+            Command::GiveUp(tx, reply) => drop(engine.give_up(now, tx, reply)),
+            Command::Forward(forward, hop) => drop(engine.forward(now, forward, hop)),
+        }
+    }
+
+    /// The call that it concerns.
+    pub(super) fn subject(&self) -> Subject {
+        match self {
+            Command::Respond(tx, _)
+            | Command::Accept(tx, _)
+            | Command::Forget(tx)
+            | Command::AcceptRefer(tx)
+            | Command::Relay(tx, _)
+            | Command::RelayTo(tx, _)
+            | Command::RelayBest(tx)
+            | Command::GiveUp(tx, _) => Subject::Number(tx.0),
+            Command::Cancel(tx, _) => Subject::Number(tx.0),
+            Command::Notify(id, _) => Subject::Number(id.0),
+            Command::Bye(dialog, _)
+            | Command::Request(dialog, ..)
+            | Command::Prack(dialog, ..)
+            | Command::Acknowledge(dialog, ..)
+            | Command::Refer(dialog, _) => Subject::Call(dialog.call_id().to_owned()),
+            Command::Invite(call) => call.call_id.clone().map_or(Subject::Unnamed, Subject::Call),
+            Command::Send(request, _) => call_of(request),
+            Command::Forward(Forward { server: Some(tx), .. }, _) => Subject::Number(tx.0),
+            Command::Forward(forward, _) => call_of(&forward.request),
         }
     }
 
     /// The words and the text.
     pub(super) fn write(&self) -> (String, Bytes) {
+        let none = Bytes::new;
         match self {
             Command::Respond(tx, reply) => {
                 (format!("respond {} {}", tx.0, policy(reply.reliability)), write_reply(reply))
             }
             Command::Accept(tx, reply) => (format!("accept {}", tx.0), write_reply(reply)),
-            Command::Forget(tx) => (format!("forget {}", tx.0), Bytes::new()),
+            Command::GiveUp(tx, reply) => (format!("give_up {}", tx.0), write_reply(reply)),
+            Command::Forget(tx) => (format!("forget {}", tx.0), none()),
+            Command::AcceptRefer(tx) => (format!("accept_refer {}", tx.0), none()),
+            Command::RelayBest(tx) => (format!("relay_best {}", tx.0), none()),
+            Command::Notify(id, status) => (format!("notify {} {}", id.0, status.code()), none()),
             Command::Cancel(tx, headers) => (format!("cancel {}", tx.0), part("CANCEL", headers, None)),
             Command::Bye(dialog, headers) => (format!("bye {}", name(dialog)), part("BYE", headers, None)),
+            Command::Refer(dialog, headers) => {
+                (format!("refer {}", name(dialog)), part("REFER", headers, None))
+            }
             Command::Request(dialog, method, headers, body) => {
                 (format!("request {}", name(dialog)), part(method.as_str(), headers, body.as_ref()))
             }
+            Command::Prack(dialog, headers, body) => {
+                (format!("prack {}", name(dialog)), part("PRACK", headers, body.as_ref()))
+            }
+            Command::Acknowledge(dialog, headers, body) => {
+                (format!("acknowledge {}", name(dialog)), part("ACK", headers, body.as_ref()))
+            }
             Command::Invite(call) => (write_way(call), write_invite(call)),
+            Command::Send(request, hops) => (format!("send{}", write_hops(hops)), write_request(request)),
+            Command::Relay(tx, plan) => {
+                (write_plan(*tx, plan), plan.targets.iter().map(write_target).collect::<String>().into())
+            }
+            Command::RelayTo(tx, target) => (format!("relay_to {}", tx.0), write_target(target).into()),
+            Command::Forward(Forward { server, request, .. }, hop) => {
+                let server = server.map_or_else(|| String::from("-"), |tx| tx.0.to_string());
+                (format!("forward {server}{}", write_hops(hop)), request.to_bytes())
+            }
         }
     }
 
     /// Reads what [`write`](Self::write) gave; `None` where the words are no command.
     pub(super) fn read(words: &str, text: &Bytes) -> Option<Command> {
-        let mut words = words.split(' ');
-        let verb = words.next()?;
-        let rest: Vec<_> = words.collect();
-        let (start, headers, body) = unpart(text)?;
-        let server = || Some(ServerTx(rest.first()?.parse().ok()?));
+        let (verb, rest) = words.split_once(' ').unwrap_or((words, ""));
+        let rest: Vec<_> = rest.split(' ').filter(|word| !word.is_empty()).collect();
+        let number = || rest.first()?.parse().ok();
+        let server = || number().map(ServerTx);
+        match verb {
+            "forget" => return Some(Command::Forget(server()?)),
+            "accept_refer" => return Some(Command::AcceptRefer(server()?)),
+            "relay_best" => return Some(Command::RelayBest(server()?)),
+            "notify" => {
+                let status = StatusCode::new(rest.get(1)?.parse().ok()?)?;
+                return Some(Command::Notify(ReferralId(number()?), status));
+            }
+            "relay" => return Some(Command::Relay(server()?, read_plan(&rest, text)?)),
+            "relay_to" => return Some(Command::RelayTo(server()?, read_targets(text)?.pop()?)),
+            "forward" => return read_forward(&rest, text),
+            _ => {}
+        }
+        let part = unpart(text)?;
         let dialog = || match rest[..] {
             [call_id, local, remote] => Some(DialogId::new(call_id, local, remote)),
             _ => None,
         };
         Some(match verb {
             "respond" => {
-                let reply = read_reply(&start, headers, body)?;
+                let reply = part.into_reply()?;
                 Command::Respond(server()?, Reply { reliability: read_policy(rest.get(1)?)?, ..reply })
             }
-            "accept" => Command::Accept(server()?, read_reply(&start, headers, body)?),
-            "forget" => Command::Forget(server()?),
-            "cancel" => Command::Cancel(ClientTx(server()?.0), headers),
-            "bye" => Command::Bye(dialog()?, headers),
-            "request" => Command::Request(dialog()?, Method::new(start)?, headers, body),
-            "invite" => Command::Invite(Box::new(read_invite(&rest, &start, headers, body)?)),
+            "accept" => Command::Accept(server()?, part.into_reply()?),
+            "give_up" => Command::GiveUp(server()?, part.into_reply()?),
+            "cancel" => Command::Cancel(ClientTx(number()?), part.headers),
+            "bye" => Command::Bye(dialog()?, part.headers),
+            "refer" => Command::Refer(dialog()?, part.headers),
+            "request" => {
+                let (start, headers, body) = part.split();
+                Command::Request(dialog()?, Method::new(start)?, headers, body)
+            }
+            "prack" => {
+                let (_, headers, body) = part.split();
+                Command::Prack(dialog()?, headers, body)
+            }
+            "acknowledge" => {
+                let (_, headers, body) = part.split();
+                Command::Acknowledge(dialog()?, headers, body)
+            }
+            "invite" => Command::Invite(Box::new(read_invite(&rest, part)?)),
+            "send" => Command::Send(part.into_request()?, read_hops(&rest)?),
             _ => return None,
         })
     }
+}
+
+fn call_of(request: &Request) -> Subject {
+    request.headers.typed::<CallId>().map_or(Subject::Unnamed, |id| Subject::Call(id.to_string()))
 }
 
 fn name(dialog: &DialogId) -> String {
@@ -112,13 +209,6 @@ fn name(dialog: &DialogId) -> String {
 fn write_reply(reply: &Reply) -> Bytes {
     let reason = reply.reason.as_ref().map(|reason| format!(" {reason}")).unwrap_or_default();
     part(&format!("SIP/2.0 {}{reason}", reply.status.code()), &reply.headers, reply.body.as_ref())
-}
-
-fn read_reply(start: &str, headers: Headers, body: Option<Body>) -> Option<Reply> {
-    let status = start.strip_prefix("SIP/2.0 ")?;
-    let (code, reason) = status.split_once(' ').map_or((status, None), |(code, reason)| (code, Some(reason)));
-    let status = StatusCode::new(code.parse().ok()?)?;
-    Some(Reply { status, reason: reason.map(str::to_owned), headers, body, reliability: None })
 }
 
 fn policy(reliability: Option<Reliability>) -> &'static str {
@@ -140,10 +230,24 @@ fn read_policy(word: &str) -> Option<Option<Reliability>> {
     })
 }
 
-fn write_way(call: &OutgoingInvite) -> String {
+fn write_hops<'a>(hops: impl IntoIterator<Item = &'a Hop>) -> String {
     let word = |hop: &Hop| format!(" {} {} {}", hop.transport, hop.addr, hop.name.as_deref().unwrap_or("-"));
+    hops.into_iter().map(word).collect()
+}
+
+fn read_hops(words: &[&str]) -> Option<Vec<Hop>> {
+    words.chunks(3).map(read_hop).collect()
+}
+
+fn read_hop(words: &[&str]) -> Option<Hop> {
+    let [transport, addr, name] = words else { return None };
+    let hop = <Hop as std::convert::From<_>>::from((Transport::named(transport)?, addr.parse().ok()?));
+    Some(if *name == "-" { hop } else { hop.named(name) })
+}
+
+fn write_way(call: &OutgoingInvite) -> String {
     let CallOptions { reliability, delayed_offer } = call.options;
-    let hops = call.hops.iter().map(word).collect::<String>();
+    let hops = write_hops(&call.hops);
     format!("invite {} {} {delayed_offer}{hops}", call.cseq, policy(reliability))
 }
 
@@ -161,16 +265,11 @@ fn write_invite(call: &OutgoingInvite) -> Bytes {
     part(&format!("INVITE {}", call.uri), &headers, call.body.as_ref())
 }
 
-fn read_invite(
-    words: &[&str],
-    start: &str,
-    mut headers: Headers,
-    body: Option<Body>,
-) -> Option<OutgoingInvite> {
+fn read_invite(words: &[&str], part: Part) -> Option<OutgoingInvite> {
     let [cseq, reliability, delayed_offer, ways @ ..] = words else { return None };
     let options =
         CallOptions { reliability: read_policy(reliability)?, delayed_offer: delayed_offer.parse().ok()? };
-    let hops = ways.chunks(3).map(read_hop).collect::<Option<_>>()?;
+    let (start, mut headers, body) = part.split();
     let (from, to) = (headers.typed::<From>().ok()?, headers.typed::<To>().ok()?);
     let call_id = headers.get(HeaderName::CALL_ID).map(std::borrow::Cow::into_owned);
     for name in [HeaderName::FROM, HeaderName::TO, HeaderName::CALL_ID] {
@@ -178,7 +277,7 @@ fn read_invite(
     }
     Some(OutgoingInvite {
         uri: FromStr::from_str(start.strip_prefix("INVITE ")?).ok()?,
-        hops,
+        hops: read_hops(ways)?,
         from: from.0,
         to: to.0,
         call_id,
@@ -189,13 +288,52 @@ fn read_invite(
     })
 }
 
-fn read_hop(words: &[&str]) -> Option<Hop> {
-    let [transport, addr, name] = words else { return None };
-    let hop = <Hop as std::convert::From<_>>::from((Transport::named(transport)?, addr.parse().ok()?));
-    Some(if *name == "-" { hop } else { hop.named(name) })
+fn write_request(request: &Request) -> Bytes {
+    let mut text = part(&format!("{} {}", request.method, request.uri), &request.headers, None).to_vec();
+    text.extend_from_slice(&request.body);
+    Bytes::from(text)
 }
 
-/// A message in the making: start, headers, and the body with its type.
+fn write_plan(tx: ServerTx, plan: &Plan) -> String {
+    let Plan { record_route, timings: RelayTimings { silent, trying }, .. } = plan;
+    format!("relay {} {record_route} {} {}", tx.0, silent.as_nanos(), trying.as_nanos())
+}
+
+fn read_plan(words: &[&str], text: &Bytes) -> Option<Plan> {
+    let [_, record_route, silent, trying] = words else { return None };
+    let time = |word: &str| word.parse().ok().map(Duration::from_nanos);
+    let timings = RelayTimings { silent: time(silent)?, trying: time(trying)? };
+    Some(Plan { targets: read_targets(text)?, record_route: record_route.parse().ok()?, timings })
+}
+
+/// `TARGET`, the Request-URI and the hop, `-` for what is not given; then the target's headers.
+fn write_target(target: &Target) -> String {
+    let uri = target.uri.as_ref().map_or_else(|| String::from("-"), ToString::to_string);
+    let start = format!("TARGET {uri}{}", write_hops(&target.next_hop));
+    String::from_utf8_lossy(&part(&start, &target.headers, None)).into_owned()
+}
+
+fn read_targets(text: &Bytes) -> Option<Vec<Target>> {
+    let (mut targets, mut rest) = (Vec::new(), text.clone());
+    while !rest.is_empty() {
+        let Part { start, headers, body } = unpart(&rest)?;
+        let words: Vec<_> = start.strip_prefix("TARGET ")?.split(' ').collect();
+        let (uri, hop) = words.split_first()?;
+        let uri = if *uri == "-" { None } else { Some(FromStr::from_str(uri).ok()?) };
+        targets.push(Target { uri, next_hop: read_hops(hop)?.pop(), headers });
+        rest = body;
+    }
+    Some(targets)
+}
+
+fn read_forward(words: &[&str], text: &Bytes) -> Option<Command> {
+    let (server, hop) = words.split_first()?;
+    let server = if *server == "-" { None } else { Some(ServerTx(server.parse().ok()?)) };
+    let Ok(Message::Request(request)) = Message::parse(text.clone()) else { return None };
+    let uri = request.uri.clone();
+    Some(Command::Forward(Forward { server, request: Arc::new(request), uri }, read_hops(hop)?.pop()))
+}
+
 fn part(start: &str, headers: &Headers, body: Option<&Body>) -> Bytes {
     let mut text = format!("{start}\r\n");
     for (name, value) in headers.iter() {
@@ -210,24 +348,40 @@ fn part(start: &str, headers: &Headers, body: Option<&Body>) -> Bytes {
     Bytes::from(bytes)
 }
 
-fn unpart(text: &Bytes) -> Option<(String, Headers, Option<Body>)> {
-    if text.is_empty() {
-        return Some((String::new(), Headers::new(), None));
-    }
+fn unpart(text: &Bytes) -> Option<Part> {
     let end = text.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&text[..end]).ok()?;
     let mut lines = head.split("\r\n");
-    let start = lines.next()?.to_owned();
-    let (mut headers, mut content_type) = (Headers::new(), None);
+    let (start, mut headers) = (lines.next()?.to_owned(), Headers::new());
     for line in lines {
-        let (name, value) = line.split_once(": ")?;
-        let name = HeaderName::from(name);
-        if name == HeaderName::CONTENT_TYPE {
-            content_type = Some(value.to_owned());
-        } else {
-            headers.push(name, value.to_owned());
-        }
+        let (name, value) = line.split_once(':')?;
+        headers.push(HeaderName::from(name), value.strip_prefix(' ').unwrap_or(value).to_owned());
     }
-    let bytes = text.slice(end + 4..);
-    Some((start, headers, content_type.map(|content_type| Body { content_type, bytes })))
+    Some(Part { start, headers, body: text.slice(end + 4..) })
+}
+
+impl Part {
+    /// The body with its type, which is no header then.
+    fn split(mut self) -> (String, Headers, Option<Body>) {
+        let content_type = self.headers.get(HeaderName::CONTENT_TYPE).map(std::borrow::Cow::into_owned);
+        self.headers.remove(HeaderName::CONTENT_TYPE);
+        let body = content_type.map(|content_type| Body { content_type, bytes: self.body });
+        (self.start, self.headers, body)
+    }
+
+    fn into_reply(self) -> Option<Reply> {
+        let (start, headers, body) = self.split();
+        let status = start.strip_prefix("SIP/2.0 ")?;
+        let (code, reason) =
+            status.split_once(' ').map_or((status, None), |(code, reason)| (code, Some(reason)));
+        let status = StatusCode::new(code.parse().ok()?)?;
+        Some(Reply { status, reason: reason.map(str::to_owned), headers, body, reliability: None })
+    }
+
+    fn into_request(self) -> Option<Request> {
+        let (method, uri) = self.start.split_once(' ')?;
+        let uri = FromStr::from_str(uri).ok()?;
+        let method = Method::new(method.to_owned())?;
+        Some(Request { method, uri, headers: self.headers, body: self.body })
+    }
 }

@@ -1,64 +1,86 @@
-//! Capsules: all that entered an engine, and all that it said, in a text that replays. The form of a bug report.
+//! Capsules: all that entered an engine for one call, and all that it said, in a text that replays. The form of a bug
+//! report.
 //!
-//! A [`Recorder`] drives an engine of its own and writes down the time, the messages, the commands and the timeouts,
-//! each followed by what the engine sent and told. [`Capsule::replay`] gives the same to a fresh engine of the same
-//! seed and says whether it does the same. Secrets are replaced before anything is written, and both sides are compared
-//! without them; phone numbers stay, so look at a capsule before you hand it on.
+//! An engine that keeps capsules ([`CapsuleConfig`]) writes down each input that concerns a call: its messages, the
+//! program's commands, timers, failures to send. What else a call depends on is not the call's own: random numbers, the
+//! numbers of its transactions, and what other calls have led to (the engine is full, a target is avoided, the guard's
+//! verdict, a nonce is known). These [`facts`] are noted with the input that asked for them and given back by
+//! [`Capsule::replay`], which feeds a fresh engine and names the first entry that differs. So one call is cut out of a
+//! running endpoint, whatever the others do, and the seed of the endpoint stays secret.
+//!
+//! Secrets are replaced before anything is kept, and both sides are compared without them. Phone numbers stay, unless
+//! [`Capsule::mask_numbers`] replaces them.
 //!
 //! ```text
 //! iqra-capsule 1
-//! seed 7
+//! incarnation 0
 //! listen UDP 192.0.2.1:5060 192.0.2.1:5060
 //! 0.000000000 message UDP 192.0.2.1:5060 198.51.100.7:5060 -
+//! = n1
+//! = r81985529216486895
 //! | OPTIONS sip:a@192.0.2.1 SIP/2.0
 //! 0.000000000 event Request
 //! ```
-//! Times are seconds since the recorder was made; `message` names transport, our socket, the peer's and the
-//! connection; lines with a bar are the text, octets that do not print as `\xNN`.
+//! Times are seconds since the first entry; `message` names transport, our socket, the peer's and the connection; lines
+//! with `=` are facts; lines with a bar are the text, octets that do not print as `\xNN`.
 
 mod command;
-mod recorder;
+mod facts;
+mod input;
+mod numbers;
+mod tape;
 
 use std::fmt::{self, Write};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::engine::Engine;
 use crate::engine::config::EngineConfig;
-use crate::engine::flow::{ConnectionId, Flow, Listener, Transport};
-pub use command::{Command, Done};
-pub use recorder::Recorder;
+use crate::engine::flow::{Listener, Transport};
+pub(crate) use command::Command;
+pub(crate) use facts::Facts;
+pub(crate) use input::{Given, Input};
+pub use tape::{CapsuleConfig, Pick};
+pub(crate) use tape::{Queues, Tape};
 
 /// The first line: what it is, and the version of the form.
 const HEADING: &str = "iqra-capsule 1";
-/// Entries of one capsule; later ones are left out.
-const MAX_ENTRIES: usize = 10_000;
-/// Octets of their messages; what does not fit is left out.
-const MAX_BYTES: usize = 4 << 20;
 
 /// One thing that entered the engine or left it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Entry {
-    at: Duration,
+pub(crate) struct Entry {
+    pub(crate) at: Duration,
     words: String,
-    text: Bytes,
+    pub(crate) text: Bytes,
+    /// What an input asked for.
+    pub(crate) facts: Vec<String>,
 }
 
 impl Entry {
     /// What the engine said, not what it was told.
     fn is_output(&self) -> bool {
-        ["sent ", "event ", "refused "].iter().any(|word| self.words.starts_with(word))
+        ["sent ", "event ", "dropped "].iter().any(|word| self.words.starts_with(word))
+    }
+
+    fn size(&self) -> usize {
+        let facts: usize = self.facts.iter().map(|fact| fact.len() + size_of::<String>()).sum();
+        size_of::<Entry>() + self.text.len() + self.words.len() + facts
+    }
+
+    /// The facts are what a replay is given, not what it says.
+    fn is_same(&self, other: &Entry) -> bool {
+        (self.at, &self.words, &self.text) == (other.at, &other.words, &other.text)
     }
 }
 
-/// A recorded run.
+/// A recorded call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capsule {
-    seed: u64,
-    listeners: Vec<Listener>,
+    pub(crate) listeners: Vec<Listener>,
+    /// Of the relay, which what it signs carries.
+    pub(crate) incarnation: u32,
     entries: Vec<Entry>,
-    bytes: usize,
     /// Entries that found no room; such a capsule replays up to there.
     left_out: usize,
 }
@@ -79,25 +101,22 @@ pub struct CapsuleError {
 pub struct Divergence {
     /// Which entry, from 1.
     pub entry: usize,
-    /// What the capsule has there, in its first line; empty at its end.
+    /// What the capsule has there: its time, its words and the first line that differs; empty at its end.
     pub recorded: String,
     /// What the engine did.
     pub replayed: String,
 }
 
 impl Capsule {
-    fn new(seed: u64, listeners: Vec<Listener>) -> Self {
-        Self { seed, listeners, entries: Vec::new(), bytes: 0, left_out: 0 }
-    }
-
-    fn push(&mut self, entry: Entry) {
-        let size = entry.text.len() + entry.words.len();
-        if self.left_out > 0 || self.entries.len() >= MAX_ENTRIES || self.bytes + size > MAX_BYTES {
-            self.left_out += 1;
-            return;
-        }
-        self.bytes += size;
-        self.entries.push(entry);
+    /// Times begin with the first entry.
+    pub(crate) fn of(
+        listeners: Vec<Listener>,
+        incarnation: u32,
+        (mut entries, left_out): (Vec<Entry>, usize),
+    ) -> Self {
+        let start = entries.first().map_or(Duration::ZERO, |first| first.at);
+        entries.iter_mut().for_each(|entry| entry.at = entry.at.saturating_sub(start));
+        Self { listeners, incarnation, entries, left_out }
     }
 
     /// How many entries found no room.
@@ -106,25 +125,29 @@ impl Capsule {
         self.left_out
     }
 
-    /// Gives a fresh engine everything that was recorded; `config` is what the recorded one had.
+    /// Gives a fresh engine everything that was recorded; `config` is what the recorded one had, credentials and guard
+    /// aside.
     ///
     /// # Errors
     /// The first place where the engine did something else than was recorded.
-    pub fn replay(&self, config: EngineConfig) -> Result<(), Box<Divergence>> {
-        let start = Instant::now();
-        let mut recorder = Recorder::new(config, self.seed, self.listeners.clone(), start);
+    pub fn replay(&self, config: &EngineConfig) -> Result<(), Box<Divergence>> {
+        let (start, mut engine) = (Instant::now(), Engine::replaying(config, self));
         for entry in self.entries.iter().filter(|entry| !entry.is_output()) {
-            recorder.feed(start + entry.at, &entry.words, &entry.text);
+            engine.replay(start, entry);
         }
-        let again = recorder.into_capsule().entries;
-        let most = self.entries.len().max(if self.left_out > 0 { 0 } else { again.len() });
-        let differs = (0..most).find(|&index| self.entries.get(index) != again.get(index));
-        match differs {
+        let again = engine.replayed();
+        let most = if self.left_out > 0 { self.entries.len() } else { self.entries.len().max(again.len()) };
+        let pairs = (0..most).map(|index| (self.entries.get(index), again.get(index)));
+        let differs = |one: Option<&Entry>, other: Option<&Entry>| match (one, other) {
+            (Some(one), Some(other)) => !one.is_same(other),
+            _ => true,
+        };
+        match pairs.enumerate().find(|(_, (one, other))| differs(*one, *other)) {
             None => Ok(()),
-            Some(index) => Err(Box::new(Divergence {
+            Some((index, (recorded, replayed))) => Err(Box::new(Divergence {
                 entry: index + 1,
-                recorded: brief(self.entries.get(index)),
-                replayed: brief(again.get(index)),
+                recorded: brief(recorded, replayed),
+                replayed: brief(replayed, recorded),
             })),
         }
     }
@@ -134,7 +157,7 @@ impl Capsule {
     /// # Errors
     /// The line that is no line of a capsule.
     pub fn parse(text: &str) -> Result<Capsule, CapsuleError> {
-        let mut capsule = Capsule::new(0, Vec::new());
+        let mut capsule = Capsule::of(Vec::new(), 0, (Vec::new(), 0));
         for (index, line) in text.lines().enumerate() {
             let read = match index {
                 0 if line == HEADING => Ok(()),
@@ -151,9 +174,16 @@ impl Capsule {
             let entry = self.entries.last_mut().ok_or("text without an entry")?;
             return read_text(text, entry).ok_or("text is | or |-, a space, and escapes as \\xNN");
         }
+        if let Some(fact) = line.strip_prefix("= ") {
+            let entry = self.entries.last_mut().ok_or("a fact without an entry")?;
+            entry.facts.push(fact.to_owned());
+            return Ok(());
+        }
         let (first, words) = line.split_once(' ').ok_or("a single word")?;
         match first {
-            "seed" => self.seed = words.parse().map_err(|_| "the seed is a number")?,
+            "incarnation" => {
+                self.incarnation = words.parse().map_err(|_| "incarnation is a number")?;
+            }
             "left_out" => self.left_out = words.parse().map_err(|_| "left_out is a number")?,
             "listen" => {
                 self.listeners
@@ -161,7 +191,12 @@ impl Capsule {
             }
             at => {
                 let at = read_time(at).ok_or("an entry begins with seconds and nine decimals")?;
-                self.push(Entry { at, words: words.to_owned(), text: Bytes::new() });
+                self.entries.push(Entry {
+                    at,
+                    words: words.to_owned(),
+                    text: Bytes::new(),
+                    facts: Vec::new(),
+                });
             }
         }
         Ok(())
@@ -170,12 +205,13 @@ impl Capsule {
 
 impl fmt::Display for Capsule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{HEADING}\nseed {}", self.seed)?;
+        writeln!(f, "{HEADING}\nincarnation {}", self.incarnation)?;
         for Listener { transport, addr, advertised } in &self.listeners {
             writeln!(f, "listen {transport} {addr} {advertised}")?;
         }
-        for Entry { at, words, text } in &self.entries {
+        for Entry { at, words, text, facts } in &self.entries {
             writeln!(f, "{}.{:09} {words}", at.as_secs(), at.subsec_nanos())?;
+            facts.iter().try_for_each(|fact| writeln!(f, "= {fact}"))?;
             write_text(f, text)?;
         }
         if self.left_out > 0 {
@@ -185,11 +221,13 @@ impl fmt::Display for Capsule {
     }
 }
 
-fn brief(entry: Option<&Entry>) -> String {
-    entry.map_or_else(String::new, |entry| {
-        let first = entry.text.split(|&b| b == b'\r').next().unwrap_or_default();
-        format!("{:?} {} {}", entry.at, entry.words, String::from_utf8_lossy(first))
-    })
+/// Time, words and the first line that `other` has not.
+fn brief(entry: Option<&Entry>, other: Option<&Entry>) -> String {
+    let Some(entry) = entry else { return String::new() };
+    let other = other.map(|other| String::from_utf8_lossy(&other.text)).unwrap_or_default();
+    let (text, mut others) = (String::from_utf8_lossy(&entry.text), other.split("\r\n"));
+    let line = text.split("\r\n").find(|line| others.next() != Some(line)).unwrap_or_default();
+    format!("{:?} {} {line}", entry.at, entry.words)
 }
 
 /// Each line with its CRLF as `| line`, a last one without as `|- line`.
@@ -243,21 +281,4 @@ fn read_listener(words: &str) -> Option<Listener> {
     let mut words = words.split(' ');
     let (transport, addr) = (Transport::named(words.next()?)?, words.next()?.parse().ok()?);
     Some(Listener { transport, addr, advertised: words.next()?.parse().ok()? })
-}
-
-fn write_flow(flow: &Flow) -> String {
-    let connection = flow.connection.map_or_else(|| String::from("-"), |id| id.0.to_string());
-    format!("{} {} {} {connection}", flow.transport, flow.local, flow.remote)
-}
-
-fn read_flow(words: &str) -> Option<Flow> {
-    let mut words = words.split(' ');
-    let transport = Transport::named(words.next()?)?;
-    let (local, remote): (SocketAddr, SocketAddr) =
-        (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-    let connection = match words.next()? {
-        "-" => None,
-        id => Some(ConnectionId(id.parse().ok()?)),
-    };
-    Some(Flow { transport, local, remote, connection })
 }

@@ -1,0 +1,174 @@
+//! Takes phone numbers out of a capsule, so that it can be handed on.
+//!
+//! In: the text of an entry. Out: the same text with every number of five digits or more that stands in the user part of
+//! a URI, in a display name, or in a header that this stack does not read replaced by another of the same length: the
+//! first number of the capsule by `…001`, the next by `…002`, each wherever it stands. So what parsed parses, what was
+//! equal stays equal, and nobody can compute the number from what stands there.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use super::{Capsule, Entry};
+
+/// Shorter runs of digits are extensions, status codes and the like.
+const SHORTEST: usize = 5;
+
+/// Headers whose digits belong to the protocol; of the rest every number is masked.
+const PROTOCOL: [&str; 29] = [
+    "via",
+    "v",
+    "call-id",
+    "i",
+    "cseq",
+    "rack",
+    "rseq",
+    "route",
+    "record-route",
+    "path",
+    "service-route",
+    "www-authenticate",
+    "proxy-authenticate",
+    "replaces",
+    "date",
+    "timestamp",
+    "expires",
+    "session-expires",
+    "x",
+    "min-se",
+    "retry-after",
+    "content-length",
+    "l",
+    "content-type",
+    "c",
+    "max-forwards",
+    "event",
+    "o",
+    "subscription-state",
+];
+/// Headers that carry URIs and names: there the digits of tags, hosts and parameters stay.
+const ADDRESSES: [&str; 13] = [
+    "from",
+    "f",
+    "to",
+    "t",
+    "contact",
+    "m",
+    "refer-to",
+    "r",
+    "referred-by",
+    "b",
+    "p-asserted-identity",
+    "diversion",
+    "history-info",
+];
+
+impl Capsule {
+    /// The capsule with other phone numbers. It replays as before. What a number is, is guessed: look at it all the same
+    /// before you hand it on. Bodies are masked in their URIs only, and Call-IDs stay as they are.
+    #[must_use]
+    pub fn mask_numbers(mut self) -> Capsule {
+        let mut known = Numbers::default();
+        for Entry { text, .. } in &mut self.entries {
+            *text = known.mask(text);
+        }
+        self
+    }
+}
+
+/// Every number that was met and what stands for it.
+#[derive(Default)]
+struct Numbers(HashMap<Vec<u8>, Vec<u8>>);
+
+impl Numbers {
+    fn mask(&mut self, text: &Bytes) -> Bytes {
+        let mut masked = Vec::with_capacity(text.len());
+        let (mut in_head, mut first) = (true, true);
+        for line in text.split_inclusive(|&octet| octet == b'\n') {
+            in_head &= !line.trim_ascii().is_empty();
+            let name = line.iter().position(|&octet| octet == b':').map(|colon| line[..colon].trim_ascii());
+            let is = |names: &[&str]| {
+                let name = name.unwrap_or_default();
+                names.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes()))
+            };
+            let everywhere = in_head && !first && !is(&ADDRESSES) && !finds_uri(line);
+            if in_head && !first && is(&PROTOCOL) {
+                masked.extend_from_slice(line);
+            } else {
+                self.mask_line(line, everywhere, in_head, &mut masked);
+            }
+            first = false;
+        }
+        masked.into()
+    }
+
+    /// Masks what stands in user parts and quoted names, or everywhere.
+    fn mask_line(&mut self, line: &[u8], everywhere: bool, names: bool, masked: &mut Vec<u8>) {
+        let (mut at, mut user_until, mut quoted) = (0, 0, false);
+        while at < line.len() {
+            if user_until <= at {
+                user_until = user_part(line, at).unwrap_or(0);
+            }
+            quoted ^= names && line[at] == b'"' && user_until <= at;
+            let digits = line[at..].iter().take_while(|octet| octet.is_ascii_digit()).count();
+            if digits >= SHORTEST && (everywhere || quoted || at < user_until) {
+                masked.extend_from_slice(self.other(&line[at..at + digits]));
+            } else {
+                masked.extend_from_slice(&line[at..at + digits.max(1)]);
+            }
+            at += digits.max(1);
+        }
+    }
+
+    fn other(&mut self, number: &[u8]) -> &[u8] {
+        let (next, length) = (self.0.len() + 1, number.len());
+        self.0.entry(number.to_vec()).or_insert_with(|| {
+            let digits = format!("{next:0length$}").into_bytes();
+            digits[digits.len() - length..].to_vec()
+        })
+    }
+}
+
+fn finds_uri(line: &[u8]) -> bool {
+    (0..line.len()).any(|at| user_part(line, at).is_some())
+}
+
+/// Where the user part ends of a URI that starts here: before the host, or with the number of a `tel` URI.
+fn user_part(line: &[u8], at: usize) -> Option<usize> {
+    let schemes: [&[u8]; 3] = [b"sip:", b"sips:", b"tel:"];
+    let starts =
+        |scheme: &&&[u8]| line[at..].get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme));
+    let scheme = schemes.iter().find(starts)?;
+    let rest = &line[at + scheme.len()..];
+    let ends = |octet: &u8| matches!(octet, b'@' | b'>' | b' ' | b'"' | b',' | b'\r' | b'\n');
+    let length = rest.iter().position(ends).unwrap_or(rest.len());
+    let user = scheme[0] == b't' || rest.get(length) == Some(&b'@');
+    user.then_some(at + scheme.len() + length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn masked(text: &str) -> String {
+        let text = Bytes::copy_from_slice(text.as_bytes());
+        String::from_utf8(Numbers::default().mask(&text).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn numbers_of_people_go_and_those_of_the_protocol_stay() {
+        let text = "INVITE sip:+4930123456@192.0.2.100:50600;x=123456 SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1234567\r\n\
+                    From: \"030 7654321\" <sip:4930123456@h>;tag=1234567\r\nTo: <tel:+4930123456>\r\nCSeq: 1234567 INVITE\r\n\
+                    Call-ID: 1234567\r\nX-Caller: 004930123456\r\nSession-Expires: 1800\r\n\r\no=- 1234567 1 IN IP4 h\r\n\
+                    a=x sip:7654321@h\r\n";
+        let clean = masked(text);
+        assert_eq!(
+            clean,
+            "INVITE sip:+0000000001@192.0.2.100:50600;x=123456 SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1234567\r\n\
+             From: \"030 0000002\" <sip:0000000001@h>;tag=1234567\r\nTo: <tel:+0000000001>\r\nCSeq: 1234567 INVITE\r\n\
+             Call-ID: 1234567\r\nX-Caller: 000000000003\r\nSession-Expires: 1800\r\n\r\no=- 1234567 1 IN IP4 h\r\n\
+             a=x sip:0000002@h\r\n"
+        );
+        assert_eq!(clean.len(), text.len());
+    }
+}
