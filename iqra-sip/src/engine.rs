@@ -42,7 +42,7 @@ use bytes::Bytes;
 use crate::auth::Wallet;
 use crate::message::{Message, ParseError};
 use crate::observe::capsule::{Input, Tape};
-use crate::observe::{Dropped, Observer, Watch};
+use crate::observe::{DropReason, Dropped, Observer, Watch};
 use crate::transaction::timer::TimerQueue;
 use client::Clients;
 use config::EngineConfig;
@@ -221,11 +221,24 @@ impl Engine {
         self.dialogs.are_quiet() && self.servers.are_quiet() && self.clients.are_quiet()
     }
 
-    /// Learns that a stream carried what is no message: answers it where enough could be read. The connection is then
-    /// to be closed, for the next message cannot be found in it.
-    pub fn handle_unframed(&mut self, flow: &Flow, error: ParseError) {
+    /// Learns that a stream carried what is no message: an offence of its source, like a malformed message. Answers it
+    /// where `error` holds enough of a request. The connection is then to be closed, for the next message cannot be found in it.
+    pub fn handle_unframed(&mut self, now: Instant, flow: &Flow, error: Option<ParseError>) {
         self.recorded();
-        self.refuse_malformed(flow, error);
+        self.watch.arrives(now, flow);
+        self.watch.discard(DropReason::Unframed);
+        self.offended(now, flow);
+        if let Some(error) = error.filter(|error| error.reply.is_some()) {
+            self.refuse_malformed(flow, error);
+        }
+    }
+
+    /// Learns that a connection was closed in its TLS or WebSocket handshake: an offence of its source too.
+    pub fn handle_failed_handshake(&mut self, now: Instant, flow: &Flow) {
+        self.recorded();
+        self.watch.arrives(now, flow);
+        self.watch.discard(DropReason::Handshake);
+        self.offended(now, flow);
     }
 
     /// Forgets every transaction and dialog without a word to anyone: the last step of a shutdown.

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use iqra_sip::event::Reply;
-use iqra_sip::guard::GuardConfig;
+use iqra_sip::guard::{GuardConfig, Rate};
 use iqra_sip::net::{Endpoint, Incoming, IncomingRequest, NetConfig};
+use iqra_sip::observe::capsule::{Capsule, CapsuleConfig};
 use iqra_sip::observe::{DropReason, TraceRecord, ladder};
-use iqra_sip::{HeaderName, StatusCode};
+use iqra_sip::{EngineConfig, HeaderName, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -176,6 +177,50 @@ async fn a_banned_source_loses_its_connections_and_gets_no_new_one() {
     let mut third = TcpStream::connect(endpoint.listeners()[0].addr).await.unwrap();
     third.write_all(message("OPTIONS", "three").as_bytes()).await.unwrap();
     assert!(reply(&mut third).await.starts_with("SIP/2.0 200"));
+    endpoint.shutdown(Duration::ZERO).await;
+    serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_source_whose_streams_carry_no_messages_is_banned() {
+    let (endpoint, incoming, mut stream) = endpoint(NetConfig::default()).await;
+    let serving = tokio::spawn(serve(incoming));
+    let offences = Rate { per_second: 1, burst: 2 };
+    endpoint.set_guard(Some(GuardConfig { offences, ..GuardConfig::default() }));
+    for _ in 0..3 {
+        // Some scanner's HTTP, which may be answered 400 before the connection ends.
+        stream.write_all(b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n").await.unwrap();
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+        stream = TcpStream::connect(endpoint.listeners()[0].addr).await.unwrap();
+    }
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0, "closed at once");
+    assert_eq!(endpoint.dropped().of(DropReason::Unframed), 3);
+    assert_eq!(endpoint.with_guard(|guard| guard.bans(std::time::Instant::now()).count()), Some(1));
+    endpoint.shutdown(Duration::ZERO).await;
+    serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn the_capsule_of_a_call_is_taken_from_a_running_endpoint_and_replays() {
+    let builder = Endpoint::builder().tcp(LOOPBACK).capsules(CapsuleConfig::default());
+    let (endpoint, incoming) = builder.bind().await.unwrap();
+    let serving = tokio::spawn(serve(incoming));
+    let mut streams = Vec::new();
+    for call in 0..20 {
+        let mut stream = TcpStream::connect(endpoint.listeners()[0].addr).await.unwrap();
+        stream.write_all(message("INVITE", &format!("call-{call}")).as_bytes()).await.unwrap();
+        streams.push(stream);
+    }
+    for stream in &mut streams {
+        assert!(reply(stream).await.starts_with("SIP/2.0 302"));
+    }
+    assert_eq!(endpoint.capsules().len(), 20);
+    let capsule = endpoint.capsule("call-7").unwrap();
+    capsule.replay(&EngineConfig::default()).unwrap();
+    let text = capsule.to_string();
+    assert!(text.contains(" sent TCP ") && !text.contains("secret") && !text.contains("call-8"), "{text}");
+    let altered = Capsule::parse(&text.replacen("SIP/2.0 302", "SIP/2.0 303", 1)).unwrap();
+    assert!(altered.replay(&EngineConfig::default()).is_err());
     endpoint.shutdown(Duration::ZERO).await;
     serving.await.unwrap();
 }

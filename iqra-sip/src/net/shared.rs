@@ -205,8 +205,14 @@ impl Shared {
     }
 
     /// Takes what a stream carried in place of a message.
-    pub(crate) fn receive_unframed(self: &Arc<Self>, flow: &Flow, error: ParseError) {
-        self.enter(|core, _| core.engine.handle_unframed(flow, error));
+    pub(crate) fn receive_unframed(self: &Arc<Self>, flow: &Flow, error: Option<ParseError>) {
+        self.enter(|core, now| core.engine.handle_unframed(now, flow, error));
+    }
+
+    /// Learns that a client's connection agreed on neither TLS nor WebSocket.
+    #[cfg(any(feature = "tls", feature = "ws"))]
+    pub(crate) fn handshake_failed(self: &Arc<Self>, flow: &Flow) {
+        self.enter(|core, now| core.engine.handle_failed_handshake(now, flow));
     }
 
     /// Puts a message on the wire, or queues it on its connection; gives it back where that fails.

@@ -117,7 +117,7 @@ fn take_frames(
             Ok(None) => return Some(frames),
             Err(error) => {
                 shared.streams.count(|closed| closed.unframed += 1);
-                shared.receive_unframed(&flow, error);
+                shared.receive_unframed(&flow, Some(error));
                 return None;
             }
         }

@@ -141,6 +141,10 @@ async fn run(mut lane: Lane, transport: Transport, stream: TcpStream, side: Side
         lane.flow = Some(flow);
         if let Err(error) = speak(&mut lane, flow, stream, &side).await {
             lane.shared.streams.count(|closed| closed.handshake += 1);
+            #[cfg(any(feature = "tls", feature = "ws"))]
+            if matches!(side, Side::Server) && is_offence(&error) {
+                lane.shared.handshake_failed(&flow);
+            }
             match side {
                 Side::Server => tracing::debug!(%remote, %error, "{transport} was not agreed on"),
                 Side::Client(_) => tracing::warn!(%remote, %error, "{transport} was not agreed on"),
@@ -148,6 +152,13 @@ async fn run(mut lane: Lane, transport: Transport, stream: TcpStream, side: Side
         }
     }
     lane.close();
+}
+
+/// What was said in a handshake was wrong. Who only connects, as a load balancer does to see whether we are there, says
+/// nothing wrong, and one that is slow may have a bad line.
+#[cfg(any(feature = "tls", feature = "ws"))]
+fn is_offence(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidData
 }
 
 /// Agrees on what the transport asks for, within its time, and carries messages until the connection ends. An error is

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::client::Request as ClientRequest;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, header};
@@ -50,7 +51,7 @@ where
         Side::Server => {
             let origins = lane.shared.config.origins.clone();
             let admit = move |request: &Request, response| admit(&origins, request, response);
-            accept_hdr_async_with_config(stream, admit, Some(config)).await.map_err(io::Error::other)
+            accept_hdr_async_with_config(stream, admit, Some(config)).await.map_err(not_agreed)
         }
         Side::Client(name) => {
             let request = request(flow, name.as_deref()).map_err(io::Error::other)?;
@@ -62,6 +63,21 @@ where
             }
         }
     }
+}
+
+/// Tells apart who spoke no WebSocket from who went away, and from a browser on a page that is not allowed.
+fn not_agreed(error: Error) -> io::Error {
+    let kind = match &error {
+        Error::Io(error) => error.kind(),
+        Error::ConnectionClosed | Error::Protocol(ProtocolError::HandshakeIncomplete) => {
+            io::ErrorKind::UnexpectedEof
+        }
+        Error::Http(response) if response.status() == StatusCode::FORBIDDEN => {
+            io::ErrorKind::PermissionDenied
+        }
+        _ => io::ErrorKind::InvalidData,
+    };
+    io::Error::new(kind, error)
 }
 
 fn request(flow: &Flow, name: Option<&str>) -> Result<ClientRequest, Error> {
@@ -194,12 +210,17 @@ fn take(shared: &Arc<Shared>, flow: Flow, message: Message, life: &mut Life) -> 
     true
 }
 
-fn failed(shared: &Shared, flow: &Flow, error: &Error) {
+fn failed(shared: &Arc<Shared>, flow: &Flow, error: &Error) {
     let remote = flow.remote;
     match error {
+        // A browser whose page was left says no more.
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+            tracing::trace!(%remote, %error, "closed");
+        }
         Error::Capacity(_) | Error::Utf8(_) | Error::Protocol(_) => {
             tracing::debug!(%remote, %error, "closed");
             shared.streams.count(|closed| closed.unframed += 1);
+            shared.receive_unframed(flow, None);
         }
         error => tracing::trace!(%remote, %error, "closed"),
     }

@@ -16,6 +16,10 @@ const LOG_EVERY: Duration = Duration::from_secs(1);
 pub enum DropReason {
     /// It could neither be parsed nor answered.
     Malformed,
+    /// A stream carried what is no message.
+    Unframed,
+    /// A connection that agreed on neither TLS nor WebSocket.
+    Handshake,
     /// A response to no request of ours.
     StrayResponse,
     /// An ACK of nothing that we answered.
@@ -51,8 +55,10 @@ pub struct DropRow {
 
 impl DropReason {
     /// Every reason, in the order of the table.
-    pub const ALL: [DropReason; 12] = [
+    pub const ALL: [DropReason; 14] = [
         DropReason::Malformed,
+        DropReason::Unframed,
+        DropReason::Handshake,
         DropReason::StrayResponse,
         DropReason::StrayAck,
         DropReason::Full,
@@ -73,6 +79,14 @@ impl DropReason {
             DropReason::Malformed => {
                 ("malformed", "could be neither parsed nor answered; trace the source to see what it sends")
             }
+            DropReason::Unframed => (
+                "unframed",
+                "a stream carried what is no message and was closed; trace the source to see what it sends",
+            ),
+            DropReason::Handshake => (
+                "handshake",
+                "agreed on neither TLS nor WebSocket: a scanner, or a peer with other versions or certificates",
+            ),
             DropReason::StrayResponse => {
                 ("stray_response", "answers no request of ours: it came late, twice, or is forged")
             }

@@ -127,6 +127,26 @@ fn malformed_messages_lead_to_a_ban_that_ends() {
 }
 
 #[test]
+fn streams_without_messages_and_failed_handshakes_lead_to_a_ban_too() {
+    let offences = Rate { per_second: 1, burst: 5 };
+    let mut server = Server::new(GuardConfig { offences, ..GuardConfig::default() });
+    let flow = |ip: &str| Flow {
+        transport: Transport::Tcp,
+        local: "192.0.2.1:5060".parse().unwrap(),
+        remote: format!("{ip}:4000").parse().unwrap(),
+        connection: None,
+    };
+    for _ in 0..3 {
+        server.engine.handle_unframed(server.now, &flow("198.51.100.66"), None);
+        server.engine.handle_failed_handshake(server.now, &flow("198.51.100.66"));
+    }
+    server.engine.handle_unframed(server.now, &flow("198.51.100.7"), None);
+    assert_eq!((server.dropped(DropReason::Unframed), server.dropped(DropReason::Handshake)), (4, 3));
+    let banned = |ip: &str| server.engine.guard().unwrap().is_banned(server.now, ip.parse().unwrap());
+    assert!(banned("198.51.100.66") && !banned("198.51.100.7"), "one slip is no ban");
+}
+
+#[test]
 fn an_allowed_source_is_never_limited_and_never_banned() {
     let allow = ["198.51.100.0/24".parse::<Network>().unwrap()].into_iter().collect();
     let mut server = Server::new(GuardConfig { allow, ..GuardConfig::default() });
