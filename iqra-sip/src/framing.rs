@@ -8,7 +8,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::lines::Lines;
+use crate::lines::{Broken, Lines};
 use crate::message::grammar;
 use crate::message::{Fault, Field, HeaderName, Known, Limits, Message, Method, ParseError};
 
@@ -141,9 +141,9 @@ impl BodyLength {
         if self.0.is_some() {
             return Err(Fault::Duplicate(HeaderName::CONTENT_LENGTH));
         }
-        let length = grammar::number(value, u32::MAX.into());
+        let length = grammar::number(value, u32::MAX);
         let length = length.map_err(|why| Fault::invalid(HeaderName::CONTENT_LENGTH, why))?;
-        self.0 = Some(length as u32);
+        self.0 = Some(length);
         Ok(())
     }
 
@@ -184,7 +184,7 @@ pub(crate) enum HeaderLine {
 
 /// The header line that begins at `at`, folded lines included.
 #[inline]
-pub(crate) fn header_line(lines: &mut Lines<'_>, at: usize) -> Result<HeaderLine, Fault> {
+pub(crate) fn header_line(lines: &mut Lines<'_>, at: usize) -> Result<HeaderLine, Broken> {
     let bytes = lines.bytes();
     let colon = colon(lines, at);
     let mut end = lines.end(colon.unwrap_or(at))?;
@@ -218,21 +218,24 @@ fn colon(lines: &mut Lines<'_>, at: usize) -> Option<usize> {
     let mut from = at;
     loop {
         let stop = lines.stop(from)?;
-        match lines.bytes()[stop] {
-            b':' => return Some(stop),
-            b'\r' | b'\n' | 0 => return None,
-            _ => from = stop + 1,
+        if lines.bytes()[stop] == b':' {
+            return Some(stop);
         }
+        if matches!(lines.bytes()[stop], b'\r' | b'\n' | 0) {
+            return None;
+        }
+        from = stop + 1;
     }
 }
 
 /// The name, without spaces and tabs, which may stand before the colon as a fold may not (RFC 3261 §25.1 `HCOLON`).
 #[inline]
-fn name_before(bytes: &[u8], start: usize, mut end: usize) -> &[u8] {
-    while end > start && matches!(bytes[end - 1], b' ' | b'\t') {
-        end -= 1;
+fn name_before(bytes: &[u8], start: usize, end: usize) -> &[u8] {
+    let mut name = &bytes[start..end];
+    while let [rest @ .., b' ' | b'\t'] = name {
+        name = rest;
     }
-    &bytes[start..end]
+    name
 }
 
 /// Where the start line begins: empty lines before it are passed over (RFC 3261 §7.5).

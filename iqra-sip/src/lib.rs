@@ -56,6 +56,7 @@ pub mod message;
 #[cfg(feature = "tokio")]
 pub mod net;
 pub mod observe;
+mod octets;
 #[cfg(feature = "quirks")]
 pub mod quirks;
 pub mod resolve;

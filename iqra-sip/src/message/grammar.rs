@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use crate::octets::{self, LANE};
+
 /// Why a value is not what its grammar says; a fixed phrase, never the value itself.
 pub(crate) type Why = &'static str;
 
@@ -24,6 +26,8 @@ pub(crate) const URI: u8 = 1 << 4;
 pub(crate) const VALUE: u8 = 1 << 5;
 /// Decimal digits.
 pub(crate) const DIGIT: u8 = 1 << 6;
+/// All but white space and control characters; wider than `word`, as Call-IDs are in the field.
+pub(crate) const WORD: u8 = 1 << 7;
 
 const CLASS: [u8; 256] = classes();
 
@@ -67,6 +71,9 @@ const fn class(b: u8) -> u8 {
     if b.is_ascii_digit() {
         class |= DIGIT;
     }
+    if visible || b >= 0x80 {
+        class |= WORD;
+    }
     class
 }
 
@@ -76,23 +83,56 @@ pub(crate) const fn is(b: u8, mask: u8) -> bool {
     CLASS[b as usize] & mask != 0
 }
 
+/// The classes that hold every plain octet, so that a run of them is searched for its odd octets alone.
+const WORDS: u8 = TOKEN | HOST | USER | URI | VALUE | WORD;
+
+const _: () = {
+    let mut b = 0;
+    while b < 128 {
+        assert!(!octets::is_plain(b) || CLASS[b as usize] & WORDS == WORDS);
+        b += 1;
+    }
+};
+
+/// True for [`SPACE`]; most characters are above it and need no look at the table.
+#[inline]
+pub(crate) const fn is_space(b: u8) -> bool {
+    b <= b' ' && is(b, SPACE)
+}
+
 /// The end of the run of characters of `mask` that begins at `at`.
 #[inline]
-pub(crate) fn run(bytes: &[u8], mut at: usize, mask: u8) -> usize {
-    while let Some([a, b, c, d]) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
-        if CLASS[usize::from(*a)]
-            & CLASS[usize::from(*b)]
-            & CLASS[usize::from(*c)]
-            & CLASS[usize::from(*d)]
-            & mask
-            == 0
-        {
-            break;
-        }
-        at += 4;
+pub(crate) fn run(bytes: &[u8], at: usize, mask: u8) -> usize {
+    if mask & WORDS != 0 && bytes.len() >= LANE {
+        run_of_words(bytes, at, mask)
+    } else {
+        run_by_octets(bytes, at, mask)
     }
+}
+
+#[inline]
+fn run_by_octets(bytes: &[u8], mut at: usize, mask: u8) -> usize {
     while bytes.get(at).is_some_and(|&b| is(b, mask)) {
         at += 1;
+    }
+    at
+}
+
+/// The same by lanes; the last lane ends where `bytes` do and overlaps the one before.
+#[inline]
+fn run_of_words(bytes: &[u8], mut at: usize, mask: u8) -> usize {
+    while at < bytes.len() {
+        let base = at.min(bytes.len() - LANE);
+        let Some(lane) = bytes[base..].first_chunk() else { break };
+        let mut odd = octets::odd(lane) >> (at - base);
+        while odd != 0 {
+            let stop = at + odd.trailing_zeros() as usize;
+            if !is(bytes[stop], mask) {
+                return stop;
+            }
+            odd &= odd - 1;
+        }
+        at = base + LANE;
     }
     at
 }
@@ -106,36 +146,54 @@ pub(crate) fn run_len(bytes: &[u8], mask: u8) -> usize {
 /// True when `bytes` is a `token`: one or more token characters.
 #[inline]
 pub(crate) fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|&b| is(b, TOKEN))
+    !bytes.is_empty() && run_len(bytes, TOKEN) == bytes.len()
 }
 
 /// The bounds of `bytes` without the white space at both ends.
 #[inline]
 pub(crate) fn trim(bytes: &[u8]) -> Range<usize> {
-    let (mut start, mut end) = (0, bytes.len());
-    while start < end && is(bytes[start], SPACE) {
-        start += 1;
+    if let [b' ', first, .., last] = bytes
+        && !is_space(*first)
+        && !is_space(*last)
+    {
+        return 1..bytes.len();
     }
-    while start < end && is(bytes[end - 1], SPACE) {
-        end -= 1;
+    let mut rest = bytes;
+    while let [first, tail @ ..] = rest
+        && is_space(*first)
+    {
+        rest = tail;
     }
-    start..end
+    let start = bytes.len() - rest.len();
+    while let [head @ .., last] = rest
+        && is_space(*last)
+    {
+        rest = head;
+    }
+    start..start + rest.len()
 }
 
 /// The number that `bytes` spells in decimal digits, up to `max`.
 #[inline]
-pub(crate) fn number(bytes: &[u8], max: u64) -> Result<u64, Why> {
-    if bytes.is_empty() {
-        return Err("has no digits");
+pub(crate) fn number(bytes: &[u8], max: u32) -> Result<u32, Why> {
+    match leading_number(bytes, max)? {
+        (number, len) if len == bytes.len() => Ok(number),
+        _ => Err("is not a plain decimal number"),
     }
-    bytes.iter().try_fold(0u64, |sum, &b| {
-        let digit = u64::from(b.wrapping_sub(b'0'));
-        if digit > 9 {
-            return Err("is not a plain decimal number");
+}
+
+/// The number that `bytes` begins with, up to `max`, and how many digits it has.
+#[inline]
+pub(crate) fn leading_number(bytes: &[u8], max: u32) -> Result<(u32, usize), Why> {
+    let (mut number, mut len) = (0, 0);
+    while let Some(digit) = bytes.get(len).map(|b| b.wrapping_sub(b'0')).filter(|digit| *digit <= 9) {
+        len += 1;
+        number = 10 * number + u64::from(digit); // No more than ten times `max` and nine.
+        if number > u64::from(max) {
+            return Err("is a number out of range");
         }
-        let sum = sum.saturating_mul(10).saturating_add(digit);
-        if sum > max { Err("is a number out of range") } else { Ok(sum) }
-    })
+    }
+    if len == 0 { Err("has no digits") } else { Ok((number as u32, len)) }
 }
 
 /// Folds become single spaces (RFC 3261 §7.3.1); copies only when the value was folded.
@@ -214,7 +272,7 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     pub(crate) fn skip_space(&mut self) {
-        while self.bytes.get(self.at).is_some_and(|&b| b <= b' ' && is(b, SPACE)) {
+        while self.bytes.get(self.at).is_some_and(|&b| is_space(b)) {
             self.at += 1;
         }
     }

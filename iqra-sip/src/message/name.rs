@@ -115,15 +115,11 @@ header_names! {
 const SLOTS: usize = 256;
 const EMPTY: u8 = u8::MAX;
 
-/// Spreads the known names over [`SLOTS`] without a collision, which [`slots`] checks when it is compiled.
+/// Spreads the known names over [`SLOTS`] by their [`words`], without a collision, which [`slots`] checks when it is
+/// compiled.
 #[inline]
-const fn slot(name: &[u8]) -> usize {
-    let len = name.len();
-    let first = (name[0] | 0x20) as usize;
-    let middle = (name[len / 2] | 0x20) as usize;
-    let last = (name[len - 1] | 0x20) as usize;
-    (len.wrapping_mul(124) ^ first.wrapping_mul(167) ^ middle.wrapping_mul(107) ^ last.wrapping_mul(246))
-        % SLOTS
+const fn slot((first, last): (u64, u64)) -> usize {
+    ((first ^ last.rotate_left(5)).wrapping_mul(0x2b91_0876_50df_c767) >> 56) as usize
 }
 
 static TABLE: [u8; SLOTS] = slots();
@@ -132,8 +128,8 @@ const fn slots() -> [u8; SLOTS] {
     let mut table = [EMPTY; SLOTS];
     let mut at = 0;
     while at < CANONICAL.len() {
-        let slot = slot(CANONICAL[at].as_bytes());
-        assert!(table[slot] == EMPTY, "two known names share a slot: change the factors in slot()");
+        let slot = slot(words(CANONICAL[at].as_bytes()));
+        assert!(table[slot] == EMPTY, "two known names share a slot: change the factor in slot()");
         table[slot] = at as u8;
         at += 1;
     }
@@ -167,16 +163,9 @@ static WORDS: [(u64, u64); ALL.len()] = {
     table
 };
 
-/// Whether `name`, of two octets or more, is the known name at `at`.
-#[inline]
-fn same_name(at: usize, name: &[u8]) -> bool {
-    let canonical = CANONICAL[at].as_bytes();
-    canonical.len() == name.len()
-        && WORDS[at] == words(name)
-        && (name.len() <= 16 || canonical.eq_ignore_ascii_case(name))
-}
-
 impl Known {
+    pub(crate) const COUNT: usize = ALL.len();
+
     /// The known header of this name or compact form.
     #[inline]
     pub(crate) fn find(name: &[u8]) -> Option<Known> {
@@ -184,9 +173,11 @@ impl Known {
             [] => None,
             [compact] => COMPACT.iter().find(|(c, _)| *c == compact | 0x20).map(|(_, known)| *known),
             _ => {
-                let at = usize::from(TABLE[slot(name)]);
-                let known = *ALL.get(at)?;
-                same_name(at, name).then_some(known)
+                let words = words(name);
+                let known = *ALL.get(usize::from(TABLE[slot(words)]))?;
+                let canonical = known.as_str().as_bytes();
+                let same = WORDS[known as usize] == words && canonical.len() == name.len();
+                (same && (name.len() <= 16 || canonical.eq_ignore_ascii_case(name))).then_some(known)
             }
         }
     }

@@ -95,7 +95,7 @@ impl NameAddr {
 }
 
 /// Reads one name-addr or addr-spec with its parameters, up to the end or a comma.
-#[inline]
+#[inline(always)] // A check alone does not pay for the parts.
 pub(crate) fn scan(cursor: &mut Cursor<'_>) -> Result<Parts, Why> {
     cursor.skip_space();
     let start = cursor.at;
@@ -117,7 +117,7 @@ pub(crate) fn scan(cursor: &mut Cursor<'_>) -> Result<Parts, Why> {
     Ok(Parts { display, uri, uri_parts, params: cursor.params()? })
 }
 
-#[inline]
+#[inline(always)]
 fn bracketed(cursor: &mut Cursor<'_>) -> Result<(Range<usize>, uri::Parts), Why> {
     let start = cursor.at;
     let (parts, len) = uri::scan_prefix(&cursor.bytes[start..]).map_err(uri::UriError::why)?;

@@ -41,9 +41,9 @@ struct Index<'a> {
     limits: &'a Limits,
     fields: Vec<Field>,
     is_request: bool,
-    /// One bit per [`Known`] of those that are checked here. All of them but Via stand once, as a second value would be
-    /// another answer to which call this is.
-    seen: u128,
+    /// Which of those that are checked here were there, by [`Known`]. All of them but Via stand once, as a second value
+    /// would be another answer to which call this is.
+    seen: [bool; Known::COUNT],
     cseq_method: &'a [u8],
     body_length: BodyLength,
     fault: Option<Fault>,
@@ -52,7 +52,7 @@ struct Index<'a> {
 pub(super) fn message(bytes: Bytes, limits: &Limits) -> Result<Message, ParseError> {
     let begin = framing::skip_empty_lines(&bytes);
     let mut lines = Lines::new(&bytes);
-    let start_end = lines.end(begin).map_err(|fault| ParseError::new(fault, None))?;
+    let start_end = lines.end(begin).map_err(|broken| ParseError::new(broken.into(), None))?;
     let start = start_line(&bytes, begin..start_end, limits);
     let mut index = Index::new(&bytes, limits, matches!(start, Ok(Start::Request { .. })));
     let body = index.run(&mut lines, start_end + 2).and_then(|at| index.body(at));
@@ -132,7 +132,7 @@ impl<'a> Index<'a> {
             limits,
             fields: Vec::with_capacity((bytes.len() / LINE_BYTES).clamp(8, 64)),
             is_request,
-            seen: 0,
+            seen: [false; Known::COUNT],
             cseq_method: b"",
             body_length: BodyLength::default(),
             fault: oversize.then_some(Fault::TooLarge(limits.message_bytes)),
@@ -150,60 +150,68 @@ impl<'a> Index<'a> {
                 }
                 HeaderLine::End { body } => return Ok(body),
                 HeaderLine::Field(field) => {
+                    if self.fields.len() == self.limits.headers {
+                        return Err(Fault::TooManyHeaders(self.limits.headers));
+                    }
                     at = field.end as usize + 2;
-                    self.field(field)?;
+                    self.fields.push(field);
+                    if let Some(known) = field.known {
+                        self.check(known, &self.bytes[field.value_range()]);
+                    }
                 }
                 HeaderLine::Unreadable { next } => {
                     at = next;
-                    self.fault.get_or_insert(Fault::HeaderLine(number));
+                    self.refuse(Fault::HeaderLine(number));
                 }
             }
             number += 1;
         }
     }
 
-    fn field(&mut self, field: Field) -> Result<(), Fault> {
-        if self.fields.len() == self.limits.headers {
-            return Err(Fault::TooManyHeaders(self.limits.headers));
-        }
-        self.fields.push(field);
-        if let Some(known) = field.known
-            && let Err(fault) = self.check(known, &self.bytes[field.value_range()])
-        {
-            self.fault.get_or_insert(fault);
-        }
-        Ok(())
-    }
-
-    fn check(&mut self, known: Known, value: &'a [u8]) -> Result<(), Fault> {
+    #[inline(never)] // The loop over the lines keeps its registers.
+    fn check(&mut self, known: Known, value: &'a [u8]) {
         let checked = match known {
             Known::Via => via::check(value),
             Known::From | Known::To => address(value),
             Known::CallId => header::check_call_id(value),
             Known::CSeq => header::scan_cseq(value).map(|(_, method)| self.cseq_method = &value[method]),
             Known::MaxForwards => grammar::number(value, u8::MAX.into()).map(drop),
-            Known::Contact if self.is_request => return outcome(known, header::check_contact(value)),
-            Known::ContentLength => return self.body_length.add(value),
-            _ => return Ok(()),
+            Known::Contact if self.is_request => return self.note(known, header::check_contact(value)),
+            Known::ContentLength => {
+                return self.body_length.add(value).unwrap_or_else(|fault| self.refuse(fault));
+            }
+            _ => return,
         };
-        let bit = 1 << known as u32;
-        if self.seen & bit != 0 && known != Known::Via {
-            return Err(Fault::Duplicate(HeaderName::from_known(known)));
+        let before = std::mem::replace(&mut self.seen[known as usize], true);
+        if before && known != Known::Via {
+            return self.refuse(Fault::Duplicate(HeaderName::from_known(known)));
         }
-        self.seen |= bit;
-        outcome(known, checked)
+        self.note(known, checked);
+    }
+
+    #[inline]
+    fn note(&mut self, known: Known, checked: Result<(), Why>) {
+        if let Err(why) = checked {
+            self.refuse(Fault::invalid(HeaderName::from_known(known), why));
+        }
+    }
+
+    /// Notes a fault; the first counts.
+    #[cold]
+    fn refuse(&mut self, fault: Fault) {
+        self.fault.get_or_insert(fault);
     }
 
     fn compare_method(&mut self, method: &[u8]) {
         if !self.cseq_method.is_empty() && self.cseq_method != method {
-            self.fault.get_or_insert(Fault::MethodMismatch);
+            self.refuse(Fault::MethodMismatch);
         }
     }
 
     fn check_presence(&mut self) {
-        let missing = REQUIRED.into_iter().find(|known| self.seen & (1 << *known as u32) == 0);
+        let missing = REQUIRED.into_iter().find(|known| !self.seen[*known as usize]);
         if let Some(known) = missing {
-            self.fault.get_or_insert(Fault::Missing(HeaderName::from_known(known)));
+            self.refuse(Fault::Missing(HeaderName::from_known(known)));
         }
     }
 
@@ -213,10 +221,6 @@ impl<'a> Index<'a> {
         let len = self.body_length.stated().unwrap_or(left);
         if len > left { Err(Fault::BodyTooShort) } else { Ok(at..at + len) }
     }
-}
-
-fn outcome(known: Known, checked: Result<(), Why>) -> Result<(), Fault> {
-    checked.map_err(|why| Fault::invalid(HeaderName::from_known(known), why))
 }
 
 fn address(value: &[u8]) -> Result<(), Why> {

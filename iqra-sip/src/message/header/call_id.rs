@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{TypedHeader, Values};
-use crate::message::grammar::Why;
+use crate::message::grammar::{self, WORD, Why};
 use crate::message::name::HeaderName;
 use crate::message::text::Text;
 
@@ -64,12 +64,8 @@ pub(crate) fn check(value: &[u8]) -> Result<(), Why> {
     if value.is_empty() {
         return Err("is empty");
     }
-    // No early exit, so that it runs on many octets at once.
-    if value.iter().fold(true, |good, b| good & (*b > b' ') & (*b != 0x7f)) {
-        Ok(())
-    } else {
-        Err("holds white space; send one word")
-    }
+    let is_word = grammar::run_len(value, WORD) == value.len();
+    if is_word { Ok(()) } else { Err("holds white space; send one word") }
 }
 
 impl fmt::Display for CallId {

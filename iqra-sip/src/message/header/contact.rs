@@ -41,7 +41,7 @@ impl Contact {
     #[must_use]
     pub fn expires(&self) -> Option<u32> {
         let expires = self.address()?.params.value("expires")?;
-        grammar::number(expires.as_bytes(), u32::MAX.into()).ok().map(|seconds| seconds as u32)
+        grammar::number(expires.as_bytes(), u32::MAX).ok()
     }
 }
 

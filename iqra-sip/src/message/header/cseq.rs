@@ -4,12 +4,12 @@ use std::fmt;
 use std::ops::Range;
 
 use super::{TypedHeader, Values};
-use crate::message::grammar::{self, Cursor, DIGIT, SPACE, TOKEN, Why};
+use crate::message::grammar::{self, Cursor, SPACE, TOKEN, Why};
 use crate::message::method::Method;
 use crate::message::name::HeaderName;
 
 /// The largest sequence number, 2^31 - 1 (RFC 3261 §8.1.1.5).
-const MAX: u64 = (1 << 31) - 1;
+const MAX: u32 = (1 << 31) - 1;
 
 /// A sequence number and the method it counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,15 +35,15 @@ impl TypedHeader for CSeq {
 
 /// The number, and where the method stands.
 pub(crate) fn scan(value: &[u8]) -> Result<(u32, Range<usize>), Why> {
+    let (number, len) = grammar::leading_number(value, MAX)?;
     let mut cursor = Cursor::new(value);
-    let digits = cursor.take(DIGIT);
-    let number = grammar::number(&value[digits], MAX)?;
+    cursor.at = len;
     let gap = cursor.take(SPACE);
     let method = cursor.take(TOKEN);
     if gap.is_empty() || method.is_empty() || !cursor.done() {
         return Err("is not a number, a space and a method");
     }
-    Ok((number as u32, method))
+    Ok((number, method))
 }
 
 impl fmt::Display for CSeq {

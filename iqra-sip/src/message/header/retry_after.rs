@@ -21,7 +21,7 @@ impl TypedHeader for RetryAfter {
             if !matches!(cursor.peek(), None | Some(b';' | b'(')) {
                 return Err("is not a number of seconds");
             }
-            let seconds = grammar::number(&text.as_bytes()[digits], u32::MAX.into())?;
+            let seconds = grammar::number(&text.as_bytes()[digits], u32::MAX)?;
             Ok(RetryAfter(seconds as u32))
         })
     }

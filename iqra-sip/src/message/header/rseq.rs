@@ -47,8 +47,8 @@ fn scan(value: &[u8]) -> Result<(u32, u32, std::ops::Range<usize>), &'static str
     if gap.is_empty() || second_gap.is_empty() || method.is_empty() || !cursor.done() {
         return Err("is not two numbers and a method");
     }
-    let response = grammar::number(&value[response], u32::MAX.into())?;
-    let number = grammar::number(&value[number], u32::MAX.into())?;
+    let response = grammar::number(&value[response], u32::MAX)?;
+    let number = grammar::number(&value[number], u32::MAX)?;
     Ok((response as u32, number as u32, method))
 }
 

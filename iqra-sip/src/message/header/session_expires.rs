@@ -74,7 +74,7 @@ impl TypedHeader for MinSe {
 /// Both headers' `delta-seconds *(SEMI generic-param)`.
 fn interval(text: &Text) -> Result<(u32, Params), &'static str> {
     let digits = Cursor::new(text.as_bytes()).take(DIGIT);
-    let seconds = grammar::number(&text.as_bytes()[digits.clone()], u32::MAX.into())? as u32;
+    let seconds = grammar::number(&text.as_bytes()[digits.clone()], u32::MAX)?;
     Ok((seconds, Params::parse(Text::from(text.bytes().slice(digits.end..)))?))
 }
 

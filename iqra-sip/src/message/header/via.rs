@@ -8,7 +8,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::{TypedHeader, Values};
-use crate::message::grammar::{self, Cursor, DIGIT, TOKEN, Why};
+use crate::message::grammar::{self, Cursor, TOKEN, Why};
 use crate::message::headers::Slice;
 use crate::message::name::HeaderName;
 use crate::message::params::Params;
@@ -170,7 +170,7 @@ pub(crate) fn check(value: &[u8]) -> Result<(), Why> {
 }
 
 /// Reads one Via up to the end or a comma; white space may stand around every separator.
-#[inline]
+#[inline(always)] // A check alone does not pay for the parts.
 fn scan(cursor: &mut Cursor<'_>) -> Result<Parts, Why> {
     protocol(cursor)?;
     let (transport, host, port) = sent_by(cursor)?;
@@ -209,7 +209,7 @@ fn any_version(cursor: &mut Cursor<'_>) -> Option<()> {
 /// Transport, host and port.
 type SentBy = (Range<usize>, Range<usize>, Option<u16>);
 
-#[inline]
+#[inline(always)]
 fn sent_by(cursor: &mut Cursor<'_>) -> Result<SentBy, Why> {
     let transport = cursor.take(TOKEN);
     if transport.is_empty() || cursor.take(grammar::SPACE).is_empty() {
@@ -239,15 +239,17 @@ fn protocol(cursor: &mut Cursor<'_>) -> Result<(), Why> {
     Ok(())
 }
 
+#[inline]
 fn port(cursor: &mut Cursor<'_>) -> Result<Option<u16>, Why> {
     cursor.skip_space();
     if !cursor.eat(b':') {
         return Ok(None);
     }
     cursor.skip_space();
-    let digits = cursor.take(DIGIT);
-    let port = grammar::number(&cursor.bytes[digits], u16::MAX.into());
-    port.map(|port| Some(port as u16)).map_err(|_| uri::UriError::Port.why())
+    let port = grammar::leading_number(&cursor.bytes[cursor.at..], u16::MAX.into());
+    let (port, len) = port.map_err(|_| uri::UriError::Port.why())?;
+    cursor.at += len;
+    Ok(Some(port as u16))
 }
 
 impl fmt::Display for Via {

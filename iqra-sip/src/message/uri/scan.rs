@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use super::UriError;
-use crate::message::grammar::{self, DIGIT, HOST, URI, USER};
+use crate::message::grammar::{self, HOST, URI, USER};
 
 /// The longest URI that is read, in octets.
 const MAX_BYTES: usize = u16::MAX as usize;
@@ -45,7 +45,7 @@ pub(crate) fn scan(text: &[u8]) -> Result<Parts, UriError> {
 
 /// Reads the URI that `text` begins with, up to a character that no URI holds, and says where its parts and its end
 /// are.
-#[inline]
+#[inline(always)] // A check alone does not pay for the parts.
 pub(crate) fn scan_prefix(text: &[u8]) -> Result<(Parts, usize), UriError> {
     let (scheme, kind) = if text.starts_with(b"sip:") { (3, Kind::Sip) } else { scan_scheme(text)? };
     let mut parts = Parts { scheme: scheme as u16, kind, ..Parts::default() };
@@ -77,17 +77,17 @@ fn kind(scheme: &[u8]) -> Result<Kind, UriError> {
 }
 
 /// `sip:[user[:password]@]host[:port][;params][?headers]`
-#[inline]
+#[inline(always)]
 fn scan_sip(text: &[u8], parts: &mut Parts) -> Result<usize, UriError> {
     let mut at = scan_userinfo(text, usize::from(parts.scheme) + 1, parts)?;
     let host_end = at + scan_host(&text[at..])?;
     parts.host = (at as u16, host_end as u16);
     at = host_end;
     if text.get(at) == Some(&b':') {
-        let digits = text[at + 1..].iter().take_while(|&&b| grammar::is(b, DIGIT)).count();
-        let port = grammar::number(&text[at + 1..at + 1 + digits], u16::MAX.into());
-        parts.port = Some(port.map_err(|_| UriError::Port)? as u16);
-        at += 1 + digits;
+        let port = grammar::leading_number(&text[at + 1..], u16::MAX.into());
+        let (port, len) = port.map_err(|_| UriError::Port)?;
+        parts.port = Some(port as u16);
+        at += 1 + len;
     }
     match text.get(at) {
         Some(b';' | b'?') => scan_tail(text, at, parts),
@@ -102,7 +102,7 @@ fn scan_sip(text: &[u8], parts: &mut Parts) -> Result<usize, UriError> {
 }
 
 /// Where the host begins: at `start`, or behind the `@` of a user part, which is noted.
-#[inline]
+#[inline(always)]
 fn scan_userinfo(text: &[u8], start: usize, parts: &mut Parts) -> Result<usize, UriError> {
     let user_end = run(text, start, USER)?;
     let mut end = user_end;
