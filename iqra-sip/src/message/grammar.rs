@@ -176,6 +176,10 @@ pub(crate) fn trim(bytes: &[u8]) -> Range<usize> {
 /// The number that `bytes` spells in decimal digits, up to `max`.
 #[inline]
 pub(crate) fn number(bytes: &[u8], max: u32) -> Result<u32, Why> {
+    let is_other = |b: &u8| !b.is_ascii_digit();
+    if bytes.first().is_some_and(is_other) {
+        return Err("is not a plain decimal number");
+    }
     match leading_number(bytes, max)? {
         (number, len) if len == bytes.len() => Ok(number),
         _ => Err("is not a plain decimal number"),

@@ -152,7 +152,7 @@ fn scan_opaque(text: &[u8], parts: &mut Parts) -> Result<usize, UriError> {
 fn scan_tail(text: &[u8], at: usize, parts: &mut Parts) -> Result<usize, UriError> {
     let end = run(text, at, URI)?;
     parts.params = at as u16;
-    parts.headers = text[at..end].iter().position(|&b| b == b'?').map_or(end, |found| at + found) as u16;
+    parts.headers = memchr::memchr(b'?', &text[at..end]).map_or(end, |found| at + found) as u16;
     Ok(end)
 }
 
