@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use iqra_sip::auth::{
-    Authenticator, AuthenticatorConfig, Credentials, Keyring, Registration, RegistrationState, Secret,
+    Authenticator, AuthenticatorConfig, Credentials, Keyring, Qop, Registration, RegistrationState, Secret,
 };
 use iqra_sip::event::{Body, OutgoingInvite, Reply};
 use iqra_sip::message::NameAddr;
@@ -177,4 +177,41 @@ async fn a_call_that_is_given_up_between_two_places_ends() {
     assert!(call.next().await.is_none());
     client.shutdown(Duration::ZERO).await;
     server.shutdown(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_server_proves_itself_and_an_impostor_is_hung_up() {
+    for honest in [true, false] {
+        let (server, mut incoming) = bound().await;
+        let (client, _) = bound().await;
+        let policy = CallPolicy { credentials: alice(), ..CallPolicy::default() };
+        let mut call = client.call(invite(uri("here", &server)), policy).await.unwrap();
+        let mut config = AuthenticatorConfig::new("voice.example");
+        config.qop = vec![Qop::AuthInt];
+        let mut auth = Authenticator::new(config, [5; 32]);
+        let accounts = |_: &str, _: &str| Some(Secret::password("opensesame"));
+        let taken = loop {
+            let Some(IncomingRequest::Invite(invite)) = incoming.next().await else { panic!("no call") };
+            match auth.check(SystemTime::now(), invite.request(), &accounts) {
+                Err(denied) => drop(invite.reject(denied.reply)),
+                Ok(identity) => {
+                    let mut answer = Answer::sdp("v=0\r\n");
+                    identity.vouch(&mut answer.headers, answer.body.as_ref());
+                    if !honest {
+                        answer.body = Some(Body::sdp("v=0\r\ns=another\r\n"));
+                    }
+                    break invite.accept(answer).await.unwrap();
+                }
+            }
+        };
+        match call.next().await {
+            Some(OutgoingEvent::Answered(..)) if honest => {}
+            Some(OutgoingEvent::Unproven) if !honest => {}
+            other => panic!("{other:?}"),
+        }
+        assert!(call.next().await.is_none());
+        drop(taken);
+        client.shutdown(Duration::from_secs(5)).await;
+        server.shutdown(Duration::from_secs(5)).await;
+    }
 }

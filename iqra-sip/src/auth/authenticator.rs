@@ -1,7 +1,7 @@
 //! The server's side: who is it that asks (RFC 3261 §22.1, §22.2, §22.3; RFC 7616 §3.4.6; RFC 8760 §2.4).
 //!
-//! In: a request, the time, and where secrets are looked up. Out: an [`Identity`], which nothing else can make, or a
-//! [`Denied`] with the response that challenges. Whether a user exists shows neither in the answer nor in the work: for
+//! In: a request, the time, and where secrets are looked up. Out: an [`Identity`], which nothing else can make and which
+//! words the server's own proof for the answer, or a [`Denied`] with the response that challenges. Whether a user exists shows neither in the answer nor in the work: for
 //! one that does not, the digest is computed over a secret that nobody has.
 
 use std::fmt;
@@ -9,13 +9,15 @@ use std::time::{Duration, SystemTime};
 
 use zeroize::Zeroizing;
 
+use super::credentials::escaped;
 use super::digest::{Algorithm, Covered, Qop, hex, same};
+use super::mutual::Voucher;
 use super::nonce::{Mint, Use, Uses};
-use crate::event::Reply;
+use crate::event::{Body, Reply};
 use crate::message::header::{
     Authorization, Challenge, DigestResponse, ProxyAuthenticate, ProxyAuthorization, WwwAuthenticate,
 };
-use crate::message::{Method, Request, StatusCode, Text, Uri, grammar};
+use crate::message::{Headers, Method, Request, StatusCode, Text, Uri, grammar};
 
 /// As what the authenticator asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,6 +50,9 @@ pub struct AuthenticatorConfig {
     /// Refuses credentials for another user or host than that of the Request-URI. False where a proxy in front rewrites
     /// the Request-URI. Default true.
     pub check_uri: bool,
+    /// Offers clients to send a hash in place of the user name (RFC 7616 §3.4.4), so that who listens does not learn it;
+    /// [`Accounts::by_hash`] then has to find users by it. Default false.
+    pub userhash: bool,
 }
 
 impl AuthenticatorConfig {
@@ -63,6 +68,7 @@ impl AuthenticatorConfig {
             nonce_life: Duration::from_secs(300),
             max_nonces: 65_536,
             check_uri: true,
+            userhash: false,
         }
     }
 }
@@ -106,7 +112,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Where secrets are looked up; any `Fn(username, realm) -> Option<Secret>` is one.
+/// Where secrets are looked up; any `Fn(username, realm) -> Option<Secret>` is one that knows no hashes.
 ///
 /// # Contract
 /// Called once for each request that brings credentials. It must not block; a program whose accounts are in a database
@@ -115,6 +121,14 @@ impl fmt::Debug for Secret {
 pub trait Accounts {
     /// The secret of a user in a realm; `None` where there is no such user.
     fn secret(&self, username: &str, realm: &str) -> Option<Secret>;
+
+    /// The user whose [`Algorithm::userhash`] in a realm this is, in lowercase, and the secret. Asked in place of
+    /// [`secret`](Self::secret) for clients that take up [`AuthenticatorConfig::userhash`]; an index over that hash, one
+    /// for each algorithm that is offered, is the account store's to keep. Default nobody.
+    fn by_hash(&self, algorithm: Algorithm, hash: &str, realm: &str) -> Option<(String, Secret)> {
+        let _ = (algorithm, hash, realm);
+        None
+    }
 }
 
 impl<F: Fn(&str, &str) -> Option<Secret>> Accounts for F {
@@ -123,10 +137,30 @@ impl<F: Fn(&str, &str) -> Option<Secret>> Accounts for F {
     }
 }
 
+/// Whom a request claims to be from.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// This user.
+    User(String),
+    /// The user with this hash, which goes to [`Accounts::by_hash`].
+    Hash(Algorithm, String),
+}
+
+/// Hides the user: it may be a phone number.
+impl fmt::Debug for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Claim::User(_) => "User(***)",
+            Claim::Hash(..) => "Hash(***)",
+        })
+    }
+}
+
 /// Who it is: made by [`Authenticator::check`] alone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Identity {
     username: String,
+    voucher: Option<Voucher>,
 }
 
 impl Identity {
@@ -134,6 +168,15 @@ impl Identity {
     #[must_use]
     pub fn username(&self) -> &str {
         &self.username
+    }
+
+    /// Adds Authentication-Info to the headers of a 2xx with this body: our proof that we know the secret, too, and with
+    /// `auth-int` that the body is ours (RFC 7616 §3.5). Nothing is added for credentials without qop, and none as a
+    /// proxy, for which SIP has no such header.
+    pub fn vouch(&self, headers: &mut Headers, body: Option<&Body>) {
+        if let Some(voucher) = &self.voucher {
+            headers.set_typed(&voucher.info(body.map_or(&[], |body| &body.bytes)));
+        }
     }
 }
 
@@ -196,10 +239,15 @@ impl Authenticator {
         Self { mint: Mint::new(key, config.realm.clone()), uses, nobody, config }
     }
 
-    /// The user that a request claims to be from, unproven: to look up its secret beforehand.
+    /// Whom a request claims to be from, unproven: to look up the secret beforehand.
     #[must_use]
-    pub fn claimed(&self, request: &Request) -> Option<String> {
-        self.credentials(request).map(|credentials| plain(&credentials.username))
+    pub fn claimed(&self, request: &Request) -> Option<Claim> {
+        let credentials = self.credentials(request)?;
+        let shown = plain(&credentials.username);
+        match credentials.userhash {
+            true => Some(Claim::Hash(algorithm(&credentials)?, shown.to_ascii_lowercase())),
+            false => Some(Claim::User(shown)),
+        }
     }
 
     /// Checks a request outside dialogs. ACK and CANCEL cannot be challenged and are not to be checked
@@ -237,25 +285,38 @@ impl Authenticator {
         accounts: &dyn Accounts,
     ) -> Result<Identity, Reason> {
         let covered = self.covered(request, credentials).ok_or(Reason::Unusable)?;
-        let username = plain(&credentials.username);
-        if !self.proves(&username, credentials, &covered, accounts) {
-            return Err(Reason::Wrong);
-        }
+        let (username, ha1) = self.proves(credentials, &covered, accounts).ok_or(Reason::Wrong)?;
         let stamp = self.mint.read(&credentials.nonce.to_str()).ok_or(Reason::Stale)?;
         if self.config.check_uri && !same_target(&credentials.uri, &request.uri) {
             return Err(Reason::OtherUri);
         }
         match self.uses.take(now, stamp, covered.nc) {
-            Use::Fresh => Ok(Identity { username }),
+            Use::Fresh => Ok(self.identity(username, ha1, credentials, covered.algorithm)),
             Use::RunOut => Err(Reason::Stale),
             Use::Replayed => Err(Reason::Replayed),
         }
     }
 
+    fn identity(
+        &self,
+        username: String,
+        ha1: Zeroizing<String>,
+        credentials: &DigestResponse,
+        algorithm: Algorithm,
+    ) -> Identity {
+        let voucher = match self.config.role {
+            Role::Agent => Voucher::of(credentials, algorithm, ha1),
+            Role::Proxy => None,
+        };
+        Identity { username, voucher }
+    }
+
     /// What the digest has to cover; `None` where the credentials are of no kind that was offered.
     fn covered<'a>(&self, request: &'a Request, credentials: &'a DigestResponse) -> Option<Covered<'a>> {
-        let named = credentials.algorithm.as_ref().map(Text::to_str);
-        let algorithm = Algorithm::named(named.as_deref()).filter(|a| self.config.algorithms.contains(a))?;
+        let algorithm = algorithm(credentials).filter(|a| self.config.algorithms.contains(a))?;
+        if credentials.userhash && !self.config.userhash {
+            return None;
+        }
         let cnonce = credentials.cnonce.as_ref().map(Text::as_bytes);
         let (qop, nc) = match &credentials.qop {
             Some(word) => {
@@ -278,21 +339,28 @@ impl Authenticator {
         })
     }
 
+    /// The user and the HA1 where the digest is right.
     fn proves(
         &self,
-        username: &str,
         credentials: &DigestResponse,
         covered: &Covered<'_>,
         accounts: &dyn Accounts,
-    ) -> bool {
-        let realm = self.config.realm.as_str();
-        let secret = accounts.secret(username, realm).filter(|_| !credentials.userhash);
-        let of = |secret: &Secret| secret.ha1(covered.algorithm, credentials.username.as_bytes(), realm);
+    ) -> Option<(String, Zeroizing<String>)> {
+        let (realm, algorithm) = (self.config.realm.as_str(), covered.algorithm);
+        let shown = plain(&credentials.username);
+        let (username, secret) = match credentials.userhash {
+            true => accounts.by_hash(algorithm, &shown.to_ascii_lowercase(), realm).unzip(),
+            false => (None, accounts.secret(&shown, realm)),
+        };
+        // The digest covers the user name itself, as it would stand between quotes.
+        let spelled = username.as_deref().map_or(credentials.username.to_string(), escaped);
+        let of = |secret: &Secret| secret.ha1(algorithm, spelled.as_bytes(), realm);
         let real = secret.as_ref().and_then(of);
         let known = real.is_some();
         let ha1 = real.or_else(|| of(&self.nobody)).unwrap_or_default();
         let given = credentials.response.to_str().to_ascii_lowercase();
-        same(covered.response(&ha1).as_bytes(), given.as_bytes()) & known
+        let right = same(covered.response(&ha1).as_bytes(), given.as_bytes()) & known;
+        right.then(|| (username.unwrap_or(shown), ha1))
     }
 
     fn reply(&mut self, now: SystemTime, reason: Reason) -> Reply {
@@ -324,7 +392,7 @@ impl Authenticator {
             algorithm: Some(Text::from_static(algorithm.as_str())),
             qop: (!qop.is_empty()).then(|| Text::from(qop.join(","))),
             stale,
-            userhash: false,
+            userhash: self.config.userhash,
             domain: None,
         }
     }
@@ -343,6 +411,10 @@ impl fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Authenticator({})", self.config.realm)
     }
+}
+
+fn algorithm(credentials: &DigestResponse) -> Option<Algorithm> {
+    Algorithm::named(credentials.algorithm.as_ref().map(Text::to_str).as_deref())
 }
 
 /// A value from between quotes without its escapes.

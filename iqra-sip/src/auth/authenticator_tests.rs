@@ -193,9 +193,93 @@ fn an_algorithm_that_was_not_offered_is_not_taken() {
     assert_eq!(reason(auth.check(start(), &answered(&asked, &alice(), 1), &accounts)), Reason::Unusable);
 }
 
+/// An account store with an index of hashes.
+struct Hashed;
+
+impl Accounts for Hashed {
+    fn secret(&self, username: &str, realm: &str) -> Option<Secret> {
+        accounts(username, realm)
+    }
+
+    fn by_hash(&self, algorithm: Algorithm, hash: &str, realm: &str) -> Option<(String, Secret)> {
+        let known = algorithm.userhash("alice", realm);
+        (hash == known).then(|| (String::from("alice"), Secret::password("opensesame")))
+    }
+}
+
+#[test]
+fn a_user_is_found_by_the_hash_of_its_name_where_that_is_offered() {
+    let mut auth = authenticator(|c| c.userhash = true);
+    let reply = auth.check(start(), &request(), &Hashed).unwrap_err().reply;
+    for (algorithm, nc) in [(Algorithm::Sha256, 1), (Algorithm::Md5, 1)] {
+        let asked = challenge(&reply, algorithm);
+        assert!(asked.userhash);
+        let hidden = answered(&asked, &alice(), nc);
+        let text = hidden.headers.get(HeaderName::AUTHORIZATION).unwrap();
+        assert!(!text.contains("alice") && text.contains("userhash=true"), "{text}");
+        let hash = algorithm.userhash("alice", "voice.example");
+        assert_eq!(auth.claimed(&hidden), Some(Claim::Hash(algorithm, hash)));
+        assert_eq!(
+            reason(auth.check(start(), &hidden, &accounts)),
+            Reason::Wrong,
+            "a store without an index"
+        );
+        assert_eq!(auth.check(start(), &hidden, &Hashed).unwrap().username(), "alice");
+        let stranger = answered(&asked, &Credentials::new("mallory", "opensesame"), 2);
+        assert_eq!(reason(auth.check(start(), &stranger, &Hashed)), Reason::Wrong);
+        let mut open = asked;
+        open.userhash = false;
+        assert_eq!(auth.check(start(), &answered(&open, &alice(), 3), &Hashed).unwrap().username(), "alice");
+    }
+}
+
+#[test]
+fn a_hash_that_was_not_asked_for_is_not_taken() {
+    let mut auth = authenticator(|_| {});
+    let mut asked =
+        challenge(&auth.check(start(), &request(), &Hashed).unwrap_err().reply, Algorithm::Sha256);
+    assert!(!asked.userhash);
+    asked.userhash = true;
+    assert_eq!(reason(auth.check(start(), &answered(&asked, &alice(), 1), &Hashed)), Reason::Unusable);
+}
+
+#[test]
+fn an_answer_is_vouched_for_as_an_agent_and_with_a_quality_only() {
+    let info = |change: fn(&mut AuthenticatorConfig), qop: bool| {
+        let mut auth = authenticator(change);
+        let reply = auth.check(start(), &request(), &accounts).unwrap_err().reply;
+        let mut asked = match reply.headers.typed::<WwwAuthenticate>() {
+            Ok(asked) => asked.0,
+            Err(_) => reply.headers.typed::<ProxyAuthenticate>().unwrap().0,
+        };
+        if !qop {
+            asked.qop = None;
+        }
+        let mut proving = answered(&asked, &alice(), 1);
+        if reply.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            let own = proving.headers.typed::<Authorization>().unwrap().0;
+            proving.headers.push_typed(&ProxyAuthorization(own));
+        }
+        let mut headers = Headers::new();
+        auth.check(start(), &proving, &accounts).unwrap().vouch(&mut headers, None);
+        headers.get(HeaderName::AUTHENTICATION_INFO).map(std::borrow::Cow::into_owned)
+    };
+    let vouched = info(|_| {}, true).unwrap();
+    assert!(
+        vouched.starts_with("qop=auth, rspauth=\"") && vouched.ends_with("cnonce=\"c0ffee\", nc=00000001")
+    );
+    assert_eq!(info(|_| {}, false), None, "RFC 2069 has no proof of the server");
+    assert_eq!(info(|c| c.role = Role::Proxy, true), None);
+}
+
 #[test]
 fn debug_and_the_claimed_user_keep_secrets() {
-    let auth = authenticator(|_| {});
+    let mut auth = authenticator(|_| {});
+    let asked = challenge(&auth.check(start(), &request(), &accounts).unwrap_err().reply, Algorithm::Md5);
+    let proving = answered(&asked, &alice(), 1);
+    assert_eq!(auth.claimed(&proving), Some(Claim::User("alice".into())));
+    assert_eq!(format!("{:?}", auth.claimed(&proving)), "Some(User(***))");
+    assert_eq!(format!("{:?}", auth.check(start(), &proving, &accounts).unwrap()), "Identity(***)");
     assert_eq!(format!("{auth:?}"), "Authenticator(voice.example)");
     assert!(!format!("{:?}", Secret::password("opensesame")).contains("sesame"));
     assert!(!format!("{:?}", Keyring::from(alice())).contains("alice"));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::digest::{Algorithm, Covered, Qop};
+use super::mutual::Voucher;
 use crate::message::header::{Challenge, DigestResponse};
 use crate::message::{Request, Text};
 
@@ -44,8 +45,7 @@ impl Credentials {
         request: &Request,
     ) -> DigestResponse {
         let (username, uri) = (escaped(&self.username), request.uri.as_str());
-        let realm = challenge.realm.as_bytes();
-        let ha1 = algorithm.hash(&[username.as_bytes(), realm, self.password.as_bytes()]);
+        let ha1 = self.ha1(algorithm, &challenge.realm);
         let covered = Covered {
             algorithm,
             nonce: challenge.nonce.as_bytes(),
@@ -57,7 +57,7 @@ impl Credentials {
             body: &request.body,
         };
         let shown = match challenge.userhash {
-            true => algorithm.hash(&[username.as_bytes(), realm]).to_string(),
+            true => userhash(algorithm, &username, &challenge.realm),
             false => username,
         };
         let counted = qop.is_some();
@@ -77,8 +77,19 @@ impl Credentials {
     }
 }
 
+impl Credentials {
+    fn ha1(&self, algorithm: Algorithm, realm: &Text) -> Zeroizing<String> {
+        let username = escaped(&self.username);
+        algorithm.hash(&[username.as_bytes(), realm.as_bytes(), self.password.as_bytes()])
+    }
+}
+
+fn userhash(algorithm: Algorithm, username: &str, realm: &Text) -> String {
+    algorithm.hash(&[username.as_bytes(), realm.as_bytes()]).to_string()
+}
+
 /// A user name as it stands between quotes; that form is what is hashed (RFC 7616 §3.4.1, `unq`).
-fn escaped(username: &str) -> String {
+pub(super) fn escaped(username: &str) -> String {
     username.chars().flat_map(|c| matches!(c, '"' | '\\').then_some('\\').into_iter().chain([c])).collect()
 }
 
@@ -121,6 +132,19 @@ impl Keyring {
     pub(super) fn find(&self, realm: &Text) -> Option<&Credentials> {
         let named = |c: &&Credentials| c.realm.as_ref().is_some_and(|r| r.as_bytes() == realm.as_bytes());
         self.0.iter().find(named).or_else(|| self.0.iter().find(|c| c.realm.is_none()))
+    }
+
+    /// What the answer to a request with these credentials has to prove, where they are ours.
+    pub(super) fn voucher(&self, sent: &DigestResponse) -> Option<Voucher> {
+        let credentials = self.find(&sent.realm)?;
+        let algorithm = Algorithm::named(sent.algorithm.as_ref().map(Text::to_str).as_deref())?;
+        let username = escaped(&credentials.username);
+        let shown = match sent.userhash {
+            true => userhash(algorithm, &username, &sent.realm),
+            false => username,
+        };
+        let ours = sent.username == *shown;
+        Voucher::of(sent, algorithm, credentials.ha1(algorithm, &sent.realm)).filter(|_| ours)
     }
 }
 

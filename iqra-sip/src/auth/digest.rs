@@ -84,6 +84,13 @@ impl Algorithm {
     pub fn ha1(self, username: &str, realm: &str, password: &str) -> Zeroizing<String> {
         self.hash(&[username.as_bytes(), realm.as_bytes(), password.as_bytes()])
     }
+
+    /// The hash that stands for a user where the server offers `userhash`, in lowercase hexadecimal
+    /// (RFC 7616 §3.4.4): the key of an index from hashes to users.
+    #[must_use]
+    pub fn userhash(self, username: &str, realm: &str) -> String {
+        self.hash(&[username.as_bytes(), realm.as_bytes()]).to_string()
+    }
 }
 
 fn hash<D: Digest>(parts: &[&[u8]]) -> Zeroizing<String> {
@@ -216,8 +223,8 @@ mod tests {
         let username = "J\u{e4}s\u{f8}n Doe";
         let algorithm = Algorithm::Sha512Trunc;
         let realm = "api@example.org";
-        let userhash = algorithm.hash(&[username.as_bytes(), realm.as_bytes()]);
-        assert_eq!(*userhash, "793263caabb707a56211940d90411ea4a575adeccb7e360aeb624ed06ece9b0b");
+        let userhash = algorithm.userhash(username, realm);
+        assert_eq!(userhash, "793263caabb707a56211940d90411ea4a575adeccb7e360aeb624ed06ece9b0b");
         let covered = Covered {
             algorithm,
             nonce: b"5TsQWLVdgBdmrQ0XsxbDODV+57QdFR34I9HAbC/RVvkK",

@@ -10,16 +10,18 @@ mod authenticator;
 mod backoff;
 mod credentials;
 mod digest;
+pub(crate) mod mutual;
 mod nonce;
 mod register;
 mod wallet;
 
 pub use authenticator::{
-    Accounts, Authenticator, AuthenticatorConfig, Denied, Identity, Reason, Role, Secret,
+    Accounts, Authenticator, AuthenticatorConfig, Claim, Denied, Identity, Reason, Role, Secret,
 };
 pub use backoff::Backoff;
 pub use credentials::{Credentials, Keyring};
 pub use digest::{Algorithm, Qop};
+pub use mutual::ServerProof;
 pub use register::{
     Binding, Bound, Registering, Registration, RegistrationError, RegistrationFailure, RegistrationState,
 };
@@ -35,10 +37,17 @@ pub struct AuthConfig {
     /// Most challenges that are answered for one request; several proxies on the way ask one after the other.
     /// Default 5.
     pub max_challenges: u8,
+    /// What a server has to prove with its answer to credentials (RFC 7616 §3.5). Default [`ServerProof::Checked`].
+    pub server_proof: ServerProof,
 }
 
 impl Default for AuthConfig {
     fn default() -> Self {
-        Self { credentials: Keyring::default(), max_nonces: 1_024, max_challenges: 5 }
+        Self {
+            credentials: Keyring::default(),
+            max_nonces: 1_024,
+            max_challenges: 5,
+            server_proof: ServerProof::default(),
+        }
     }
 }

@@ -179,6 +179,9 @@ pub enum RegistrationError {
     /// It could not be sent.
     #[error("the transport could not send the REGISTER")]
     Transport,
+    /// The registrar did not prove that it knows our secret.
+    #[error("the registrar did not prove itself")]
+    Unproven,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -325,6 +328,7 @@ impl Registering {
         let error = match failure {
             Failure::Timeout => RegistrationError::Timeout,
             Failure::Transport => RegistrationError::Transport,
+            Failure::Unproven => RegistrationError::Unproven,
         };
         match self.phase {
             Phase::Leaving => self.end(),

@@ -20,7 +20,8 @@ use crate::observe::{DialogStep, DropReason};
 impl Engine {
     /// A response for the layer above.
     pub(super) fn deliver_response(&mut self, now: Instant, id: u64, response: &Arc<Response>) {
-        if response.status.is_final() && self.answers_challenge(now, id, response) {
+        let unproven = self.is_unproven(id, response);
+        if response.status.is_final() && !unproven && self.answers_challenge(now, id, response) {
             return;
         }
         let Some(client) = self.clients.get(id) else { return };
@@ -31,7 +32,10 @@ impl Engine {
         }
         let (invite, dialog) = (client.invite.is_some(), client.dialog);
         if invite && status.is_success() {
-            return self.answered(now, id, response);
+            return self.answered(now, id, response, unproven);
+        }
+        if unproven {
+            return self.unproven(now, id, response);
         }
         if status == StatusCode::SESSION_INTERVAL_TOO_SMALL && self.retry_longer(now, id, response) {
             return;
@@ -118,7 +122,13 @@ impl Engine {
 
     /// What the end of a request means for its dialog: an answered BYE closes it, 408, 481 or silence end it
     /// (RFC 3261 §12.2.1.2, §15.1.1).
-    fn finished_within(&mut self, now: Instant, id: u64, dialog: Option<u64>, status: Option<StatusCode>) {
+    pub(super) fn finished_within(
+        &mut self,
+        now: Instant,
+        id: u64,
+        dialog: Option<u64>,
+        status: Option<StatusCode>,
+    ) {
         let (Some(serial), Some(client)) = (dialog, self.clients.get(id)) else { return };
         if *client.method() == Method::Bye {
             self.close_dialog(now, serial);
@@ -141,7 +151,7 @@ impl Engine {
     }
 
     /// A 2xx to INVITE: acknowledged each time it comes, and each branch once looked at (RFC 3261 §13.2.2.4).
-    fn answered(&mut self, now: Instant, id: u64, response: &Arc<Response>) {
+    fn answered(&mut self, now: Instant, id: u64, response: &Arc<Response>, unproven: bool) {
         let Some(client) = self.clients.get(id) else { return };
         let Some(invite) = client.invite.clone() else { return };
         let tag =
@@ -160,12 +170,13 @@ impl Engine {
             return;
         }
         match client.dialog {
-            Some(serial) => self.answered_within(now, id, serial, &invite, &tag, response),
-            None => self.answered_outside(now, id, &invite, &tag, response),
+            Some(serial) => self.answered_within(now, id, serial, &invite, &tag, response, unproven),
+            None => self.answered_outside(now, id, &invite, &tag, response, unproven),
         }
     }
 
     /// A re-INVITE of ours was accepted.
+    #[allow(clippy::too_many_arguments)] // What is known of an answer.
     fn answered_within(
         &mut self,
         now: Instant,
@@ -174,6 +185,7 @@ impl Engine {
         invite: &Request,
         tag: &str,
         response: &Arc<Response>,
+        unproven: bool,
     ) {
         self.finished_within(now, id, Some(serial), Some(response.status));
         if let Some(dialog) = self.dialogs.get_mut(serial) {
@@ -192,6 +204,9 @@ impl Engine {
                     client.forks.push((tag.into(), None));
                 }
             }
+        }
+        if unproven {
+            return self.unproven(now, id, response);
         }
         self.session_answered(now, serial, Session::body_of(invite), response);
         match self.clients.get(id).map(|client| client.purpose) {
@@ -217,6 +232,7 @@ impl Engine {
         invite: &Request,
         tag: &str,
         response: &Arc<Response>,
+        unproven: bool,
     ) {
         let Some(client) = self.clients.get(id) else { return };
         let (first, cancelled) = (!client.settled, client.cancel != Cancel::No);
@@ -225,7 +241,8 @@ impl Engine {
             self.watch.discard(DropReason::Malformed);
             return;
         };
-        let (early, wanted) = (dialog.origin.is_some(), first && !cancelled && dialog.phase.is_open());
+        let early = dialog.origin.is_some();
+        let wanted = first && !cancelled && !unproven && dialog.phase.is_open();
         dialog.confirm(response);
         if wanted && self.delays_ack(id, &dialog, response) {
             self.hold_ack(id, serial, tag, &mut dialog);
@@ -251,7 +268,9 @@ impl Engine {
             self.watch.dialog(&dialog.id, DialogStep::Ended(dialog.end));
         }
         self.hang_up_unwanted(now, dialog);
-        if first && for_program {
+        if first && for_program && unproven && !cancelled {
+            self.events.push_back(Event::Failed { tx, failure: Failure::Unproven });
+        } else if first && for_program {
             let response = Self::stand_in(invite, StatusCode::REQUEST_TERMINATED);
             self.events.push_back(Event::Response { tx, response, early: None, offer: false });
         }

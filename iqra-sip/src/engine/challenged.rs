@@ -5,15 +5,21 @@
 //! a branch of its own, and the layers above never hear of the refusal: the new transaction takes the number of the old
 //! one, which lives on under another to absorb repeats. Each request also brings the credentials that its next hop is
 //! known to want, before it asks.
+//!
+//! A 2xx to credentials may bring the server's own proof (RFC 7616 §3.5). One that is wrong, or missing where it is
+//! required, fails the request: a call is acknowledged and hung up, as one that was cancelled; a re-INVITE or UPDATE ends
+//! its dialog, for nobody knows what the session is now.
 
 use std::time::Instant;
 
 use super::Engine;
 use super::client::Cancel;
+use super::event::{ClientTx, EndReason, Event, Failure};
 use super::flow::Flow;
 use super::outbound::Purpose;
 use super::target::Way;
-use crate::auth::{Keyring, Learned};
+use crate::auth::mutual::{self, Proven};
+use crate::auth::{Keyring, Learned, ServerProof};
 use crate::message::header::CSeq;
 use crate::message::{HeaderName, Message, Method, Request, Response, StatusCode};
 
@@ -95,6 +101,40 @@ impl Engine {
             self.take_next_nonce(id, response);
         }
         refused && self.repeat_with_credentials(now, id, response).is_some()
+    }
+
+    /// Whether the server fails to prove itself by this response, as far as it has to.
+    pub(super) fn is_unproven(&self, id: u64, response: &Response) -> bool {
+        let wanted = match self.config.auth.server_proof {
+            ServerProof::Ignored => false,
+            ServerProof::Checked => response.headers.contains(HeaderName::AUTHENTICATION_INFO),
+            ServerProof::Required => true,
+        };
+        wanted && response.status.is_success() && self.judge_server(id, response).unwrap_or(false)
+    }
+
+    fn judge_server(&self, id: u64, response: &Response) -> Option<bool> {
+        let client = self.clients.get(id).filter(|client| !matches!(client.purpose, Purpose::Relay(_)))?;
+        Some(match mutual::judge(&client.request()?, response, &self.keyring(&client.proof)) {
+            Proven::Wrong => true,
+            Proven::Missing => self.config.auth.server_proof == ServerProof::Required,
+            Proven::Right | Proven::NotAsked => false,
+        })
+    }
+
+    /// A request was answered by a server that has not proven itself.
+    pub(super) fn unproven(&mut self, now: Instant, id: u64, response: &Response) {
+        let Some(client) = self.clients.get(id) else { return };
+        let (dialog, purpose, tx) = (client.dialog, client.purpose, ClientTx(id));
+        let changes = matches!(client.method(), Method::Invite | Method::Update);
+        self.finished_within(now, id, dialog, Some(response.status));
+        self.usage_answered(now, id, Err(Failure::Unproven));
+        if purpose == Purpose::Program {
+            self.events.push_back(Event::Failed { tx, failure: Failure::Unproven });
+        }
+        if let Some(serial) = dialog.filter(|_| changes) {
+            self.end_dialog(now, serial, EndReason::Unproven);
+        }
     }
 
     fn take_next_nonce(&mut self, id: u64, response: &Response) {

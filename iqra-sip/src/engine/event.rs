@@ -188,13 +188,16 @@ pub enum Event {
     },
 }
 
-/// Why a request got no final response.
+/// Why a request got no final response that counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     /// Nobody answered within 64*T1 (Timers B and F).
     Timeout,
     /// The transport could not send it.
     Transport,
+    /// The server answered and did not prove that it knows our secret
+    /// ([`AuthConfig::server_proof`](crate::auth::AuthConfig)). A call that it answered has been hung up.
+    Unproven,
 }
 
 /// Why a dialog ended without the program asking.
@@ -225,6 +228,9 @@ pub enum EndReason {
     },
     /// No PRACK came within 64*T1 while our 2xx waited for it (RFC 3262 §3). The INVITE has been refused.
     PrackTimeout,
+    /// A re-INVITE or UPDATE of ours was answered by a server that did not prove itself
+    /// ([`AuthConfig::server_proof`](crate::auth::AuthConfig)). A BYE has been sent.
+    Unproven,
     /// This side hung up, by another handle of the same call. Only `net` says so; the engine reports no end that it
     /// was asked for.
     Local,

@@ -92,6 +92,12 @@ pub enum Error {
     /// The request could not be sent.
     #[error("the transport could not send the request")]
     Transport,
+    /// The server answered and did not prove that it knows our secret
+    /// ([`AuthConfig::server_proof`](crate::auth::AuthConfig)).
+    #[error(
+        "the server did not prove itself: check the password, or set AuthConfig::server_proof to Ignored"
+    )]
+    Unproven,
     /// The endpoint is shutting down.
     #[error("the endpoint is shut down: bind a new one")]
     Closed,
@@ -102,6 +108,7 @@ impl From<Failure> for Error {
         match failure {
             Failure::Timeout => Error::Timeout,
             Failure::Transport => Error::Transport,
+            Failure::Unproven => Error::Unproven,
         }
     }
 }

@@ -69,6 +69,9 @@ pub enum OutgoingEvent {
     Timeout,
     /// The INVITE could not be sent.
     TransportError,
+    /// The server answered and did not prove that it knows our secret
+    /// ([`AuthConfig::server_proof`](crate::auth::AuthConfig)); the call has been hung up.
+    Unproven,
 }
 
 /// The router's end of an [`OutgoingCall`].

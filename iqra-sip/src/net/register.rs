@@ -150,6 +150,7 @@ impl Keeper {
     async fn ask(&mut self) {
         match self.register().await {
             Some(Ok(response)) => self.machine.handle_response(now(), &response),
+            Some(Err(Error::Unproven)) => self.machine.handle_failure(now(), Failure::Unproven),
             Some(Err(Error::Timeout)) => self.machine.handle_failure(now(), Failure::Timeout),
             Some(Err(_)) => self.machine.handle_failure(now(), Failure::Transport),
             None => {}

@@ -260,6 +260,7 @@ impl Core {
         let event = match failure {
             Failure::Timeout => OutgoingEvent::Timeout,
             Failure::Transport => OutgoingEvent::TransportError,
+            Failure::Unproven => OutgoingEvent::Unproven,
         };
         self.finish_outgoing(tx, event, spare);
     }

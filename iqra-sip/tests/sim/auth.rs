@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use iqra_sip::auth::{
-    Algorithm, Authenticator, AuthenticatorConfig, Credentials, Denied, Keyring, Role, Secret,
+    Algorithm, Authenticator, AuthenticatorConfig, Credentials, Denied, Identity, Keyring, Role, Secret,
 };
 use iqra_sip::event::{ClientTx, Event, Reply, ServerTx};
 use iqra_sip::message::header::{Authorization, CSeq, ProxyAuthorization};
@@ -38,7 +38,11 @@ impl Guard {
     }
 
     pub(crate) fn check(&mut self, now: Instant, request: &Request) -> Result<(), Box<Denied>> {
-        self.auth.check(self.wall(now), request, &accounts).map(drop)
+        self.identify(now, request).map(drop)
+    }
+
+    pub(crate) fn identify(&mut self, now: Instant, request: &Request) -> Result<Identity, Box<Denied>> {
+        self.auth.check(self.wall(now), request, &accounts)
     }
 }
 

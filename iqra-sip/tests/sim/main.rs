@@ -10,6 +10,7 @@ mod dialogs;
 mod early;
 mod failover;
 mod guard;
+mod mutual;
 mod network;
 mod prack;
 #[cfg(feature = "quirks")]

@@ -120,7 +120,9 @@ impl Engine {
             (Kind::Within { .. }, Failure::Timeout) if self.is_not_invite(id) => self.drop_relayed(now, id),
             (_, Failure::Timeout) => self.finish(now, id, None, StatusCode::REQUEST_TIMEOUT),
             (Kind::Within { pinned: true }, _) => self.finish(now, id, None, StatusCode::FLOW_FAILED),
-            (_, Failure::Transport) => self.finish(now, id, None, StatusCode::SERVER_INTERNAL_ERROR),
+            (_, Failure::Transport | Failure::Unproven) => {
+                self.finish(now, id, None, StatusCode::SERVER_INTERNAL_ERROR);
+            }
         }
     }
 

@@ -77,6 +77,14 @@ impl AuthParams {
     }
 }
 
+/// `nc-value`: eight hexadecimal digits, or fewer from the careless.
+pub(super) fn count(nc: &Text) -> Result<u32, &'static str> {
+    let text = nc.to_str();
+    let hexadecimal = (1..=8).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let number = u32::from_str_radix(&text, 16).ok().filter(|_| hexadecimal);
+    number.ok_or("has an nc that is not eight hexadecimal digits")
+}
+
 /// Where a name and its value stand.
 type Pair = (Range<usize>, Range<usize>);
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::auth_params::{AuthParams, Printer};
+use super::auth_params::{AuthParams, Printer, count};
 use super::{TypedHeader, Values};
 use crate::message::name::HeaderName;
 use crate::message::text::Text;
@@ -18,6 +18,8 @@ pub struct AuthenticationInfo {
     pub qop: Option<Text>,
     /// The cnonce of the request.
     pub cnonce: Option<Text>,
+    /// The nonce count of the request.
+    pub nc: Option<u32>,
 }
 
 impl TypedHeader for AuthenticationInfo {
@@ -25,11 +27,14 @@ impl TypedHeader for AuthenticationInfo {
 
     fn read(values: &mut Values<'_>) -> Option<Result<AuthenticationInfo, &'static str>> {
         let text = values.line()?;
-        Some(AuthParams::read_bare(&text).map(|params| AuthenticationInfo {
-            next_nonce: params.get("nextnonce"),
-            response: params.get("rspauth"),
-            qop: params.get("qop"),
-            cnonce: params.get("cnonce"),
+        Some(AuthParams::read_bare(&text).and_then(|params| {
+            Ok(AuthenticationInfo {
+                next_nonce: params.get("nextnonce"),
+                response: params.get("rspauth"),
+                qop: params.get("qop"),
+                cnonce: params.get("cnonce"),
+                nc: params.get("nc").map(|nc| count(&nc)).transpose()?,
+            })
         }))
     }
 }
@@ -40,7 +45,8 @@ impl fmt::Display for AuthenticationInfo {
         out.quoted_if("nextnonce", self.next_nonce.as_ref())?;
         out.token_if("qop", self.qop.as_ref())?;
         out.quoted_if("rspauth", self.response.as_ref())?;
-        out.quoted_if("cnonce", self.cnonce.as_ref())
+        out.quoted_if("cnonce", self.cnonce.as_ref())?;
+        self.nc.map_or(Ok(()), |nc| out.bare("nc", format_args!("{nc:08x}")))
     }
 }
 
@@ -61,10 +67,12 @@ mod tests {
         let mut headers = Headers::new();
         headers.push(
             HeaderName::AUTHENTICATION_INFO,
-            "nextnonce=\"n2\", qop=auth, rspauth=\"ab\", cnonce=\"c\"",
+            "nextnonce=\"n2\", qop=auth, rspauth=\"ab\", cnonce=\"c\", nc=0000001f",
         );
         let info: AuthenticationInfo = headers.typed().unwrap();
         assert_eq!(info.next_nonce.as_ref().unwrap(), &"n2");
-        assert_eq!(info.to_string(), "nextnonce=\"n2\", qop=auth, rspauth=\"ab\", cnonce=\"c\"");
+        assert_eq!(info.nc, Some(31));
+        let printed = "nextnonce=\"n2\", qop=auth, rspauth=\"ab\", cnonce=\"c\", nc=0000001f";
+        assert_eq!(info.to_string(), printed);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::auth_params::{AuthParams, Printer};
+use super::auth_params::{AuthParams, Printer, count};
 use super::{TypedHeader, Values};
 use crate::message::name::HeaderName;
 use crate::message::text::Text;
@@ -57,14 +57,6 @@ impl DigestResponse {
             userhash: params.is_true("userhash"),
         })
     }
-}
-
-/// `nc-value`: eight hexadecimal digits, or fewer from the careless.
-fn count(nc: &Text) -> Result<u32, &'static str> {
-    let text = nc.to_str();
-    let hexadecimal = (1..=8).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
-    let number = u32::from_str_radix(&text, 16).ok().filter(|_| hexadecimal);
-    number.ok_or("has an nc that is not eight hexadecimal digits")
 }
 
 impl fmt::Display for DigestResponse {
