@@ -4,85 +4,15 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use iqra_sip::event::{Body, CallOptions, EndReason, OutgoingInvite, Reply};
-use iqra_sip::message::NameAddr;
-use iqra_sip::net::{
-    Answer, Builder, Call, CallEvent, Endpoint, Incoming, IncomingInvite, IncomingRequest, OutgoingCall,
-    OutgoingEvent,
-};
+use iqra_sip::event::{Body, EndReason, Reply};
+use iqra_sip::net::{Answer, CallEvent, Endpoint, OutgoingEvent};
 use iqra_sip::observe::{Direction, TraceRecord};
-use iqra_sip::{Headers, Method, Request, StatusCode, Transport, Uri};
+use iqra_sip::{Headers, Method, Request, StatusCode, Transport};
 
-const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
-
-async fn bound(builder: Builder) -> (Endpoint, Incoming) {
-    builder.bind().await.unwrap()
-}
-
-async fn pair(transport: Transport) -> (Endpoint, Endpoint, Incoming) {
-    let builder = || match transport {
-        Transport::Udp => Endpoint::builder().udp(LOOPBACK),
-        _ => Endpoint::builder().tcp(LOOPBACK),
-    };
-    let (caller, _) = bound(builder()).await;
-    let (callee, incoming) = bound(builder()).await;
-    (caller, callee, incoming)
-}
-
-fn uri_of(endpoint: &Endpoint, user: &str) -> Uri {
-    let listener = endpoint.listeners()[0];
-    let uri = Uri::sip(Some(user), listener.addr.ip(), Some(listener.addr.port()));
-    if listener.transport == Transport::Tcp { uri.with_param("transport", Some("tcp")) } else { uri }
-}
-
-fn call_to(callee: &Endpoint) -> OutgoingInvite {
-    OutgoingInvite {
-        uri: uri_of(callee, "callee"),
-        hops: Vec::new(),
-        from: NameAddr::new("sip:caller@example.org".parse().unwrap()),
-        to: NameAddr::new(uri_of(callee, "callee")),
-        call_id: None,
-        cseq: 1,
-        headers: Headers::new(),
-        body: Some(Body::sdp("v=0\r\n")),
-        options: CallOptions::default(),
-    }
-}
-
-async fn invited(incoming: &mut Incoming) -> IncomingInvite {
-    match incoming.next().await {
-        Some(IncomingRequest::Invite(invite)) => invite,
-        other => panic!("expected an INVITE, got {other:?}"),
-    }
-}
-
-async fn answered(call: &mut OutgoingCall) -> Call {
-    loop {
-        match call.next().await {
-            Some(OutgoingEvent::Answered(call, _)) => return call,
-            Some(OutgoingEvent::Provisional { .. }) => {}
-            other => panic!("expected an answer, got {other:?}"),
-        }
-    }
-}
-
-async fn connect(caller: &Endpoint, callee: &Endpoint, incoming: &mut Incoming) -> (Call, Call) {
-    let mut outgoing = caller.invite(call_to(callee)).await.unwrap();
-    let mut theirs = invited(incoming).await.accept(Answer::sdp("v=0\r\n")).await.unwrap();
-    let ours = answered(&mut outgoing).await;
-    assert!(matches!(theirs.next().await, Some(CallEvent::Confirmed(_))));
-    (ours, theirs)
-}
-
-async fn closed(endpoints: impl IntoIterator<Item = Endpoint>) {
-    for endpoint in endpoints {
-        let witness = endpoint.clone();
-        endpoint.shutdown(Duration::from_secs(2)).await;
-        assert_eq!(witness.counts(), iqra_sip::net::Counts::default());
-    }
-}
+#[path = "common/loopback.rs"]
+mod loopback;
+use loopback::{LOOPBACK, answered, bound, call_to, closed, connect, invited, pair, uri_of};
 
 async fn calls_and_hangs_up(transport: Transport) {
     let (caller, callee, mut incoming) = pair(transport).await;

@@ -8,6 +8,7 @@
 //!                2xx           refresh due / lost
 //!  Due ── Asking ───▶ Waiting ─────────────────────▶ Due
 //!   ▲       │ 423 with a longer Min-Expires ───────▶ Due
+//!   │       │ 439 where flows are named, once ─────▶ Due, without them
 //!   └───────┴ anything else: backoff in Waiting
 //!  unregister in any of them ───▶ Leaving ── Asking ──▶ Over
 //! ```
@@ -82,6 +83,16 @@ impl Registration {
         self.routes.iter().for_each(|route| headers.push_typed(route));
         headers
     }
+
+    /// The Route headers of a request that goes out by this registration: the outbound proxy and further hops of
+    /// [`routes`](Self::routes), then the registrar's service route (RFC 3608 §6.1), in which a hop of ours may stand
+    /// already. REGISTER itself takes ours alone.
+    #[must_use]
+    pub fn routes_by(&self, service_route: &[ServiceRoute]) -> Vec<Route> {
+        let listed = |route: &&Route| service_route.iter().any(|hop| hop.0.uri.equivalent(&route.0.uri));
+        let ours = self.routes.iter().filter(|route| !listed(route)).cloned();
+        ours.chain(service_route.iter().map(|hop| Route(hop.0.clone()))).collect()
+    }
 }
 
 /// One contact of a registration.
@@ -141,6 +152,21 @@ pub enum RegistrationState {
     Unregistered,
 }
 
+impl RegistrationState {
+    /// The hops that requests of ours should take while the bindings last, those of an earlier REGISTER too
+    /// (RFC 3608 §6.1).
+    #[must_use]
+    pub fn service_route(&self, now: Instant) -> &[ServiceRoute] {
+        match self {
+            RegistrationState::Registered(bound) => &bound.service_route,
+            RegistrationState::Failed(failure) if failure.bound_until.is_some_and(|until| until > now) => {
+                &failure.service_route
+            }
+            _ => &[],
+        }
+    }
+}
+
 /// What the registrar granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bound {
@@ -161,6 +187,8 @@ pub struct RegistrationFailure {
     pub retry_at: Instant,
     /// Until when the bindings of an earlier one last.
     pub bound_until: Option<Instant>,
+    /// The service route that came with them.
+    pub service_route: Vec<ServiceRoute>,
 }
 
 /// Why a REGISTER failed.
@@ -208,6 +236,7 @@ pub struct Registering {
     leave: bool,
     own: Option<Uri>,
     bound: Option<Instant>,
+    service_route: Vec<ServiceRoute>,
     phase: Phase,
     state: RegistrationState,
 }
@@ -228,6 +257,7 @@ impl Registering {
             leave: false,
             own: None,
             bound: None,
+            service_route: Vec::new(),
             phase: Phase::Due,
             state: RegistrationState::Registering,
             asked,
@@ -309,6 +339,7 @@ impl Registering {
                 (self.expires, self.lengthened, self.phase) = (seconds, true, Phase::Due);
             }
             (Phase::Asking, None) if response.status.is_success() => self.granted(now, response),
+            (Phase::Asking, None) if self.drops_flows(response) => self.phase = Phase::Due,
             (Phase::Asking, None) => {
                 let after = response.headers.typed::<RetryAfter>().map_or(0, |after| after.0);
                 self.failed(
@@ -345,6 +376,13 @@ impl Registering {
         (self.expires + 1..=LONGEST).contains(&least).then_some(least)
     }
 
+    /// The first hop cannot keep flows: the bindings go out without them (RFC 5626 §4.2.1). True where there were some.
+    fn drops_flows(&mut self, response: &Response) -> bool {
+        let lacks = response.status == StatusCode::FIRST_HOP_LACKS_OUTBOUND_SUPPORT;
+        let flows = self.asked.bindings.iter_mut().filter(|binding| lacks && binding.reg_id.is_some());
+        flows.map(|binding| binding.reg_id = None).count() > 0
+    }
+
     fn granted(&mut self, now: Instant, response: &Response) {
         let seconds = self.lifetime(response);
         if seconds == 0 {
@@ -355,9 +393,10 @@ impl Registering {
         let early = margin + margin.mul_f64(self.share());
         (self.failures, self.lengthened, self.bound) = (0, false, Some(now + life));
         self.phase = Phase::Waiting(now + life.saturating_sub(early));
+        self.service_route = response.headers.typed_all().flatten().collect();
         self.state = RegistrationState::Registered(Bound {
             until: now + life,
-            service_route: response.headers.typed_all().flatten().collect(),
+            service_route: self.service_route.clone(),
             path: response.headers.typed_all().flatten().collect(),
         });
     }
@@ -385,8 +424,9 @@ impl Registering {
         let retry_at = now + wait.max(at_least.min(Duration::from_secs(24 * 3_600)));
         self.bound = self.bound.filter(|until| *until > now);
         self.phase = Phase::Waiting(retry_at);
-        let bound_until = self.bound;
-        self.state = RegistrationState::Failed(RegistrationFailure { cause, retry_at, bound_until });
+        let (bound_until, service_route) = (self.bound, self.service_route.clone());
+        let failure = RegistrationFailure { cause, retry_at, bound_until, service_route };
+        self.state = RegistrationState::Failed(failure);
     }
 
     /// The flow to the registrar is gone: requests to us cannot arrive until it is renewed (RFC 5626 §4.4.1). The wait is

@@ -1,4 +1,5 @@
-//! A registration on a socket: one task that lends [`Registering`] a clock and an endpoint.
+//! A registration on a socket: one task that lends [`Registering`] a clock and an endpoint; and the calls and requests that
+//! go out by it: the way that the registrar wants (RFC 3608), with its credentials.
 
 use std::sync::Arc;
 
@@ -10,13 +11,19 @@ use tokio_util::task::TaskTracker;
 use super::Error;
 use super::builder::os_seed;
 use super::endpoint::Endpoint;
+use super::outgoing::OutgoingCall;
+use super::pursue::CallPolicy;
 use super::shared::{Handle, now};
 use crate::auth::{Registering, Registration, RegistrationState};
-use crate::event::Failure;
-use crate::message::{Request, Response};
+use crate::engine::flow::Hop;
+use crate::event::{Failure, OutgoingInvite};
+use crate::message::header::ServiceRoute;
+use crate::message::{HeaderName, Headers, Request, Response};
 
 /// A registration that is kept up. Dropping it removes the bindings as far as the endpoint lives on for it.
 pub struct Registered {
+    endpoint: Endpoint,
+    asked: Registration,
     states: watch::Receiver<RegistrationState>,
     orders: Arc<Orders>,
     leave: DropGuard,
@@ -32,6 +39,7 @@ struct Orders {
 impl Registered {
     pub(super) fn start(endpoint: Endpoint, handle: &Handle, asked: Registration) -> Result<Self, Error> {
         let closing = handle.shared().lock().router.is_closing();
+        let (calls, reached) = (endpoint.clone(), asked.clone());
         let seed = os_seed().ok().filter(|_| !closing).ok_or(Error::Closed)?;
         let machine = Registering::new(asked, seed);
         let (sender, states) = watch::channel(machine.state().clone());
@@ -47,7 +55,7 @@ impl Registered {
         };
         let orders = keeper.orders.clone();
         registrations.tasks.spawn(keeper.run());
-        Ok(Self { states, orders, leave: leave.drop_guard() })
+        Ok(Self { endpoint: calls, asked: reached, states, orders, leave: leave.drop_guard() })
     }
 
     /// Where it stands.
@@ -60,6 +68,52 @@ impl Registered {
     pub async fn changed(&mut self) -> Option<RegistrationState> {
         self.states.changed().await.ok()?;
         Some(self.states.borrow_and_update().clone())
+    }
+
+    /// The hops that the registrar wants requests of ours to take (RFC 3608), as long as the bindings last; empty where it
+    /// wants none. [`call`](Self::call) and [`request`](Self::request) take them by themselves.
+    #[must_use]
+    pub fn service_route(&self) -> Vec<ServiceRoute> {
+        self.states.borrow().service_route(now()).to_vec()
+    }
+
+    /// Places a call by this registration, as [`Endpoint::call`]: over its outbound proxy and the registrar's service
+    /// route, and with its credentials where the policy has none. A call that has Route headers goes by those.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn call(
+        &self,
+        mut call: OutgoingInvite,
+        mut policy: CallPolicy,
+    ) -> Result<OutgoingCall, Error> {
+        self.steer(&mut call.headers, &mut call.hops);
+        if policy.credentials.is_empty() {
+            policy.credentials = self.asked.credentials.clone();
+        }
+        self.endpoint.call(call, policy).await
+    }
+
+    /// Sends a request outside a dialog by this registration, the way that a [`call`](Self::call) takes, and waits for its
+    /// final answer.
+    ///
+    /// # Errors
+    /// As [`Endpoint::request`].
+    pub async fn request(&self, mut request: Request) -> Result<Arc<Response>, Error> {
+        let mut hops = Vec::new();
+        self.steer(&mut request.headers, &mut hops);
+        self.endpoint.request_with(request, hops, self.asked.credentials.clone()).await
+    }
+
+    fn steer(&self, headers: &mut Headers, hops: &mut Vec<Hop>) {
+        if headers.contains(HeaderName::ROUTE) {
+            return;
+        }
+        let routes = self.asked.routes_by(self.states.borrow().service_route(now()));
+        routes.iter().for_each(|route| headers.push_typed(route));
+        if hops.is_empty() {
+            hops.extend(self.asked.next_hop.clone());
+        }
     }
 
     /// Registers anew now.
@@ -75,7 +129,7 @@ impl Registered {
 
     /// Removes the bindings and waits until the registrar has answered, or 64*T1 have passed.
     pub async fn unregister(self) {
-        let Self { mut states, leave, orders: _ } = self;
+        let Self { mut states, leave, .. } = self;
         drop(leave);
         while states.changed().await.is_ok() {}
     }
