@@ -85,7 +85,7 @@ impl Endpoint {
     /// As [`invite`](Self::invite), about the first place.
     pub async fn call(&self, mut call: OutgoingInvite, policy: CallPolicy) -> Result<OutgoingCall, Error> {
         self.handle.enter(|core, _| core.engine.name_call(&mut call));
-        let pursuit = Pursuit::new(call.clone(), policy.redirects);
+        let pursuit = Pursuit::new(call.clone(), policy.redirects).with_alternatives(policy.alternatives);
         let attempt = self.attempt(call, policy.credentials.clone()).await?;
         let chase = Chase::new(self.clone(), pursuit, policy.credentials);
         Ok(OutgoingCall::chasing(self.handle.clone(), attempt, chase))

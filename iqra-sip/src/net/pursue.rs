@@ -4,7 +4,7 @@ use super::Error;
 use super::endpoint::Endpoint;
 use super::outgoing::{Attempt, OutgoingEvent};
 use crate::auth::Keyring;
-use crate::event::OutgoingInvite;
+use crate::event::{Body, OutgoingInvite};
 use crate::roles::uac::{Outcome, Pursuit, Redirects};
 
 /// How a call is placed. All fields have defaults.
@@ -14,6 +14,9 @@ pub struct CallPolicy {
     pub credentials: Keyring,
     /// How redirects are followed. Default: within the limits of [`Redirects::default`].
     pub redirects: Redirects,
+    /// Bodies to send where the INVITE's own is of a type that is not taken (415) or too large (413), best first.
+    /// Default none: the program hears of the refusal.
+    pub alternatives: Vec<Body>,
 }
 
 /// The rest of a call's way.

@@ -7,7 +7,8 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use crate::event::OutgoingInvite;
+use super::advice::Advice;
+use crate::event::{Body, OutgoingInvite};
 use crate::message::header::{CSeq, Contact, ProxyRequire, Require, Unsupported};
 use crate::message::{HeaderName, Host, NameAddr, Response, Scheme, StatusCode, Text, Uri};
 
@@ -96,6 +97,8 @@ pub struct Pursuit {
     attempts: u8,
     amended: bool,
     best: Option<Outcome>,
+    /// Bodies to send in place of one that is refused.
+    alternatives: Vec<Body>,
 }
 
 impl Pursuit {
@@ -111,7 +114,15 @@ impl Pursuit {
             attempts: 1,
             amended: false,
             best: None,
+            alternatives: Vec::new(),
         }
+    }
+
+    /// The same with bodies to try where the INVITE's own is of a type that is not taken (415) or too large (413), best
+    /// first.
+    #[must_use]
+    pub fn with_alternatives(self, alternatives: Vec<Body>) -> Self {
+        Self { alternatives, ..self }
     }
 
     /// The next INVITE after one that ended so; `None` where the call has failed and [`result`](Self::result) says how.
@@ -228,8 +239,9 @@ impl Pursuit {
         invite
     }
 
-    /// RFC 3261 §8.1.3.5: the same INVITE without the extensions that a 420 names, or a telephone number at the callee's
-    /// own domain where a 416 does not know `tel`. Once for each place.
+    /// RFC 3261 §8.1.3.5: the same INVITE without the extensions that a 420 names, with a telephone number at the callee's
+    /// own domain where a 416 does not know `tel`, or with another body of the program's where a 415 names its type or a
+    /// 413 wants a smaller one. Once for each place.
     fn amend(&mut self, outcome: &Outcome) -> Option<OutgoingInvite> {
         let Outcome::Refused(response) = outcome else { return None };
         if self.amended || self.attempts >= self.redirects.attempts {
@@ -238,6 +250,8 @@ impl Pursuit {
         let changed = match response.status {
             StatusCode::BAD_EXTENSION => self.drop_extensions(response),
             StatusCode::UNSUPPORTED_URI_SCHEME => self.spell_number(),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => self.send_other_type(&Advice::of(response)),
+            StatusCode::REQUEST_ENTITY_TOO_LARGE => self.send_smaller(&Advice::of(response)),
             _ => false,
         };
         self.amended = changed;
@@ -265,6 +279,28 @@ impl Pursuit {
             headers.push_typed(&ProxyRequire(kept_proxied));
         }
         changed
+    }
+
+    fn send_other_type(&mut self, advice: &Advice) -> bool {
+        let fits = |body: &&Body| advice.takes(&body.content_type);
+        let body = self.alternatives.iter().find(fits).cloned();
+        self.replace_body(body)
+    }
+
+    /// A 413 with Retry-After is about now, not about the body.
+    fn send_smaller(&mut self, advice: &Advice) -> bool {
+        let refused = self.invite.body.as_ref().map_or(0, |body| body.bytes.len());
+        let smaller = |body: &&Body| body.bytes.len() < refused && advice.retry_after.is_none();
+        let body = self.alternatives.iter().find(smaller).cloned();
+        self.replace_body(body)
+    }
+
+    /// The alternatives are in no encoding.
+    fn replace_body(&mut self, body: Option<Body>) -> bool {
+        let Some(body) = body.filter(|body| self.invite.body.as_ref() != Some(body)) else { return false };
+        self.invite.headers.remove(HeaderName::CONTENT_ENCODING);
+        self.invite.body = Some(body);
+        true
     }
 
     /// `tel:+15550100` at the host of To or From, with `user=phone` (RFC 3261 §19.1.6).

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use iqra_sip::event::{CallOptions, Event, OutgoingInvite, Reply};
+use iqra_sip::event::{Body, CallOptions, Event, OutgoingInvite, Reply};
 use iqra_sip::message::NameAddr;
 use iqra_sip::roles::uac::{Hosts, Outcome, Pursuit, Redirects};
 use iqra_sip::{HeaderName, Headers, Request, Response, StatusCode, Uri};
@@ -173,6 +173,58 @@ fn a_number_is_spelled_as_a_sip_uri_where_tel_is_unknown() {
     let mut pursuit = Pursuit::new(first.clone(), Redirects::default());
     let next = pursuit.next(response(&first, StatusCode::UNSUPPORTED_URI_SCHEME, &[])).unwrap();
     assert_eq!(next.uri.as_str(), "sip:+15550100@start.example;user=phone");
+}
+
+/// An offer of two kinds in one body, which may be refused for either's sake.
+fn mixed() -> OutgoingInvite {
+    let kind = "multipart/mixed;boundary=b".into();
+    let mut first = invite("sip:b@start.example");
+    first.body = Some(Body { content_type: kind, bytes: "--b\r\n\r\nv=0\r\n\r\n--b--".into() });
+    first.headers.push(HeaderName::CONTENT_ENCODING, "gzip");
+    first
+}
+
+#[test]
+fn another_body_goes_out_where_its_type_is_taken_or_the_first_is_too_large() {
+    let kinds = [Body { content_type: "text/plain".into(), bytes: "v".into() }, Body::sdp("v=0\r\n")];
+    let pursuit =
+        || Pursuit::new(mixed(), Redirects::default()).with_alternatives(kinds.iter().cloned().collect());
+    let accept = |kinds| vec![(HeaderName::ACCEPT, kinds)];
+    let (media, large) = (StatusCode::UNSUPPORTED_MEDIA_TYPE, StatusCode::REQUEST_ENTITY_TOO_LARGE);
+    for (status, headers, sent) in [
+        (media, accept("application/sdp"), Some("application/sdp")),
+        (media, accept("text/*, application/sdp"), Some("text/plain")),
+        (media, accept("application/cpim"), None),
+        (media, vec![], Some("application/sdp")),
+        (large, vec![], Some("text/plain")),
+        (large, vec![(HeaderName::RETRY_AFTER, "60")], None),
+    ] {
+        let (mut pursuit, first) = (pursuit(), mixed());
+        let next = pursuit.next(response(&first, status, &headers));
+        let kind = next.as_ref().and_then(|next| next.body.as_ref()).map(|body| &*body.content_type);
+        assert_eq!(kind, sent, "{status} {headers:?}");
+        let Some(next) = next else { continue };
+        assert!(!next.headers.contains(HeaderName::CONTENT_ENCODING) && next.cseq > first.cseq);
+        assert_eq!((&next.uri, &next.call_id), (&first.uri, &first.call_id));
+        assert!(pursuit.next(response(&next, status, &headers)).is_none(), "once");
+        assert_eq!(code(pursuit.result()), status.code());
+    }
+}
+
+#[test]
+fn without_another_body_and_where_somebody_has_to_choose_the_program_hears_of_it() {
+    for status in [
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        StatusCode::REQUEST_ENTITY_TOO_LARGE,
+        StatusCode::AMBIGUOUS,
+        StatusCode::SERVICE_UNAVAILABLE,
+    ] {
+        let first = mixed();
+        let mut pursuit = Pursuit::new(first.clone(), Redirects::default());
+        let headers = [(HeaderName::CONTACT, "<sip:lee@x.example>"), (HeaderName::RETRY_AFTER, "1")];
+        assert!(pursuit.next(response(&first, status, &headers)).is_none(), "{status}");
+        assert_eq!(code(pursuit.result()), status.code());
+    }
 }
 
 #[test]
