@@ -216,30 +216,38 @@ impl Engine {
         }
     }
 
-    /// An INVITE of ours was refused with 422: it goes out again with the interval that the peer wants, as the same call
-    /// for the program (RFC 4028 §7.3). True when it did.
+    /// A request of the program was refused with 422: it goes out again with the interval that the peer wants, as the
+    /// same request for the program (RFC 4028 §7.3, §7.4). True when it did.
     pub(super) fn retry_longer(&mut self, now: Instant, id: u64, refusal: &Response) -> bool {
-        let Some(client) = self.clients.get(id) else { return false };
-        let outside = client.dialog.is_none() && client.cancel == Cancel::No;
-        let Some(invite) = client.invite.clone().filter(|_| outside && self.config.session.is_on()) else {
-            return false;
-        };
-        let asked = invite.headers.typed::<SessionExpires>().map_or(0, |asked| asked.seconds);
-        let Some(minimum) = session_timer::raised(&refusal.headers, asked) else { return false };
+        self.config.session.is_on() && self.repeat_longer(now, id, refusal).is_some()
+    }
+
+    fn repeat_longer(&mut self, now: Instant, id: u64, refusal: &Response) -> Option<()> {
+        let client = self.clients.get(id)?;
+        let ours = client.purpose == Purpose::Program && client.cancel == Cancel::No;
+        let mut again = client.request().filter(|request| ours && refreshes(&request.method))?;
+        let asked = again.headers.typed::<SessionExpires>().map_or(0, |asked| asked.seconds);
+        let minimum = session_timer::raised(&refusal.headers, asked)?;
         let way = Way { flow: client.flow, fallback: None, name: client.name.clone() };
-        let (proof, delayed_offer) = (client.proof.clone(), client.delayed_offer);
-        let mut again = Request::clone(&invite);
+        let (dialog, proof, delayed_offer) = (client.dialog, client.proof.clone(), client.delayed_offer);
         for name in [HeaderName::VIA, HeaderName::SESSION_EXPIRES, HeaderName::MIN_SE] {
             again.headers.remove(name);
         }
-        let number = again.headers.typed::<CSeq>().map_or(1, |cseq| cseq.number);
-        again.headers.set(HeaderName::CSEQ, format!("{} INVITE", number.wrapping_add(1)));
-        self.config.session.ask(&mut again.headers, None, minimum);
+        let (number, running) = match dialog.and_then(|serial| self.dialogs.get_mut(serial)) {
+            Some(dialog) if !matches!(dialog.phase, Phase::Live) || dialog.origin.is_some() => return None,
+            Some(dialog) => {
+                dialog.session.floor = dialog.session.floor.max(minimum);
+                (dialog.next_sequence(), dialog.session.terms)
+            }
+            None => (again.headers.typed::<CSeq>().ok()?.number.wrapping_add(1), None),
+        };
+        again.headers.set(HeaderName::CSEQ, format!("{number} {}", again.method));
+        self.config.session.ask(&mut again.headers, running, minimum);
         self.release_early(id);
         self.move_client(now, id);
-        self.open_client_as(now, id, again, way, None, Purpose::Program, proof);
+        self.open_client_as(now, id, again, way, dialog, Purpose::Program, proof);
         self.set_delayed_offer(id, delayed_offer);
-        true
+        Some(())
     }
 }
 

@@ -235,6 +235,139 @@ fn a_422_that_asks_for_no_more_is_told() {
     net.settle();
 }
 
+/// Neither side allows UPDATE, so that the program sees the refreshes; `refresher` is who sends them.
+fn connect_with_refresher(refresher: usize) -> Network {
+    let callee = SessionTimers {
+        refresher: if refresher == CALLEE { Side::Us } else { Side::Peer },
+        ..SessionTimers::default()
+    };
+    let mut net = calm(asking(), callee);
+    let mut call = net.invite();
+    call.headers.push(HeaderName::ALLOW, "INVITE, ACK, BYE, CANCEL");
+    let (engine, now) = net.engine(CALLER);
+    engine.invite(now, call).unwrap();
+    let Event::Invite { tx, .. } = net.event(CALLEE) else { panic!("no INVITE") };
+    let (engine, now) = net.engine(CALLEE);
+    let reply = Reply::new(StatusCode::OK).header(HeaderName::ALLOW, "INVITE, ACK, BYE, CANCEL");
+    engine.accept(now, tx, Reply { body: Some(Body::sdp("v=0\r\ns=b\r\n")), ..reply }).unwrap();
+    let Event::Answered { .. } = net.event(CALLER) else { panic!("no answer") };
+    let Event::Confirmed { .. } = net.event(CALLEE) else { panic!("no ACK") };
+    net
+}
+
+/// UPDATE stays unknown.
+fn agreed() -> Reply {
+    Reply::new(StatusCode::OK).header(HeaderName::ALLOW, "INVITE, ACK, BYE, CANCEL")
+}
+
+fn too_small(seconds: &'static str) -> Reply {
+    Reply::new(StatusCode::SESSION_INTERVAL_TOO_SMALL).header(HeaderName::MIN_SE, seconds)
+}
+
+fn respond(net: &mut Network, node: usize, reply: Reply) -> std::sync::Arc<iqra_sip::Request> {
+    let Event::DialogRequest { tx, request, .. } = net.event(node) else { panic!("no request") };
+    let (engine, now) = net.engine(node);
+    engine.respond(now, tx, reply).unwrap();
+    request
+}
+
+#[test]
+fn a_refresh_refused_422_goes_out_again_with_the_longer_interval() {
+    for refresher in [CALLER, CALLEE] {
+        let other = 1 - refresher;
+        for lost in [None, Some((other, "422")), Some((refresher, "ACK"))] {
+            let mut net = connect_with_refresher(refresher);
+            if let Some((node, what)) = lost {
+                net.lose_first(node, what);
+            }
+            let refused = respond(&mut net, other, too_small("300"));
+            let again = respond(&mut net, other, agreed());
+            net.run(Duration::from_secs(1));
+            assert_eq!(again.body, refused.body);
+            let text = net.newest(refresher, "INVITE");
+            for line in ["Session-Expires: 300;refresher=uac", "Min-SE: 300"] {
+                assert!(has(text, line), "{refresher}, {lost:?}: {text}");
+            }
+            assert!(has(net.newest(other, "200"), "Session-Expires: 300;refresher=uac"), "{refresher}");
+            let invites = net.count(refresher, "INVITE");
+            net.run(Duration::from_secs(144));
+            assert_eq!(net.count(refresher, "INVITE"), invites, "the next one is due after 150 s");
+            let later = respond(&mut net, other, agreed());
+            assert_eq!(
+                later.headers.get(HeaderName::MIN_SE).unwrap(),
+                "300",
+                "kept for the rest of the call"
+            );
+            net.run(Duration::from_secs(1));
+            assert!(both_live(&net), "refreshes tell the program nothing");
+        }
+    }
+}
+
+#[test]
+fn a_refresh_refused_422_with_nothing_to_raise_is_tried_until_the_end() {
+    let mut net = connect_with_refresher(CALLER);
+    respond(&mut net, CALLEE, too_small("90"));
+    let start = net.now;
+    respond(&mut net, CALLEE, Reply::new(StatusCode::OK));
+    assert!(net.now - start >= Duration::from_secs(9), "not at once");
+    net.run(Duration::from_secs(5));
+    assert!(both_live(&net));
+}
+
+#[test]
+fn a_request_of_the_program_that_is_refused_422_goes_out_again_as_the_same_request() {
+    for (method, what) in [(Method::Invite, "INVITE"), (Method::Update, "UPDATE")] {
+        for node in [CALLER, CALLEE] {
+            let mut net = calm(asking(), SessionTimers::default());
+            let (ours, theirs) = connect(&mut net);
+            let dialog = if node == CALLER { ours } else { theirs };
+            for round in 0..2 {
+                let (engine, now) = net.engine(node);
+                let body = Some(Body::sdp("v=0\r\ns=again\r\n"));
+                let asked =
+                    engine.dialog_request(now, &dialog, method.clone(), &Headers::new(), body).unwrap();
+                if round == 0 {
+                    respond(&mut net, 1 - node, too_small("300"));
+                }
+                let again = respond(&mut net, 1 - node, Reply::new(StatusCode::OK));
+                assert_eq!(&again.body[..], b"v=0\r\ns=again\r\n");
+                let sent = net.newest(node, what);
+                assert!(
+                    sent.contains("Session-Expires: 300;refresher=") && has(sent, "Min-SE: 300"),
+                    "{sent}"
+                );
+                let Event::Response { tx, response, .. } = net.event(node) else { panic!("no answer") };
+                assert_eq!((tx, response.status), (asked, StatusCode::OK), "one request for the program");
+            }
+            net.run(Duration::from_secs(100));
+            assert!(both_live(&net), "{what} of {node}");
+            let (engine, now) = net.engine(node);
+            engine.bye(now, &dialog, Headers::new()).unwrap();
+            net.event(1 - node);
+            net.settle();
+        }
+    }
+}
+
+#[test]
+fn a_refresh_of_the_peer_that_is_too_short_is_refused_and_the_call_goes_on() {
+    let off = SessionTimers { mode: SessionTimerMode::Off, ..SessionTimers::default() };
+    let long = SessionTimers { minimum: Duration::from_secs(300), ..SessionTimers::default() };
+    let mut net = calm(off, long);
+    let (ours, _) = connect(&mut net);
+    let (engine, now) = net.engine(CALLER);
+    let mut headers = Headers::new();
+    headers.push(HeaderName::SUPPORTED, "timer");
+    headers.push(HeaderName::SESSION_EXPIRES, "299");
+    engine.dialog_request(now, &ours, Method::Update, &headers, None).unwrap();
+    let Event::Response { response, .. } = net.event(CALLER) else { panic!("no answer") };
+    assert_eq!(response.status, StatusCode::SESSION_INTERVAL_TOO_SMALL);
+    assert_eq!(response.headers.get(HeaderName::MIN_SE).unwrap(), "300");
+    net.run(Duration::from_secs(1));
+    assert!(both_live(&net));
+}
+
 #[test]
 fn a_refresh_survives_the_loss_of_each_of_its_messages() {
     for (node, what) in [(CALLER, "UPDATE"), (CALLEE, "200 UPDATE")] {
