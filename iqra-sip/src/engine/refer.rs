@@ -454,7 +454,11 @@ impl Engine {
             return Err(refused(StatusCode::BAD_REQUEST));
         }
         self.joins(asked.dialog().call_id());
-        let dialog = self.dialogs.named(&asked.dialog());
+        let named = asked.dialog();
+        // A tag of 0 also stands for none.
+        let untagged = || DialogId::new(named.call_id(), named.local_tag(), "");
+        let old = || self.dialogs.named(&untagged()).filter(|_| named.remote_tag() == "0");
+        let dialog = self.dialogs.named(&named).or_else(old);
         replaces::judge(dialog, asked.is_early_only()).map(Some).map_err(refused)
     }
 

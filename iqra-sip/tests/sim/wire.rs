@@ -4,9 +4,11 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use iqra_sip::event::{Event, Reply};
+use iqra_sip::event::{Event, Replaced, Reply};
 use iqra_sip::observe::DropReason;
-use iqra_sip::{DialogId, Engine, EngineConfig, Flow, Headers, Listener, Method, StatusCode, Transport};
+use iqra_sip::{
+    DialogId, Engine, EngineConfig, Flow, Headers, Listener, Method, StatusCode, TransferConfig, Transport,
+};
 
 struct Wire {
     engine: Engine,
@@ -76,6 +78,31 @@ fn starts(out: &[String]) -> Vec<&str> {
 fn a_stray_cancel_gets_481() {
     let mut wire = Wire::new(EngineConfig::default());
     assert_eq!(starts(&wire.say(request("CANCEL", "x", "1", "", ""))), ["481"]);
+}
+
+#[test]
+fn a_call_of_a_peer_without_a_tag_is_replaced_by_a_tag_of_0() {
+    let transfer = TransferConfig { replaces: true, ..TransferConfig::default() };
+    let mut wire = Wire::new(EngineConfig { transfer, ..EngineConfig::default() });
+    let untagged = |text: String| text.replace(";tag=f1", "");
+    assert!(wire.say(untagged(request("INVITE", "b1", "1", "", ""))).is_empty());
+    let Some(Event::Invite { tx, .. }) = wire.event() else { panic!("no INVITE") };
+    let dialog = wire.engine.accept(wire.now, tx, Reply::new(StatusCode::OK)).unwrap();
+    wire.out();
+    wire.say(untagged(request("ACK", "b2", "1", &tag_of(&dialog), "")));
+    assert!(matches!(wire.event(), Some(Event::Confirmed { .. })));
+    for (tag, found) in [("0", true), ("1", false)] {
+        let replaces = format!("Replaces: c1;to-tag={};from-tag={tag}\r\n", dialog.local_tag());
+        let invite = request("INVITE", &format!("r{tag}"), "1", "", &replaces);
+        let refused = wire.say(invite.replace("Call-ID: c1", "Call-ID: c2"));
+        assert_eq!(refused.is_empty(), found, "{refused:?}");
+        match wire.event() {
+            Some(Event::Invite { replaces, .. }) => {
+                assert_eq!(replaces, Some(Replaced::Call(dialog.clone())))
+            }
+            other => assert!(!found && other.is_none(), "{other:?}"),
+        }
+    }
 }
 
 #[test]
