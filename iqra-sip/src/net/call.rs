@@ -210,7 +210,8 @@ impl CallHandle {
 }
 
 /// A request of the peer inside a call. Dropped unanswered, a re-INVITE or UPDATE is answered 488 (the session stays as
-/// it is), OPTIONS and an UPDATE without a body 200, INFO 415 and everything else 405.
+/// it is), OPTIONS and an UPDATE without a body 200, INFO 469 where it names an Info Package and else 415, and everything
+/// else 405.
 pub struct InDialogRequest {
     handle: Handle,
     tx: ServerTx,
@@ -248,6 +249,10 @@ impl Drop for InDialogRequest {
                 Method::Update if self.request.body.is_empty() => Reply::new(StatusCode::OK),
                 Method::Invite | Method::Update => Reply::new(StatusCode::NOT_ACCEPTABLE_HERE),
                 Method::Options => core.engine.capabilities(),
+                // Nobody said that packages are taken: the empty Recv-Info says so again (RFC 6086 §4.2.2).
+                Method::Info if self.request.headers.contains("Info-Package") => {
+                    Reply::new(StatusCode::BAD_INFO_PACKAGE).header("Recv-Info".into(), "")
+                }
                 Method::Info => Reply::new(StatusCode::UNSUPPORTED_MEDIA_TYPE),
                 _ => core.engine.method_not_allowed(),
             };
