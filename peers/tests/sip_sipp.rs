@@ -630,3 +630,34 @@ async fn we_ask_for_a_longer_session_where_the_peer_wants_it() {
     call.hangup(Headers::new()).await.unwrap();
     finish(run);
 }
+
+/// Moves the clock of this side on; what falls due is done before the test goes on. The peer's clock stands by.
+async fn later(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+/// Half of the interval is 45 s, then 60 s, which this side's clock skips: so the test has a runtime of one thread.
+///
+/// Cell: sipp | session refreshed by us
+#[tokio::test]
+async fn we_keep_the_session_up() {
+    let session = SessionTimers {
+        mode: SessionTimerMode::Request,
+        interval: Duration::from_secs(90),
+        ..SessionTimers::default()
+    };
+    let us = Us::with(EngineConfig { session, ..EngineConfig::default() }).await;
+    let run = called("called_is_kept_up");
+    let mut call = us.call(invite(uri(run.address(), ""))).await;
+    let (mut call, _) = answered(&mut call).await;
+    for by_reinvite in ["taken", "refused with 422, and then taken"] {
+        later(Duration::from_secs(46)).await;
+        let event = soon("the refresh", call.next()).await;
+        assert!(matches!(event, Some(CallEvent::Refreshed(_))), "{by_reinvite}: {event:?}");
+    }
+    later(Duration::from_secs(61)).await;
+    until_the_peer_hangs_up(&mut call).await;
+    finish(run);
+}
