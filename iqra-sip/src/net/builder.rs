@@ -105,7 +105,7 @@ pub struct Builder {
     binds: Vec<Bind>,
     #[cfg(feature = "tls")]
     tls: Option<super::tls::TlsConfig>,
-    advertise: Option<IpAddr>,
+    advertise: Vec<IpAddr>,
     engine: EngineConfig,
     capsules: Option<CapsuleConfig>,
     net: NetConfig,
@@ -165,10 +165,12 @@ impl Builder {
 
     /// The address that peers reach us at: in Via and Contact, in place of the bound one, for every socket of its family
     /// without [an address of its own](Bind::advertise). Needed where a socket is bound to all addresses (`0.0.0.0`, `::`)
-    /// or stands behind a NAT.
+    /// or stands behind a NAT. One for each family; a later one replaces the earlier.
     #[must_use]
-    pub fn advertise(self, ip: IpAddr) -> Self {
-        Self { advertise: Some(ip), ..self }
+    pub fn advertise(mut self, ip: IpAddr) -> Self {
+        self.advertise.retain(|known| known.is_ipv4() != ip.is_ipv4());
+        self.advertise.push(ip);
+        self
     }
 
     /// Keeps capsules of the last calls, to be taken by [`Endpoint::capsule`]. Each costs the work of copying its messages.
@@ -288,7 +290,7 @@ impl Builder {
 
     /// What a bound socket is called: by its own advertised address, else the common one of its family, else as bound.
     fn listener(&self, bind: &Bind, addr: SocketAddr) -> Listener {
-        let common = self.advertise.filter(|ip| ip.is_ipv4() == addr.is_ipv4());
+        let common = self.advertise.iter().find(|ip| ip.is_ipv4() == addr.is_ipv4()).copied();
         let listener = Listener::new(bind.transport, addr, common);
         Listener { advertised: bind.advertised.unwrap_or(listener.advertised), ..listener }
     }
