@@ -38,8 +38,10 @@ pub struct EngineConfig {
     pub session: SessionTimers,
     /// Transfers (RFC 3515, RFC 3891).
     pub transfer: TransferConfig,
-    /// Whether a request for a `sips` URI that did not come over TLS or WSS is answered 403. Off, the last hop inside a
-    /// domain may be in the clear (RFC 3261 §26.2.2). Default `false`.
+    /// Whether a request for a `sips` URI that did not come over TLS or WSS is answered 403. Such a URI means TLS at every
+    /// hop up to the user agent: RFC 5630 §5.3 and its appendix A took back the exception that RFC 3261 §26.2.2 made for
+    /// the last one, and whoever answers tells the caller that its call was secure. Off only behind a proxy of one's own
+    /// that ends TLS. Default `true`.
     pub sips_by_tls_only: bool,
     /// How often a re-INVITE or UPDATE of ours that met one of the peer's (491) goes out again by itself, after the waits
     /// of RFC 3261 §14.1. Default 0: the program hears of the 491.
@@ -78,7 +80,7 @@ impl Default for EngineConfig {
             supported: Vec::new(),
             session: SessionTimers::default(),
             transfer: TransferConfig::default(),
-            sips_by_tls_only: false,
+            sips_by_tls_only: true,
             glare_retries: 0,
             reliability: Reliability::Never,
             product: None,

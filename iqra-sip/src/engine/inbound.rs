@@ -110,7 +110,7 @@ impl Engine {
         Ok(())
     }
 
-    /// A sips request that came in the clear is refused where the configuration insists (RFC 3261 §26.2.2).
+    /// A sips request that came in the clear is refused unless the configuration takes it (RFC 5630 §5.3).
     fn check_secure(&self, request: &Request, flow: &Flow) -> Result<(), Box<Reply>> {
         let clear = request.uri.scheme() == Scheme::Sips && !flow.transport.is_secure();
         match clear && self.config.sips_by_tls_only {
