@@ -17,6 +17,7 @@ mod extensions;
 pub(crate) mod failover;
 pub(crate) mod flow;
 mod inbound;
+pub(crate) mod lookup;
 pub(crate) mod nat;
 mod outbound;
 mod protect;
@@ -51,6 +52,7 @@ use event::{EngineCounts, Event};
 use failover::Avoided;
 use flow::Owner;
 use flow::{Flow, Listener, Transmit};
+use lookup::Lookups;
 use protect::Protection;
 use random::Random;
 use random::Seed;
@@ -75,6 +77,7 @@ pub struct Engine {
     dialogs: Dialogs,
     wallet: Wallet,
     relays: Relays,
+    lookups: Lookups,
     avoided: Avoided,
     subscriptions: Subscriptions,
     serial: u64,
@@ -104,6 +107,7 @@ impl Engine {
             dialogs: Dialogs::default(),
             wallet: Wallet::default(),
             relays,
+            lookups: Lookups::default(),
             avoided: Avoided::default(),
             subscriptions: Subscriptions::default(),
             serial: 0,
@@ -159,6 +163,7 @@ impl Engine {
             Owner::Dialog(serial) => self.dialog_fired(now, serial, timer),
             Owner::Relay(id) => self.relay_fired(now, id, timer),
             Owner::Subscription(id) => self.subscription_fired(now, id, timer),
+            Owner::Lookup(serial) => self.lookup_fired(now, serial),
         }
         true
     }
@@ -176,7 +181,7 @@ impl Engine {
         match owner {
             Owner::Server(id) => self.server_unsent(now, id),
             Owner::Client(id) => self.client_unsent(now, id),
-            Owner::Dialog(_) | Owner::Relay(_) | Owner::Subscription(_) => {}
+            Owner::Dialog(_) | Owner::Relay(_) | Owner::Subscription(_) | Owner::Lookup(_) => {}
         }
     }
 
@@ -250,6 +255,7 @@ impl Engine {
         self.dialogs = Dialogs::default();
         self.wait_for_nothing();
         self.relays.clear();
+        self.lookups = Lookups::default();
         self.subscriptions = Subscriptions::default();
         self.transmits.clear();
         self.events.clear();

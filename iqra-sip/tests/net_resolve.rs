@@ -12,11 +12,12 @@ use iqra_sip::auth::{Registration, RegistrationState};
 use iqra_sip::event::{CallOptions, OutgoingInvite, Reply};
 use iqra_sip::message::NameAddr;
 use iqra_sip::net::{
-    Answer, Call, Endpoint, Error, FixedResolver, Incoming, IncomingRequest, NetConfig, OutgoingEvent,
-    Resolver,
+    Answer, Call, CallEvent, Endpoint, Error, FixedResolver, Incoming, IncomingRequest, NetConfig,
+    OutgoingEvent, Resolver,
 };
 use iqra_sip::resolve::{Data, LookupError, Naptr, Question, Record, ResolveLimits, Srv};
-use iqra_sip::{HeaderName, Headers, Method, Request, StatusCode, Transport, Uri};
+use iqra_sip::roles::relay::{Plan, RelayConfig, RelayEvent, RelayKeys, Target};
+use iqra_sip::{EngineConfig, HeaderName, Headers, Method, Request, StatusCode, Transport, Uri};
 
 const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 const DOMAIN: &str = "sip:desk@voice.example";
@@ -167,6 +168,94 @@ async fn the_system_knows_this_machine() {
     let mut request = options();
     request.uri = format!("sip:localhost:{port}").parse().unwrap();
     assert_eq!(client.request(request, None).await.unwrap().status, StatusCode::OK);
+}
+
+/// A callee with two TCP sockets that calls itself `phone.example` at the second; its call ends.
+async fn named_callee() -> (Endpoint, Incoming, String) {
+    let (callee, incoming) = Endpoint::builder().tcp(LOOPBACK).tcp(LOOPBACK).bind().await.unwrap();
+    let second = callee.listeners()[1].addr.port();
+    (callee, incoming, format!("<sip:desk@phone.example:{second};transport=tcp>"))
+}
+
+/// A call to the first socket of the callee that the caller hangs up: the ports that its ACK and BYE went to.
+async fn hung_up(client: Endpoint, sent: Ports, callee: (Endpoint, Incoming, String)) -> [u16; 2] {
+    let (callee, mut incoming, contact) = callee;
+    let hop = (Transport::Tcp, callee.listeners()[0].addr).into();
+    let mut placed = client.invite(OutgoingInvite { hops: vec![hop], ..call() }).await.unwrap();
+    let Some(IncomingRequest::Invite(invite)) = incoming.next().await else { panic!("no INVITE") };
+    let mut headers = Headers::new();
+    headers.push(HeaderName::CONTACT, contact);
+    let mut answered = invite.accept(Answer { headers, body: None }).await.unwrap();
+    let ours = loop {
+        match placed.next().await.unwrap() {
+            OutgoingEvent::Answered(call, _) => break call,
+            OutgoingEvent::Provisional { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(matches!(answered.next().await, Some(CallEvent::Confirmed(_))));
+    ours.hangup(Headers::new()).await.unwrap();
+    assert!(matches!(answered.next().await, Some(CallEvent::Ended(_))));
+    let sent = sent.lock().unwrap();
+    ["ACK", "BYE"].map(|method| sent.iter().find(|(found, _)| found == method).unwrap().1)
+}
+
+/// Methods and the ports that they were sent to.
+type Ports = Arc<std::sync::Mutex<Vec<(String, u16)>>>;
+
+async fn watched(resolver: impl Resolver) -> (Endpoint, Ports) {
+    let sent = Ports::default();
+    let seen = sent.clone();
+    let resolve = ResolveLimits { patience: Duration::from_millis(200), ..ResolveLimits::default() };
+    let builder = Endpoint::builder().udp(LOOPBACK).resolver(Arc::new(resolver));
+    let builder = builder.net(NetConfig { resolve, ..NetConfig::default() }).trace(Arc::new(move |record| {
+        let text = String::from_utf8_lossy(&record.bytes);
+        let method = text.split(' ').next().unwrap_or_default().to_owned();
+        if record.direction == iqra_sip::observe::Direction::Out {
+            seen.lock().unwrap().push((method, record.flow.remote.port()));
+        }
+    }));
+    (builder.bind().await.unwrap().0, sent)
+}
+
+#[tokio::test]
+async fn ack_and_bye_go_where_the_name_of_a_contact_leads() {
+    let callee = named_callee().await;
+    let second = callee.0.listeners()[1].addr.port();
+    let (client, sent) = watched(FixedResolver::default().address("phone.example", [127, 0, 0, 1])).await;
+    assert_eq!(hung_up(client, sent, callee).await, [second, second]);
+}
+
+#[tokio::test]
+async fn a_contact_whose_name_nobody_knows_is_hung_up_along_the_flow() {
+    let callee = named_callee().await;
+    let first = callee.0.listeners()[0].addr.port();
+    let (client, sent) = watched(FixedResolver::default()).await;
+    assert_eq!(hung_up(client, sent, callee).await, [first, first]);
+    let callee = named_callee().await;
+    let first = callee.0.listeners()[0].addr.port();
+    let (client, sent) = watched(Silent).await;
+    assert_eq!(hung_up(client, sent, callee).await, [first, first]);
+}
+
+#[tokio::test]
+async fn a_relayed_call_goes_to_the_next_server_of_its_target_when_the_first_is_dead() {
+    let relay = RelayConfig::new("a", RelayKeys::new([[7; 32]]).unwrap());
+    let config = EngineConfig { relay: Some(relay), ..EngineConfig::default() };
+    let resolver = Arc::new(servers().await);
+    let builder = Endpoint::builder().udp(LOOPBACK).tcp(LOOPBACK).config(config).resolver(resolver);
+    let (proxy, mut incoming) = builder.bind().await.unwrap();
+    let (client, _none) = Endpoint::builder().udp(LOOPBACK).bind().await.unwrap();
+    let hop = (Transport::Udp, proxy.listeners()[0].addr).into();
+    let mut placed = client.invite(OutgoingInvite { hops: vec![hop], ..call() }).await.unwrap();
+    let Some(IncomingRequest::Invite(invite)) = incoming.next().await else { panic!("no INVITE") };
+    let target = Target { uri: Some(DOMAIN.parse().unwrap()), ..Target::default() };
+    let mut relayed = invite.relay(Plan::new([target])).await.unwrap();
+    assert!(matches!(relayed.next().await, Some(RelayEvent::Trying { attempt: 1 })));
+    let event = relayed.next().await;
+    assert!(matches!(event, Some(RelayEvent::Answered(_))), "no target is given up: {event:?}");
+    let Some(OutgoingEvent::Answered(call, _)) = placed.next().await else { panic!("no answer") };
+    call.hangup(Headers::new()).await.unwrap();
 }
 
 async fn answer_one(incoming: &mut Incoming) {

@@ -19,7 +19,7 @@ pub use session_timer::{SessionTimerMode, SessionTimers, Side};
 
 use std::sync::Arc;
 
-use crate::message::{HeaderName, Headers, Method, Request, Response, Text, Uri};
+use crate::message::{HeaderName, Headers, Method, Request, Response, Scheme, Text, Uri};
 use crate::observe::DialogEnd;
 use crate::transaction::timer::Clocks;
 use route_set::RouteSet;
@@ -27,6 +27,7 @@ use route_set::RouteSet;
 use crate::engine::challenged::Proof;
 use crate::engine::event::Body;
 use crate::engine::flow::Flow;
+use crate::engine::lookup::Found;
 
 /// One side of a dialog, early or confirmed.
 #[derive(Debug)]
@@ -41,8 +42,10 @@ pub(crate) struct Dialog {
     routes: RouteSet,
     local_sequence: u32,
     remote_sequence: Option<u32>,
-    /// Between which ends the INVITE travelled; requests go there where the peer's Contact names no IP address.
+    /// Between which ends the INVITE travelled; requests go there where the peer's Contact leads nowhere.
     pub(crate) flow: Flow,
+    /// The hops of its next hop, where that is a name.
+    pub(crate) found: Option<Box<Found>>,
     /// The domain that the peer had to prove for our INVITE, where its transport was secure.
     pub(crate) peer: Option<Arc<str>>,
     /// Our user part and parameters in Contact.
@@ -148,6 +151,11 @@ impl Dialog {
     /// The peer's Contact, where no route stands before it.
     pub(crate) fn direct_target(&self) -> Option<&Uri> {
         self.routes.first().is_none().then_some(&self.target)
+    }
+
+    /// Whether requests have to be secure at every hop.
+    pub(crate) fn is_sips(&self) -> bool {
+        self.next_hop().scheme() == Scheme::Sips || self.target.scheme() == Scheme::Sips
     }
 
     /// The CSeq number of our newest request.

@@ -8,6 +8,7 @@ use super::Engine;
 use super::client::Cancel;
 use super::event::{Body, ClientTx, EndReason, Event, Failure};
 use super::flow::Transmit;
+use super::lookup::Ack;
 use super::outbound::{Purpose, add_body, add_headers};
 use super::reliable::Heard;
 use super::target::Way;
@@ -195,15 +196,11 @@ impl Engine {
         let ack = self
             .dialogs
             .get(serial)
-            .map(|dialog| self.word_ack(dialog, invite, &branch, &Headers::new(), None));
+            .map(|dialog| self.word_ack(dialog, invite, branch, &Headers::new(), None));
         match ack {
-            Some(ack) => self.send_ack(id, tag, ack),
+            Some(ack) => self.send_ack_within(now, serial, id, tag, ack),
             // The dialog ended meanwhile; repeats are to be known all the same.
-            None => {
-                if let Some(client) = self.clients.get_mut(id) {
-                    client.forks.push((tag.into(), None));
-                }
-            }
+            None => self.note_branch(id, tag, None),
         }
         if unproven {
             return self.unproven(now, id, response);
@@ -248,8 +245,11 @@ impl Engine {
             self.hold_ack(id, serial, tag, &mut dialog);
         } else {
             let branch = self.random.branch();
-            let ack = self.word_ack(&dialog, invite, &branch, &Headers::new(), None);
-            self.send_ack(id, tag, ack);
+            let ack = self.word_ack(&dialog, invite, branch, &Headers::new(), None);
+            match wanted {
+                true => self.send_ack_within(now, serial, id, tag, ack),
+                false => self.send_ack(id, tag, ack),
+            }
         }
         self.release_early(id);
         let tx = ClientTx(id);
@@ -276,7 +276,7 @@ impl Engine {
         }
     }
 
-    /// BYE to a branch that nobody wants; no dialog is kept for it.
+    /// BYE to a branch that nobody wants; no dialog is kept for it, so a name is gone to by the flow.
     fn hang_up_unwanted(&mut self, now: Instant, mut dialog: Dialog) {
         let sequence = dialog.next_sequence();
         let (bye, way) = (dialog.request(Method::Bye, sequence), self.way_within(&dialog));
@@ -290,26 +290,43 @@ impl Engine {
         &self,
         dialog: &Dialog,
         invite: &Request,
-        branch: &str,
+        branch: String,
         headers: &Headers,
         body: Option<Body>,
-    ) -> Transmit {
+    ) -> Ack {
         let sequence = invite.headers.typed::<CSeq>().map_or(0, |cseq| cseq.number);
-        let mut ack = dialog.request(Method::Ack, sequence);
-        ack.headers.copy_from(&invite.headers, &[HeaderName::AUTHORIZATION, HeaderName::PROXY_AUTHORIZATION]);
-        add_headers(&mut ack.headers, headers);
-        add_body(&mut ack, body);
-        let Way { flow, fallback, name } = self.way_within(dialog);
-        self.sign(&mut ack, &flow, branch);
-        Transmit { flow, fallback, name, bytes: ack.to_bytes(), owner: None }
+        let mut request = dialog.request(Method::Ack, sequence);
+        let credentials = [HeaderName::AUTHORIZATION, HeaderName::PROXY_AUTHORIZATION];
+        request.headers.copy_from(&invite.headers, &credentials);
+        add_headers(&mut request.headers, headers);
+        add_body(&mut request, body);
+        Ack { request, branch, way: self.way_within(dialog) }
     }
 
-    pub(super) fn send_ack(&mut self, id: u64, tag: &str, ack: Transmit) {
+    /// Sends the ACK of a dialog that lives on, once its way is known.
+    pub(super) fn send_ack_within(&mut self, now: Instant, serial: u64, id: u64, tag: &str, ack: Ack) {
+        if ack.way.lookup.is_none() && !self.waits_for_name(serial) {
+            return self.send_ack(id, tag, ack);
+        }
+        self.note_branch(id, tag, None);
+        self.hold_back_ack(now, serial, id, tag, ack);
+    }
+
+    /// Sends an ACK now, and keeps it to be repeated with each repeat of the 2xx.
+    pub(super) fn send_ack(&mut self, id: u64, tag: &str, ack: Ack) {
+        let Ack { mut request, branch, way: Way { flow, fallback, name, .. } } = ack;
+        self.sign(&mut request, &flow, &branch);
+        let ack = Transmit { flow, fallback, name, bytes: request.to_bytes(), owner: None };
         self.transmits.push_back(ack.clone());
+        self.note_branch(id, tag, Some(ack));
+    }
+
+    /// A branch of a call of ours has answered; its ACK, where it was sent.
+    fn note_branch(&mut self, id: u64, tag: &str, ack: Option<Transmit>) {
         let Some(client) = self.clients.get_mut(id) else { return };
         match client.forks.iter_mut().find(|(known, _)| **known == *tag) {
-            Some((_, held)) => *held = Some(ack),
-            None => client.forks.push((tag.into(), Some(ack))),
+            Some((_, held)) => *held = ack,
+            None => client.forks.push((tag.into(), ack)),
         }
     }
 }

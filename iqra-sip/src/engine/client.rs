@@ -306,15 +306,35 @@ impl Engine {
             ack_due: None,
             hops: VecDeque::new(),
         };
-        let reliable = way.flow.transport.is_reliable();
-        for timer in if invite { [Timer::A, Timer::B] } else { [Timer::E, Timer::F] } {
-            self.timers.start(now, Owner::Client(id), &mut client.clocks, timer, reliable);
-        }
+        let end = if invite { Timer::B } else { Timer::F };
+        self.timers.start(now, Owner::Client(id), &mut client.clocks, end, false);
         let step = TransactionStep::Created(machine.state());
         self.watch.transaction(id, Side::Client, &key.method, step);
         self.clients.by_key.insert(key, id);
         self.clients.by_id.insert(id, client);
+        match dialog.filter(|&serial| way.lookup.is_some() || self.waits_for_name(serial)) {
+            Some(serial) => self.hold_request(now, serial, id, way.lookup),
+            None => self.send_first(now, id),
+        }
+    }
+
+    /// Sends a request for the first time by its flow, to be repeated on a datagram transport.
+    fn send_first(&mut self, now: Instant, id: u64) {
+        let Some(client) = self.clients.by_id.get_mut(&id) else { return };
+        let reliable = client.flow.transport.is_reliable();
+        let repeat = if client.invite.is_some() { Timer::A } else { Timer::E };
+        self.timers.start(now, Owner::Client(id), &mut client.clocks, repeat, reliable);
         self.send_request(id);
+    }
+
+    /// Sends a request that waited for its way; without one by that of before.
+    pub(super) fn send_held(&mut self, now: Instant, id: u64, way: Option<Way>) {
+        let Some(client) = self.clients.get(id).filter(|client| client.is_unanswered()) else { return };
+        let (length, before) = (client.wire.len(), client.flow);
+        match way.map(|way| self.widen(way, length)).filter(|way| way.flow != before) {
+            Some(way) => drop(self.send_by(now, id, way)),
+            None => self.send_first(now, id),
+        }
     }
 
     fn send_request(&mut self, id: u64) {
@@ -432,21 +452,24 @@ impl Engine {
         }
     }
 
-    /// Sends an unanswered request by its second way. The Via names the transport that carries it, where ACK and CANCEL
-    /// follow, and on a datagram transport it is repeated (RFC 3261 §18.1.1).
+    /// Sends an unanswered request by its second way.
     fn take_second_way(&mut self, now: Instant, id: u64) -> Option<()> {
         let client = self.clients.by_id.get_mut(&id).filter(|client| client.machine.is_unanswered())?;
-        let flow = client.fallback.take()?;
+        let (flow, name) = (client.fallback.take()?, client.name.clone());
+        self.send_by(now, id, Way { flow, fallback: None, name, lookup: None })
+    }
+
+    /// Sends an unanswered request by another way. The Via names the transport that carries it, where ACK and CANCEL
+    /// follow, and on a datagram transport it is repeated (RFC 3261 §18.1.1).
+    fn send_by(&mut self, now: Instant, id: u64, way: Way) -> Option<()> {
+        let client = self.clients.get(id)?;
         let Ok(Message::Request(mut request)) = Message::parse(client.wire.clone()) else { return None };
-        let branch = client.key.branch.clone();
-        request.headers.set_first(HeaderName::VIA, self.via(&flow, &branch).to_string());
+        request.headers.set_first(HeaderName::VIA, self.via(&way.flow, client.branch()).to_string());
         let client = self.clients.by_id.get_mut(&id)?;
-        (client.flow, client.wire) = (flow, request.to_bytes());
-        let (invite, reliable) = (client.invite.is_some(), flow.transport.is_reliable());
-        client.invite = invite.then(|| Arc::new(request));
-        let repeat = if invite { Timer::A } else { Timer::E };
-        self.timers.start(now, Owner::Client(id), &mut client.clocks, repeat, reliable);
-        self.send_request(id);
+        (client.flow, client.fallback, client.name) = (way.flow, way.fallback, way.name);
+        client.wire = request.to_bytes();
+        client.invite = client.invite.is_some().then(|| Arc::new(request));
+        self.send_first(now, id);
         Some(())
     }
 

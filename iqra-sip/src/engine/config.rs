@@ -59,6 +59,10 @@ pub struct EngineConfig {
     /// Requests longer than this go by TCP first, in bytes (RFC 3261 §18.1.1); where that fails, by UDP. For peers whose
     /// firewall lets TCP time out, `usize::MAX` keeps everything on UDP. Default 1,300.
     pub max_datagram_request: usize,
+    /// How long requests inside a dialog wait for the address of a first Route or Contact that is a name
+    /// ([`Event::Lookup`](crate::event::Event::Lookup)), 32 T1 at most; after it they go back along the flow of the INVITE.
+    /// Zero asks nobody: names are always gone to by the flow. Default 2 s.
+    pub name_wait: Duration,
     /// How peers behind NATs are reached.
     pub flows: FlowConfig,
     /// Credentials of this endpoint, and the bounds of answering challenges.
@@ -86,6 +90,7 @@ impl Default for EngineConfig {
             product: None,
             relay: None,
             max_datagram_request: 1_300,
+            name_wait: Duration::from_secs(2),
             flows: FlowConfig::default(),
             auth: AuthConfig::default(),
             guard: None,

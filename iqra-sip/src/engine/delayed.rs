@@ -33,6 +33,7 @@ impl Engine {
     /// [`EngineError::DialogOver`]; [`EngineError::Misuse`] where no 2xx waits.
     pub fn acknowledge(
         &mut self,
+        now: Instant,
         dialog: &DialogId,
         headers: &Headers,
         body: Option<Body>,
@@ -41,22 +42,28 @@ impl Engine {
             Input::command(Command::Acknowledge(dialog.clone(), headers.clone(), body.clone()))
         });
         let (serial, _) = self.dialogs.live(dialog)?;
-        match self.send_late_ack(serial, headers, body) {
+        match self.send_late_ack(now, serial, headers, body) {
             Some(()) => Ok(()),
             None => Err(EngineError::Misuse("no 2xx waits for its ACK in this dialog")),
         }
     }
 
     /// The ACK that waits in a dialog.
-    pub(super) fn send_late_ack(&mut self, serial: u64, headers: &Headers, body: Option<Body>) -> Option<()> {
+    pub(super) fn send_late_ack(
+        &mut self,
+        now: Instant,
+        serial: u64,
+        headers: &Headers,
+        body: Option<Body>,
+    ) -> Option<()> {
         let branch = self.random.branch();
         let dialog = self.dialogs.get_mut(serial)?;
         let client = dialog.ack_due.take()?;
         let dialog = self.dialogs.get(serial)?;
         let invite = self.clients.get(client)?.invite.clone()?;
-        let ack = self.word_ack(dialog, &invite, &branch, headers, body);
+        let ack = self.word_ack(dialog, &invite, branch, headers, body);
         let tag = dialog.id.remote_tag().to_owned();
-        self.send_ack(client, &tag, ack);
+        self.send_ack_within(now, serial, client, &tag, ack);
         Some(())
     }
 

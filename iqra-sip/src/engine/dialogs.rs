@@ -334,7 +334,7 @@ impl Engine {
     fn send_bye(&mut self, now: Instant, serial: u64, headers: &Headers) {
         self.refuse_pending_invite(now, serial);
         // The BYE may not overtake the ACK; one without an answer is better than none.
-        let _ = self.send_late_ack(serial, &Headers::new(), None);
+        let _ = self.send_late_ack(now, serial, &Headers::new(), None);
         self.drop_retry(serial);
         let Some(dialog) = self.dialogs.get_mut(serial) else { return };
         dialog.phase = Phase::ByeSent;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::flow::{Flow, Hop};
-pub use super::relay::Forward;
+pub use super::lookup::Lookup;
 pub use crate::dialog::refer::{Outcome, Refer, ReferTarget, ReferralEnd, ReferralEvent};
 pub use crate::dialog::replaces::Replaced;
 use crate::dialog::{DialogId, Origin, has_session};
@@ -176,9 +176,10 @@ pub enum Event {
         /// What happened to it.
         event: RelayEvent,
     },
-    /// A request inside a dialog is to be forwarded to a host that the engine cannot resolve: hand it back by
-    /// [`Engine::forward`](crate::Engine::forward), with an address or without one.
-    Forward(Box<Forward>),
+    /// A name has to be looked up: hand it back by [`Engine::looked_up`](crate::Engine::looked_up), with hops or without.
+    /// A call to relay and a request to forward wait for it; requests of a call of ours for
+    /// [`EngineConfig::name_wait`](crate::EngineConfig::name_wait) at most.
+    Lookup(Box<Lookup>),
     /// A request of ours got no final response.
     Failed {
         /// The request.

@@ -78,10 +78,7 @@ impl Engine {
         headers: &Headers,
         uri: &Uri,
     ) -> Result<(Way, VecDeque<Hop>), EngineError> {
-        let Self { avoided, random, .. } = self;
-        let (avoided, mut hops): (VecDeque<_>, VecDeque<_>) =
-            hops.into_iter().partition(|hop| random.facts.whether('v', avoided.is(now, hop)));
-        hops.extend(avoided);
+        let mut hops = self.by_health(now, hops);
         let mut refusal = None;
         while let Some(hop) = hops.pop_front() {
             match self.way_to(Some(hop), headers, uri) {
@@ -116,10 +113,10 @@ impl Engine {
 
     /// A 503: the next target is asked instead (RFC 3263 §4.3), and this one avoided for as long as it says.
     pub(super) fn target_unavailable(&mut self, now: Instant, id: u64, response: &Response) -> bool {
-        let Some(client) = self.clients.get(id).filter(|client| client.is_for_program()) else {
+        let Some(client) = self.clients.get(id).filter(|client| client.dialog.is_none()) else {
             return false;
         };
-        let flow = client.flow;
+        let (flow, for_program) = (client.flow, client.is_for_program());
         if response.status != StatusCode::SERVICE_UNAVAILABLE {
             self.avoided.forgive(&flow);
             return false;
@@ -129,16 +126,32 @@ impl Engine {
             let length = Duration::from_secs(seconds.into()).min(config.max_retry_after);
             self.avoided.note(now, &flow, length, config.max_avoided);
         }
-        self.take_next_hop(now, id, Leaving::Answered)
+        for_program && self.take_next_hop(now, id, Leaving::Answered)
+    }
+
+    /// The hops in their order, but those that failed of late behind the others.
+    pub(super) fn by_health(&mut self, now: Instant, hops: impl IntoIterator<Item = Hop>) -> VecDeque<Hop> {
+        let Self { avoided, random, .. } = self;
+        let (avoided, mut hops): (VecDeque<_>, VecDeque<_>) =
+            hops.into_iter().partition(|hop| random.facts.whether('v', avoided.is(now, hop)));
+        hops.extend(avoided);
+        hops
+    }
+
+    /// A target said nothing, or could not be reached: it is avoided for a while.
+    pub(super) fn avoid_silent(&mut self, now: Instant, id: u64) {
+        if let Some(client) = self.clients.get(id) {
+            let config = &self.config.failover;
+            self.avoided.note(now, &client.flow, config.avoid_silent, config.max_avoided);
+        }
     }
 
     /// A target that said nothing, or could not be reached: remembered, and the next one tried.
     pub(super) fn fail_over(&mut self, now: Instant, id: u64, silent: bool) -> bool {
-        let Some(client) = self.clients.get(id).filter(|client| client.dialog.is_none()) else {
+        self.avoid_silent(now, id);
+        if self.clients.get(id).is_none_or(|client| client.dialog.is_some()) {
             return false;
-        };
-        let config = &self.config.failover;
-        self.avoided.note(now, &client.flow, config.avoid_silent, config.max_avoided);
+        }
         self.take_next_hop(now, id, if silent { Leaving::Silent } else { Leaving::Unreachable })
     }
 

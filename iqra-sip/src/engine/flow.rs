@@ -162,6 +162,7 @@ pub(crate) enum Owner {
     Dialog(u64),
     Relay(u64),
     Subscription(u64),
+    Lookup(u64),
 }
 
 /// A message to put on the wire.

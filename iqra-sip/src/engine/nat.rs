@@ -36,12 +36,16 @@ impl FlowFirst {
     /// Whether a peer that is seen at `source` and wants to be called at `contact` is tried by its flow first.
     pub(super) fn applies(self, contact: &Uri, source: SocketAddr) -> bool {
         let Some(Host::Ip(ip)) = contact.host() else { return contact.param("ob").is_some() };
-        contact.param("ob").is_some()
-            || match self {
-                FlowFirst::Never => false,
-                FlowFirst::Private => is_private(ip) && !is_private(source.ip()),
-                FlowFirst::Differing => ip != source.ip(),
-            }
+        contact.param("ob").is_some() || self.hides(ip, source)
+    }
+
+    /// Whether a peer that is seen at `source` cannot be called at this address of its own.
+    pub(super) fn hides(self, ip: IpAddr, source: SocketAddr) -> bool {
+        match self {
+            FlowFirst::Never => false,
+            FlowFirst::Private => is_private(ip) && !is_private(source.ip()),
+            FlowFirst::Differing => ip != source.ip(),
+        }
     }
 }
 

@@ -1,12 +1,14 @@
 //! Where a request of ours goes, and what we call ourselves on the way (RFC 3261 §8.1.2, §18.1.1; RFC 3263 §4 for
 //! numeric hosts, names being the caller's to resolve).
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Engine;
 use super::event::EngineError;
 use super::flow::{Flow, Hop, Listener, Transport};
+use super::lookup::Name;
 use crate::dialog::Dialog;
 use crate::message::header::{Contact, RecordRoute, Route, Via};
 use crate::message::{HeaderName, Headers, Request, Scheme, Text, Uri};
@@ -16,6 +18,8 @@ pub(crate) struct Way {
     pub(crate) flow: Flow,
     pub(crate) fallback: Option<Flow>,
     pub(crate) name: Option<Arc<str>>,
+    /// What should be looked up before it is taken.
+    pub(crate) lookup: Option<Name>,
 }
 
 /// The transport that a URI asks for (RFC 3263 §4.1, RFC 3261 §26.2.2): `sips` goes over TLS or secure WebSocket whatever
@@ -72,19 +76,27 @@ impl Engine {
             return Err(EngineError::Misuse("a sips URI goes over TLS or WSS only: give such hops"));
         }
         let local = self.sender(transport, remote)?.addr;
-        Ok(Way { flow: Flow { transport, local, remote, connection: None }, fallback: None, name })
+        let flow = Flow { transport, local, remote, connection: None };
+        Ok(Way { flow, fallback: None, name, lookup: None })
     }
 
-    /// The way inside a dialog: to the route or Contact where it has an IP address, else back along the INVITE's own
-    /// flow; the other one is the second try. A peer that [`FlowConfig`](super::nat::FlowConfig) takes to be behind a NAT
-    /// is tried by the flow first, a WebSocket client is reached by its own connection alone.
+    /// The way inside a dialog: to the route or Contact, else back along the INVITE's own flow; the other one is the
+    /// second try. A peer that [`FlowConfig`](super::nat::FlowConfig) takes to be behind a NAT is tried by the flow first,
+    /// a WebSocket client is reached by its own connection alone. A name is to be looked up first.
     pub(super) fn way_within(&self, dialog: &Dialog) -> Way {
-        let known = dialog.flow;
-        let behind_nat =
-            dialog.direct_target().is_some_and(|uri| self.config.flows.first.applies(uri, known.remote));
-        let (flow, fallback) = match self.direct_flow(dialog) {
-            Some(direct) if behind_nat => (known, Some(direct)),
-            Some(direct) => (direct, Some(known)),
+        let (known, next, nat) = (dialog.flow, dialog.next_hop(), self.config.flows.first);
+        let contact = dialog.direct_target();
+        let asks = contact.is_some_and(|uri| nat.applies(uri, known.remote));
+        let named = !asks && self.is_to_look_up(next) && !known.transport.is_websocket();
+        let found = dialog.found.as_deref().filter(|found| named && found.uri == *next);
+        let direct = match found {
+            Some(found) => self.found_flow(&known, &found.hops),
+            None => self.direct_flow(dialog),
+        };
+        let hidden = |to: &Flow| contact.is_some() && nat.hides(to.remote.ip(), known.remote);
+        let (flow, fallback) = match direct {
+            Some((direct, _)) if asks || hidden(&direct) => (known, Some(direct)),
+            Some((direct, _)) => (direct, Some(known)),
             None => (known, None),
         };
         // A connection that has ended may be opened anew, and nothing secure goes on in the clear.
@@ -92,21 +104,33 @@ impl Engine {
             |other: &Flow| *other != flow && other.transport.is_secure() >= flow.transport.is_secure();
         let fallback =
             fallback.filter(other).or_else(|| Some(Flow { connection: None, ..flow }).filter(other));
-        let name = dialog.peer.clone().filter(|_| flow.remote.ip() == known.remote.ip());
-        Way { flow, fallback, name }
+        let proven = direct.filter(|(to, _)| *to == flow).and_then(|(_, name)| name);
+        let name = proven.or_else(|| dialog.peer.clone().filter(|_| flow.remote.ip() == known.remote.ip()));
+        let secure = dialog.is_sips();
+        let lookup = (named && found.is_none()).then(|| Name { uri: next.clone(), secure });
+        Way { flow, fallback, name, lookup }
     }
 
     /// Straight to the route or Contact of a dialog, where it has an IP address.
-    fn direct_flow(&self, dialog: &Dialog) -> Option<Flow> {
-        let (known, Hop { transport, addr: remote, .. }) = (dialog.flow, hop(dialog.next_hop()).ok()?);
-        if transport.is_websocket() && known.transport.is_websocket() {
+    fn direct_flow(&self, dialog: &Dialog) -> Option<(Flow, Option<Arc<str>>)> {
+        let hop = hop(dialog.next_hop()).ok()?;
+        if hop.transport.is_websocket() && dialog.flow.transport.is_websocket() {
             return None;
         }
+        Some((self.flow_to(&dialog.flow, &hop)?, None))
+    }
+
+    /// To the first of these hops that can be used.
+    fn found_flow(&self, known: &Flow, hops: &VecDeque<Hop>) -> Option<(Flow, Option<Arc<str>>)> {
+        hops.iter().find_map(|hop| Some((self.flow_to(known, hop)?, hop.name.clone())))
+    }
+
+    /// The flow to a hop, the known one where it leads there.
+    fn flow_to(&self, known: &Flow, hop: &Hop) -> Option<Flow> {
+        let (transport, remote) = (hop.transport, hop.addr);
         let same = (transport, remote) == (known.transport, known.remote);
-        let local = match transport == known.transport {
-            true => known.local,
-            false => self.sender(transport, remote).ok()?.addr,
-        };
+        let suits = transport == known.transport && remote.is_ipv4() == known.local.is_ipv4();
+        let local = if suits { known.local } else { self.sender(transport, remote).ok()?.addr };
         Some(Flow { transport, local, remote, connection: known.connection.filter(|_| same) })
     }
 
@@ -189,7 +213,7 @@ impl Engine {
         }
         let local = self.sender(Transport::Tcp, way.flow.remote).map_or(way.flow.local, |l| l.addr);
         let flow = Flow { transport: Transport::Tcp, local, ..way.flow };
-        Way { flow, fallback: Some(way.flow), name: None }
+        Way { flow, fallback: Some(way.flow), name: None, lookup: way.lookup }
     }
 
     /// Adds the headers that every request of ours has, where the program gave none.

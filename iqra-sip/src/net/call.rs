@@ -117,7 +117,10 @@ impl Call {
     /// # Errors
     /// [`Error::Engine`] when the call is over, or nothing waits for its ACK.
     pub fn acknowledge(&self, headers: &Headers, body: Option<Body>) -> Result<(), Error> {
-        Ok(self.handle.handle.enter(|core, _| core.engine.acknowledge(&self.handle.id, headers, body))?)
+        Ok(self
+            .handle
+            .handle
+            .enter(|core, now| core.engine.acknowledge(now, &self.handle.id, headers, body))?)
     }
 
     /// Sends a request inside the call and waits for its final answer; see [`CallHandle::request`].

@@ -206,10 +206,6 @@ impl IncomingInvite {
         self.refuse(reply)
     }
 
-    pub(super) fn handle(&self) -> &Handle {
-        &self.handle
-    }
-
     /// Leaves the INVITE to what `act` starts; where that fails it is refused as if it had been dropped.
     pub(super) fn hand_over(
         mut self,

@@ -1,15 +1,13 @@
 //! A call that is relayed: the program is told of every step and says where it goes next.
 
-use std::time::Instant;
-
 use tokio::sync::mpsc;
 
+use super::Error;
 use super::incoming::IncomingInvite;
 use super::router::Router;
-use super::shared::{Core, Handle};
-use super::{Error, resolve};
-use crate::event::{Forward, Reply, ServerTx};
-use crate::message::{Headers, StatusCode};
+use super::shared::Handle;
+use crate::event::{Reply, ServerTx};
+use crate::message::StatusCode;
 use crate::roles::relay::{Plan, RelayEvent, Target};
 
 /// Events of one call that wait for the program.
@@ -50,10 +48,7 @@ impl IncomingInvite {
     /// # Errors
     /// [`Error::Engine`] when the call was cancelled meanwhile, the plan is empty or
     /// [`EngineConfig::relay`](crate::EngineConfig::relay) is not set.
-    pub async fn relay(self, mut plan: Plan) -> Result<RelayedCall, Error> {
-        if let Some(first) = plan.targets.first_mut() {
-            resolve_target(self.handle(), first, &self.request().headers).await;
-        }
+    pub async fn relay(self, plan: Plan) -> Result<RelayedCall, Error> {
         let (sender, events) = mpsc::channel(EVENT_QUEUE);
         let (handle, tx) = self.hand_over(|core, now, tx| {
             core.router.relays.insert(tx, RelaySlot(sender));
@@ -80,8 +75,7 @@ impl RelayedCall {
     ///
     /// # Errors
     /// [`Error::Engine`] after the final response, a CANCEL, or once a target has rung.
-    pub async fn try_target(&self, mut target: Target) -> Result<(), Error> {
-        resolve_target(&self.handle, &mut target, &Headers::new()).await;
+    pub async fn try_target(&self, target: Target) -> Result<(), Error> {
         Ok(self.handle.enter(|core, now| core.engine.relay_to(now, self.tx, &target))?)
     }
 
@@ -122,13 +116,6 @@ impl std::fmt::Debug for RelayedCall {
     }
 }
 
-/// Finds the address of a target's name. What is not found stays open, and the engine passes the target over.
-async fn resolve_target(handle: &Handle, target: &mut Target, headers: &Headers) {
-    if let (None, Some(uri)) = (&target.next_hop, &target.uri) {
-        target.next_hop = resolve::first_hop(handle.shared(), headers, uri).await;
-    }
-}
-
 impl Router {
     /// Hands an event to the relayed call it is about.
     pub(super) fn tell_relay(&mut self, tx: ServerTx, event: RelayEvent) {
@@ -139,24 +126,5 @@ impl Router {
         if last {
             self.relays.remove(&tx);
         }
-    }
-}
-
-impl Core {
-    /// Finds the address for a request inside a dialog and sends it on; a closing endpoint finds none.
-    pub(super) fn resolve_forward(&mut self, forward: Forward, handle: Option<&Handle>, now: Instant) {
-        let Some(handle) = handle.cloned() else {
-            return drop(self.engine.forward(now, forward, None));
-        };
-        let shared = handle.shared().clone();
-        shared.tasks.spawn(async move {
-            let (shared, none) = (handle.shared(), Headers::new());
-            let found = tokio::select! {
-                found = resolve::first_hop(shared, &none, &forward.uri) => found,
-                () = shared.stop.cancelled() => None,
-            };
-            // Where it fails, the engine has answered the request.
-            let _ = handle.enter(|core, now| core.engine.forward(now, forward, found));
-        });
     }
 }

@@ -2,14 +2,16 @@
 //! clock (RFC 3263 §4).
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::task::JoinSet;
 
 use super::builder::os_seed;
-use super::shared::{Shared, now};
+use super::shared::{Core, Handle, Shared, now};
 use super::{Error, tcp};
 use crate::engine::flow::{Hop, Transport};
 use crate::engine::target;
+use crate::event::Lookup;
 use crate::message::header::Route;
 use crate::message::{Headers, Host, Uri};
 use crate::resolve::{Means, Resolution, ResolveError, Target};
@@ -25,17 +27,38 @@ impl From<ResolveError> for Error {
 pub(super) async fn hops(shared: &Shared, headers: &Headers, uri: &Uri) -> Result<Vec<Hop>, Error> {
     let route = headers.typed::<Route>().map(|route| route.0.uri);
     let next = route.as_ref().unwrap_or(uri);
-    let Some(Host::Name(name)) = next.host() else { return Ok(Vec::new()) };
-    let target = Target::of(next)?;
-    let target = if target::asks_for_sips(uri, headers) { target.secured() } else { target };
-    let random = |error: std::io::Error| Error::Resolve { host: name.to_owned(), why: error.to_string() };
+    match next.host() {
+        Some(Host::Name(_)) => hops_of(shared, next, target::asks_for_sips(uri, headers)).await,
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// The hops of a URI.
+async fn hops_of(shared: &Shared, uri: &Uri, secure: bool) -> Result<Vec<Hop>, Error> {
+    let target = Target::of(uri)?;
+    let target = if secure { target.secured() } else { target };
+    let random = |error: std::io::Error| Error::Resolve { host: uri.as_str().into(), why: error.to_string() };
     let (limits, seed) = (shared.config.resolve.clone(), os_seed().map_err(random)?);
     walk(shared, Resolution::new(now(), target, means(shared), limits, seed)).await
 }
 
-/// The first of them.
-pub(super) async fn first_hop(shared: &Shared, headers: &Headers, uri: &Uri) -> Option<Hop> {
-    hops(shared, headers, uri).await.ok()?.into_iter().next()
+impl Core {
+    /// Looks up what the engine asks for; a closing endpoint finds nothing.
+    pub(super) fn look_up(&mut self, lookup: Lookup, handle: Option<&Handle>, now: Instant) {
+        let Some(handle) = handle.cloned() else {
+            return self.engine.looked_up(now, lookup, Vec::new());
+        };
+        let shared = handle.shared().clone();
+        shared.tasks.spawn(async move {
+            let shared = handle.shared();
+            let found = tokio::select! {
+                found = hops_of(shared, &lookup.uri, lookup.secure) => found,
+                () = shared.stop.cancelled() => Err(Error::Closed),
+            };
+            let hops = found.inspect_err(|error| tracing::debug!(%error, "a next hop cannot be found"));
+            handle.enter(|core, now| core.engine.looked_up(now, lookup, hops.unwrap_or_default()));
+        });
+    }
 }
 
 /// Streams need no listener of their kind: we open the connection.

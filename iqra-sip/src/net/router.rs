@@ -144,7 +144,7 @@ impl Core {
                 self.route_answer(tx, dialog, response, handle, spare);
             }
             Event::Relay { tx, event } => self.router.tell_relay(tx, event),
-            Event::Forward(forward) => self.resolve_forward(*forward, handle, now),
+            Event::Lookup(lookup) => self.look_up(*lookup, handle, now),
             Event::Failed { tx, failure } => self.route_failure(tx, failure, spare),
         }
     }

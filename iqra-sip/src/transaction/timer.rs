@@ -77,6 +77,8 @@ pub(crate) enum Timer {
     Cancelled,
     /// The target of a relayed INVITE has been silent for too long; as long as the plan says.
     Attempt,
+    /// Nobody says where the name of a dialog's next hop leads; as long as the configuration says.
+    Lookup,
     /// Retransmission of a 2xx to INVITE by the dialog layer, on every transport (RFC 3261 §13.3.1.4).
     Success,
     /// The 2xx to INVITE was never acknowledged (RFC 3261 §13.3.1.4).
@@ -142,7 +144,12 @@ impl Timer {
             Timer::Ring => Some(timings.ring_limit),
             Timer::Hop => Some(timings.target_limit.min(timings.t1 * 64)),
             // Their lengths are told when they start: see `start_for`.
-            Timer::Attempt | Timer::Glare | Timer::Refresh | Timer::SessionEnd | Timer::Subscription => None,
+            Timer::Attempt
+            | Timer::Lookup
+            | Timer::Glare
+            | Timer::Refresh
+            | Timer::SessionEnd
+            | Timer::Subscription => None,
         }
     }
 }

@@ -11,6 +11,7 @@ mod early;
 mod failover;
 mod guard;
 mod mutual;
+mod names;
 mod network;
 mod prack;
 #[cfg(feature = "quirks")]

@@ -270,8 +270,8 @@ fn an_offer_in_the_2xx_is_answered_in_the_ack() {
         net.run(Duration::from_secs(1));
         assert_eq!(net.count(CALLER, "ACK"), 0, "the program has the answer");
         let (engine, _) = net.engine(CALLER);
-        engine.acknowledge(&dialog, &Headers::new(), sdp()).unwrap();
-        assert!(engine.acknowledge(&dialog, &Headers::new(), sdp()).is_err(), "once");
+        engine.acknowledge(now, &dialog, &Headers::new(), sdp()).unwrap();
+        assert!(engine.acknowledge(now, &dialog, &Headers::new(), sdp()).is_err(), "once");
         let Event::Confirmed { ack, .. } = net.event(CALLEE) else { panic!("no ACK") };
         assert_eq!(&*ack.body, b"v=0\r\n");
         let (engine, now) = net.engine(CALLER);

@@ -56,21 +56,23 @@ impl Engine {
         let kind = relay.kind;
         self.timers.forget(Owner::Relay(id), &mut relay.clocks);
         self.ring_anew(now, client);
-        self.forward_response(now, id, response);
+        let response = self.vouch(client, response).into_owned();
+        self.forward_response(now, id, &response);
         if kind == Kind::Call {
-            self.tell(id, RelayEvent::Provisional(response.clone()));
+            self.tell(id, RelayEvent::Provisional(response));
         }
     }
 
     /// A 2xx to INVITE, the first or a further one: always forwarded, whatever was before (RFC 3261 §16.7 step 5).
     fn pass_success(&mut self, now: Instant, client: u64, id: u64, response: &Arc<Response>) {
-        self.forward_response(now, id, response);
+        let response = self.vouch(client, response).into_owned();
+        self.forward_response(now, id, &response);
         let Some(relay) = self.relays.get_mut(id) else { return };
         relay.current = relay.current.filter(|&current| current != client);
         let kind = relay.kind;
         self.end_relay(now, id);
         if kind == Kind::Call {
-            self.tell(id, RelayEvent::Answered(response.clone()));
+            self.tell(id, RelayEvent::Answered(response));
         }
     }
 
@@ -78,22 +80,25 @@ impl Engine {
     fn target_answered(&mut self, now: Instant, id: u64, response: &Arc<Response>) {
         let Some(relay) = self.relays.get_mut(id) else { return };
         relay.current = None;
-        let next = relay.kind == Kind::Call && !relay.rang && !relay.cancelled;
+        let goes_on = !relay.rang && !relay.cancelled;
         let within = relay.kind != Kind::Call;
         match response.status.code() {
-            500..=599 if next => self.target_failed(now, id, AttemptFailure::Refused(response.clone())),
+            503 if within && goes_on && self.next_hop(now, id) => {}
+            500..=599 if goes_on && !within => {
+                self.target_failed(now, id, AttemptFailure::Refused(response.clone()))
+            }
             408 if within && self.is_not_invite(id) => self.drop_relayed(now, id),
             _ => self.finish(now, id, Some(response), response.status),
         }
     }
 
-    fn is_not_invite(&self, id: u64) -> bool {
+    pub(super) fn is_not_invite(&self, id: u64) -> bool {
         let request = self.servers.get(id).and_then(|server| server.request.as_ref());
         request.is_some_and(|request| request.method != Method::Invite)
     }
 
     /// RFC 4320 §4.2: a 408 to anything but INVITE comes too late to be of use, so nothing is answered at all.
-    fn drop_relayed(&mut self, now: Instant, id: u64) {
+    pub(super) fn drop_relayed(&mut self, now: Instant, id: u64) {
         self.end_relay(now, id);
         self.drop_server(id);
     }
@@ -117,6 +122,7 @@ impl Engine {
             (Kind::Call, Failure::Transport) if !rang => {
                 self.target_failed(now, id, AttemptFailure::Unreachable);
             }
+            (Kind::Within { .. }, _) if !rang && self.next_hop(now, id) => {}
             (Kind::Within { .. }, Failure::Timeout) if self.is_not_invite(id) => self.drop_relayed(now, id),
             (_, Failure::Timeout) => self.finish(now, id, None, StatusCode::REQUEST_TIMEOUT),
             (Kind::Within { pinned: true }, _) => self.finish(now, id, None, StatusCode::FLOW_FAILED),

@@ -3,6 +3,10 @@
 //! In: an INVITE that waits for the program, and its [`Plan`]. Out: a client transaction for each target, whose
 //! responses go back by the server transaction ([`answers`]), and [`RelayEvent`]s. Requests inside dialogs pass without
 //! the program ([`through`]); what both put into a request is in [`record`].
+//!
+//! A target is a list of hops (RFC 3263 §4.3), by its name where it has no other: a hop that is silent, unreachable or
+//! answers 503 gives way to the next one, and only then the target to the next target. The same holds for the next hop
+//! of a request inside a dialog.
 
 mod answers;
 mod record;
@@ -12,12 +16,12 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-pub use through::Forward;
-
 use super::Engine;
 use super::event::{ClientTx, EngineError, Event, Reply, ServerTx};
 use super::flow::{Hop, Owner};
+use super::lookup::{Asker, Lookup};
 use super::outbound::Purpose;
+use super::target::Way;
 use crate::fault::Fault;
 use crate::message::{HeaderName, Headers, Method, Request, Response, StatusCode};
 use crate::observe::capsule::{Command, Input};
@@ -39,6 +43,10 @@ struct Relay {
     targets: VecDeque<Target>,
     record_route: bool,
     timings: RelayTimings,
+    /// The request as it goes on, but for what each hop gets of us.
+    onward: Option<Arc<Request>>,
+    /// The hops of the current target that are left.
+    hops: VecDeque<Hop>,
     /// The client transaction that is waited for.
     current: Option<u64>,
     attempt: u32,
@@ -93,6 +101,8 @@ impl Relay {
             targets: plan.targets.into(),
             record_route: plan.record_route,
             timings: plan.timings,
+            onward: None,
+            hops: VecDeque::new(),
             current: None,
             attempt: 0,
             trying: false,
@@ -184,69 +194,140 @@ impl Engine {
         self.events.push_back(Event::Relay { tx: ServerTx(id), event });
     }
 
-    /// Sends the INVITE to a target.
+    /// Begins with a target.
     fn attempt(&mut self, now: Instant, id: u64, target: &Target) {
         self.abandon(now, id);
         let Some(relay) = self.relays.get_mut(id) else { return };
         relay.attempt += 1;
-        let (attempt, record_route, silent) = (relay.attempt, relay.record_route, relay.timings.silent);
-        match self.open_target(now, id, target, record_route) {
-            Ok(client) => {
-                if let Some(relay) = self.relays.by_server.get_mut(&id) {
-                    (relay.current, relay.trying) = (Some(client), false);
-                    self.timers.start_for(now, Owner::Relay(id), &mut relay.clocks, Timer::Attempt, silent);
-                }
-                self.tell(id, RelayEvent::Trying { attempt });
-            }
-            Err(error) => {
-                tracing::debug!(%error, attempt, "no way to a target");
-                self.target_failed(now, id, AttemptFailure::Unreachable);
-            }
+        (relay.onward, relay.hops) = (None, VecDeque::new());
+        let attempt = relay.attempt;
+        let opened = self.open_target(id, target).and_then(|onward| {
+            let found = self.take_hops(now, id, onward, target.hops.clone());
+            found.or_else(|error| self.ask_for_target(now, id, error))
+        });
+        if let Err(error) = opened {
+            tracing::debug!(%error, attempt, "no way to a target");
+            self.target_failed(now, id, AttemptFailure::Unreachable);
         }
     }
 
-    /// The INVITE as it goes to a target, and its transaction (RFC 3261 §16.6).
-    fn open_target(
-        &mut self,
-        now: Instant,
-        id: u64,
-        target: &Target,
-        record_route: bool,
-    ) -> Result<u64, EngineError> {
-        if self.is_full() {
-            return Err(EngineError::Full("max_transactions"));
-        }
+    /// The INVITE as it goes to a target (RFC 3261 §16.6).
+    fn open_target(&self, id: u64, target: &Target) -> Result<Arc<Request>, EngineError> {
         let server = self.servers.get(id).ok_or(EngineError::TransactionOver)?;
-        let (upstream, received) = (server.path().flow, server.request.clone());
-        let received = received.ok_or(EngineError::TransactionOver)?;
+        let received = server.request.clone().ok_or(EngineError::TransactionOver)?;
         let mut request = (*received).clone();
         self.take_own_routes(&mut request);
         let hops =
             pass::next_max_forwards(&request.headers).map_err(|_| EngineError::Header("Max-Forwards"))?;
         request.headers.set(HeaderName::MAX_FORWARDS, hops.to_string());
         aim(&mut request, target);
-        let way = self.way_to(target.next_hop.clone(), &request.headers, &request.uri)?;
+        Ok(Arc::new(request))
+    }
+
+    /// Sends a request to the first of these hops that there is a way to, and keeps the others.
+    fn take_hops(
+        &mut self,
+        now: Instant,
+        id: u64,
+        onward: Arc<Request>,
+        hops: Vec<Hop>,
+    ) -> Result<(), EngineError> {
+        let found = self.ways_to(now, hops, &onward.headers, &onward.uri);
+        let Some(relay) = self.relays.get_mut(id) else { return Ok(()) };
+        relay.onward = Some(onward);
+        let (way, hops) = found?;
+        relay.hops = hops;
+        let attempt = relay.attempt;
+        self.send_on(now, id, way)?;
+        if self.relays.get_mut(id).is_some_and(|relay| relay.kind == Kind::Call) {
+            self.tell(id, RelayEvent::Trying { attempt });
+        }
+        Ok(())
+    }
+
+    /// A target's name has to be looked up. Its time runs meanwhile.
+    fn ask_for_target(&mut self, now: Instant, id: u64, error: EngineError) -> Result<(), EngineError> {
+        let Some(relay) = self.relays.by_server.get_mut(&id) else { return Ok(()) };
+        let Some(onward) = relay.onward.as_ref().filter(|_| matches!(error, EngineError::Unresolved(_)))
+        else {
+            return Err(error);
+        };
+        let (uri, attempt) = (pass::next_uri(onward), relay.attempt);
+        let lookup = Lookup::of_request(onward, uri, Asker::Target { server: id, attempt });
+        self.timers.start_for(now, Owner::Relay(id), &mut relay.clocks, Timer::Attempt, relay.timings.silent);
+        self.ask(lookup);
+        Ok(())
+    }
+
+    /// The hops of a target; none where nobody knows them.
+    pub(super) fn target_found(&mut self, now: Instant, id: u64, attempt: u32, hops: Vec<Hop>) {
+        let Some(relay) = self.relays.by_server.get_mut(&id) else { return };
+        let waits = relay.attempt == attempt && relay.current.is_none() && relay.clocks.runs();
+        let Some(onward) = relay.onward.clone().filter(|_| waits) else { return };
+        self.timers.forget(Owner::Relay(id), &mut relay.clocks);
+        if hops.is_empty() || self.take_hops(now, id, onward, hops).is_err() {
+            self.target_failed(now, id, AttemptFailure::Unreachable);
+        }
+    }
+
+    /// Goes on with the next hop of the same target; false where there is none.
+    fn next_hop(&mut self, now: Instant, id: u64) -> bool {
+        self.abandon(now, id);
+        loop {
+            let Some(relay) = self.relays.get_mut(id) else { return false };
+            let Some((onward, hop)) = relay.onward.clone().zip(relay.hops.pop_front()) else { return false };
+            let way = self.way_to(Some(hop), &onward.headers, &onward.uri);
+            if way.is_ok_and(|way| self.send_on(now, id, way).is_ok()) {
+                return true;
+            }
+        }
+    }
+
+    /// Opens the client transaction of a hop. An INVITE of a call has its time from now; a request inside a dialog that of
+    /// one target of several, the last one all of Timer B or F.
+    fn send_on(&mut self, now: Instant, id: u64, way: Way) -> Result<(), EngineError> {
+        if self.is_full() {
+            return Err(EngineError::Full("max_transactions"));
+        }
+        let server = self.servers.get(id).ok_or(EngineError::TransactionOver)?;
+        let (upstream, received) = (server.path().flow, server.request.clone());
+        let received = received.ok_or(EngineError::TransactionOver)?;
+        let Some(relay) = self.relays.get_mut(id) else { return Err(EngineError::TransactionOver) };
+        let onward = relay.onward.clone().ok_or(EngineError::TransactionOver)?;
+        let recorded = (relay.kind == Kind::Call && relay.record_route).then_some(upstream);
         let branch = self.relay_branch(&received);
-        let recorded = record_route.then_some(upstream);
-        let (request, way) = self.dress(&request, way, &branch, recorded.as_ref());
-        Ok(self.start_client(now, request, branch, way, None, Purpose::Relay(id)))
+        let (request, way) = self.dress(&onward, way, &branch, recorded.as_ref());
+        let client = self.start_client(now, request, branch, way, None, Purpose::Relay(id));
+        let Some(relay) = self.relays.by_server.get_mut(&id) else { return Ok(()) };
+        (relay.current, relay.trying) = (Some(client), false);
+        let length = match relay.kind {
+            Kind::Call => Some(relay.timings.silent),
+            Kind::Within { .. } if relay.hops.is_empty() => None,
+            Kind::Within { .. } => Some(self.config.timings.target_limit),
+        };
+        if let Some(length) = length {
+            self.timers.start_for(now, Owner::Relay(id), &mut relay.clocks, Timer::Attempt, length);
+        }
+        Ok(())
     }
 
     /// The current target is out: its answer does not count any more, unless it is a 2xx.
     fn abandon(&mut self, now: Instant, id: u64) {
         let Some(relay) = self.relays.by_server.get_mut(&id) else { return };
         self.timers.forget(Owner::Relay(id), &mut relay.clocks);
-        if let Some(client) = relay.current.take() {
-            self.hush(client);
-            if self.has(Fault::FailoverNotCancelled) {
-                return;
-            }
-            // Where it has its final response there is nothing to cancel.
-            let _ = self.call_off(now, ClientTx(client), Headers::new());
+        let Some(client) = relay.current.take() else { return };
+        if self.clients.get(client).is_some_and(|client| client.invite.is_none() && client.is_unanswered()) {
+            return self.close_client(client);
         }
+        self.hush(client);
+        if self.has(Fault::FailoverNotCancelled) {
+            return;
+        }
+        // Where it has its final response there is nothing to cancel.
+        let _ = self.call_off(now, ClientTx(client), Headers::new());
     }
 
-    /// A target is out: the program says how to go on. After a CANCEL there is only one way.
+    /// A target is out, unless it has another hop: the program says how to go on. After a CANCEL there is only one way.
     fn target_failed(&mut self, now: Instant, id: u64, failure: AttemptFailure) {
         self.abandon(now, id);
         let Some(relay) = self.relays.get_mut(id) else { return };
@@ -259,6 +340,15 @@ impl Engine {
                 relay.best = Some(response.clone());
             }
         }
+        let alive = match &failure {
+            AttemptFailure::Refused(response) => response.status != StatusCode::SERVICE_UNAVAILABLE,
+            AttemptFailure::Stalled => true,
+            AttemptFailure::Silent | AttemptFailure::Unreachable => false,
+        };
+        if !alive && self.next_hop(now, id) {
+            return;
+        }
+        let Some(relay) = self.relays.get_mut(id) else { return };
         let (attempt, target) = (relay.attempt, relay.targets.pop_front().map(Box::new));
         self.tell(id, RelayEvent::NextTarget { attempt, failure, target });
     }
@@ -267,8 +357,22 @@ impl Engine {
     pub(super) fn relay_fired(&mut self, now: Instant, id: u64, timer: Timer) {
         let Some(relay) = self.relays.get_mut(id) else { return };
         relay.clocks.fire(timer);
-        let failure = if relay.trying { AttemptFailure::Stalled } else { AttemptFailure::Silent };
-        self.target_failed(now, id, failure);
+        let (kind, current) = (relay.kind, relay.current);
+        let failure = match (current, relay.trying) {
+            (None, _) => AttemptFailure::Unreachable,
+            (Some(_), true) => AttemptFailure::Stalled,
+            (Some(_), false) => AttemptFailure::Silent,
+        };
+        if let Some(silent) = current.filter(|_| matches!(failure, AttemptFailure::Silent)) {
+            self.avoid_silent(now, silent);
+        }
+        match kind {
+            Kind::Call => self.target_failed(now, id, failure),
+            Kind::Within { .. } if matches!(failure, AttemptFailure::Stalled) => {}
+            Kind::Within { .. } if self.next_hop(now, id) => {}
+            Kind::Within { .. } if self.is_not_invite(id) => self.drop_relayed(now, id),
+            Kind::Within { .. } => self.finish(now, id, None, StatusCode::REQUEST_TIMEOUT),
+        }
     }
 
     /// The caller cancelled; its CANCEL has been answered (RFC 3261 §16.10), and its Reason goes on (RFC 3326 §2).

@@ -1,17 +1,20 @@
 //! What we put into a request that passes: our branch, our Via and our Record-Route (RFC 3261 §16.6 steps 4 and 8;
 //! RFC 5658 for two Record-Routes where both sides differ).
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use super::Engine;
 use crate::engine::flow::{Flow, Transport};
 use crate::engine::target::Way;
-use crate::message::header::{CallId, Via};
-use crate::message::{HeaderName, Host, Request, Scheme, Uri};
-use crate::roles::relay::stamp::{self, OwnedFlow};
+use crate::message::header::{CallId, Contact, From, RecordRoute, Via};
+use crate::message::{HeaderName, Headers, Host, NameAddr, Request, Response, Scheme, Uri};
+use crate::roles::relay::stamp::{self, OwnedFlow, Side, Stamp, StampedCall};
 use crate::roles::relay::{RelayConfig, pass};
 
 /// Our name on one side of a call.
 #[derive(PartialEq, Eq)]
-struct Side {
+struct Name {
     transport: Transport,
     at: String,
 }
@@ -61,18 +64,62 @@ impl Engine {
     /// One Record-Route where both sides know us by the same name, two where they do not or where the caller is
     /// reached by its own connection alone.
     fn record_route(&self, relay: &RelayConfig, request: &mut Request, upstream: &Flow, downstream: &Flow) {
-        let call_id = call_id(request);
-        let flow = is_pinned(request, upstream).then(|| self.own_flow(relay, upstream));
-        let (up, down) = (self.side(relay, upstream), self.side(relay, downstream));
+        let call = call_of(&request.headers);
+        let pinned = is_pinned(request, upstream);
+        let (up, down) = (self.name_on(relay, upstream), self.name_on(relay, downstream));
         let sips = request.uri.scheme() == Scheme::Sips;
-        let mut push = |side: &Side, flow: Option<&OwnedFlow>| {
-            let stamp = stamp::word(&relay.keys, &call_id, flow);
-            request.headers.push_front(HeaderName::RECORD_ROUTE, side.word(&stamp, sips));
-        };
-        push(&up, flow.as_ref());
-        if flow.is_some() || up != down {
-            push(&down, None);
+        let mut stamp = Stamp::new(&relay.keys, pinned.then(|| self.own_flow(relay, upstream)));
+        for (side, host) in places(request, upstream, downstream) {
+            stamp.allow(&relay.keys, &call, side, &host);
         }
+        let mut push = |name: &Name, stamp: &Stamp| {
+            let word = stamp.word(&relay.keys, &call);
+            request.headers.push_front(HeaderName::RECORD_ROUTE, name.word(&word, sips));
+        };
+        push(&up, &stamp);
+        if pinned || up != down {
+            push(&down, &stamp.without_flow());
+        }
+    }
+
+    /// A response to an INVITE that `client` sent for another, as the caller gets it. Where the callee's side is called
+    /// by a host that our Record-Route does not have yet, it is written anew (RFC 3261 §16.7 step 8).
+    pub(super) fn vouch<'a>(&self, client: u64, response: &'a Arc<Response>) -> Cow<'a, Arc<Response>> {
+        let sent = self.clients.get(client).and_then(|client| client.invite.as_ref());
+        let written = sent.zip(self.config.relay.as_ref());
+        match written.and_then(|(sent, relay)| self.restamped(relay, sent, response)) {
+            Some(headers) => Cow::Owned(Arc::new(Response { headers, ..(**response).clone() })),
+            None => Cow::Borrowed(response),
+        }
+    }
+
+    fn restamped(&self, relay: &RelayConfig, sent: &Request, response: &Response) -> Option<Headers> {
+        let ours = record_routes(&sent.headers);
+        let mut routes = record_routes(&response.headers);
+        // What proxies behind us added stands in front.
+        let behind = routes.len().checked_sub(ours.len())?;
+        let next = match behind.checked_sub(1) {
+            Some(nearest) => stamp::host(&routes[nearest].uri)?,
+            None => stamp::host(&contact(&response.headers)?)?,
+        };
+        let call = call_of(&sent.headers);
+        let mut changed = false;
+        for (route, sent) in routes[behind..].iter_mut().zip(&ours) {
+            let user = route.uri.user().filter(|_| self.names_us(&route.uri) && route.uri == sent.uri);
+            let Some(mut stamp) = user.and_then(|user| Stamp::read(&relay.keys, &call, user)) else { break };
+            if stamp.allows(&relay.keys, &call, Side::Callee, &next) || !stamp.is_current(&relay.keys) {
+                break;
+            }
+            let old = stamp.word(&relay.keys, &call);
+            stamp.allow(&relay.keys, &call, Side::Callee, &next);
+            let value = route.to_string().replacen(&old, &stamp.word(&relay.keys, &call), 1);
+            *route = NameAddr::parse(value).ok()?;
+            changed = true;
+        }
+        let mut headers = changed.then(|| response.headers.clone())?;
+        headers.remove(HeaderName::RECORD_ROUTE);
+        routes.iter().for_each(|route| headers.push(HeaderName::RECORD_ROUTE, route.to_string()));
+        Some(headers)
     }
 
     fn own_flow(&self, relay: &RelayConfig, flow: &Flow) -> OwnedFlow {
@@ -82,7 +129,7 @@ impl Engine {
 
     /// What we are called on this flow: the pool's name for its transport, else the listener's address. Where no
     /// listener has that transport, we cannot be called back by it, so another is named.
-    fn side(&self, relay: &RelayConfig, flow: &Flow) -> Side {
+    fn name_on(&self, relay: &RelayConfig, flow: &Flow) -> Name {
         let listener = self.listener_of(flow);
         let (transport, at) = listener
             .map_or((flow.transport, flow.local), |listener| (listener.transport, listener.advertised));
@@ -91,7 +138,7 @@ impl Engine {
             Some(name) => format!("{}:{}", Host::of(&name.host), name.port),
             None => format!("{}:{}", Host::Ip(at.ip()), at.port()),
         };
-        Side { transport, at }
+        Name { transport, at }
     }
 
     /// Whether a URI names this proxy or its pool.
@@ -117,7 +164,7 @@ impl Engine {
     }
 }
 
-impl Side {
+impl Name {
     fn word(&self, stamp: &str, sips: bool) -> String {
         let (scheme, param) = match (sips, self.transport) {
             (true, Transport::Ws | Transport::Wss) => ("sips", ";transport=ws"),
@@ -129,9 +176,38 @@ impl Side {
     }
 }
 
+/// The call of an INVITE.
+fn call_of(invite: &Headers) -> StampedCall {
+    let caller = invite.typed::<From>().ok().and_then(|from| from.tag().map(Cow::into_owned));
+    StampedCall { call_id: call_id(invite), caller: caller.unwrap_or_default() }
+}
+
 /// The Call-ID, which every stamp is bound to.
-pub(super) fn call_id(request: &Request) -> Vec<u8> {
-    request.headers.typed::<CallId>().map(|id| id.to_string().into_bytes()).unwrap_or_default()
+pub(super) fn call_id(headers: &Headers) -> Vec<u8> {
+    headers.typed::<CallId>().map(|id| id.to_string().into_bytes()).unwrap_or_default()
+}
+
+/// What the two sides of an INVITE are called, and where it comes from and goes.
+fn places(invite: &Request, upstream: &Flow, downstream: &Flow) -> Vec<(Side, String)> {
+    let route = invite.headers.typed::<RecordRoute>().ok().map(|route| route.0.uri);
+    let caller = route.or_else(|| contact(&invite.headers)).and_then(|uri| stamp::host(&uri));
+    let callee = stamp::host(&pass::next_uri(invite));
+    let seen = |flow: &Flow| Some(stamp::in_one_form(Host::Ip(flow.remote.ip())));
+    let found = [
+        (Side::Caller, caller),
+        (Side::Caller, seen(upstream)),
+        (Side::Callee, callee),
+        (Side::Callee, seen(downstream)),
+    ];
+    found.into_iter().filter_map(|(side, host)| Some((side, host?))).collect()
+}
+
+fn contact(headers: &Headers) -> Option<Uri> {
+    headers.typed::<Contact>().ok()?.address().map(|address| address.uri.clone())
+}
+
+fn record_routes(headers: &Headers) -> Vec<NameAddr> {
+    headers.typed_all::<RecordRoute>().flatten().map(|route| route.0).collect()
 }
 
 /// Whether the caller has to be reached by the way that it came: on a stream, and behind a NAT, which shows where the

@@ -1,45 +1,41 @@
 //! Requests inside dialogs that another end answers: forwarded from their Route alone, by any proxy of the pool
 //! (RFC 3261 §16.4 to §16.6, §16.12; RFC 5626 §5.3).
 //!
-//! A Route that names us has to carry a stamp of the pool for this Call-ID, or the request is refused with 403: nobody
-//! uses the pool to reach a place that no call of its own has led to.
+//! A Route that names us has to carry a stamp of the pool for this call, and the next hop has to be a host of this call
+//! ([`stamp`] says which), or the request is refused with 403: nobody uses the pool to reach a place that no call of its
+//! own has led to.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::record::call_id;
 use super::{Engine, Kind, Plan, Relay};
-use crate::engine::event::{EngineError, Event, Reply, ServerTx};
+use crate::engine::event::{EngineError, Reply};
 use crate::engine::flow::{Flow, Hop, Transmit};
-use crate::engine::outbound::Purpose;
+use crate::engine::lookup::{Asker, Lookup};
 use crate::engine::target::{self, Way};
-use crate::message::header::{Route, Via};
+use crate::message::header::{From, Route, To, Via};
 use crate::message::{HeaderName, Host, Request, StatusCode, Uri};
 use crate::observe::DropReason;
-use crate::observe::capsule::{Command, Input};
-use crate::roles::relay::stamp::{self, OwnedFlow};
+use crate::roles::relay::stamp::{self, OwnedFlow, Side, Stamp, StampedCall};
 use crate::roles::relay::{RelayConfig, pass};
 
 /// Most of our own Routes that are taken off one request: a call that came through the pool time and again.
 const MAX_OWN_ROUTES: usize = 16;
 
-/// A request inside a dialog whose next hop is a name: it waits for an address.
-#[derive(Debug, Clone)]
-pub struct Forward {
-    pub(crate) server: Option<ServerTx>,
-    pub(crate) request: Arc<Request>,
-    /// The host to resolve.
-    pub uri: Uri,
-}
-
 /// Where a request goes on to.
 enum Next {
-    Way { way: Way, pinned: bool },
+    Way {
+        way: Way,
+        pinned: bool,
+    },
+    /// To a name.
     Resolve(Uri),
 }
 
 /// A request as it goes on, and where to.
-type Passage = (Request, Next);
+type Passage = (Arc<Request>, Next);
 
 impl Engine {
     /// Whether a request inside a dialog is another end's to answer: its Route names us, or a strict router put our
@@ -90,8 +86,16 @@ impl Engine {
         let (forwarded, next) =
             self.passage(request).inspect_err(|_| self.watch.discard(DropReason::Unroutable))?;
         match next {
-            Next::Resolve(uri) => self.ask_for_address(Some(ServerTx(id)), forwarded, uri),
-            Next::Way { way, pinned } => self.pass_on(now, id, request, &forwarded, way, pinned),
+            Next::Resolve(uri) => {
+                self.ask(Lookup::of_request(&forwarded, uri, Asker::Through(id, forwarded.clone())));
+            }
+            Next::Way { way, pinned } => {
+                self.relay_within(id, forwarded, pinned);
+                if self.send_on(now, id, way).is_err() {
+                    self.end_relay(now, id);
+                    return Err(Box::new(Reply::new(StatusCode::SERVICE_UNAVAILABLE)));
+                }
+            }
         }
         Ok(())
     }
@@ -103,33 +107,36 @@ impl Engine {
             return false;
         }
         match self.passage(ack) {
-            Ok((forwarded, Next::Way { way, .. })) => self.pass_ack_on(ack, &forwarded, way),
-            Ok((forwarded, Next::Resolve(uri))) => self.ask_for_address(None, forwarded, uri),
+            Ok((forwarded, Next::Way { way, .. })) => self.pass_ack_on(&forwarded, way),
+            Ok((forwarded, Next::Resolve(uri))) => {
+                self.ask(Lookup::of_request(&forwarded, uri, Asker::Ack(forwarded.clone())));
+            }
             Err(_) => self.watch.discard(DropReason::Unroutable),
         }
         true
     }
 
-    /// Goes on with a request whose next hop has been resolved; `None` where it has no address.
-    ///
-    /// # Errors
-    /// [`EngineError::NoListener`] where no listener can send there; it has then been answered.
-    pub fn forward(&mut self, now: Instant, forward: Forward, hop: Option<Hop>) -> Result<(), EngineError> {
-        self.record(Some(now), || Input::command(Command::Forward(forward.clone(), hop.clone())));
-        let Forward { server, request, .. } = forward;
-        let unresolved = || EngineError::Unresolved(String::from("the next hop"));
-        let way = hop.ok_or_else(unresolved);
-        let way = way.and_then(|hop| self.way_to(Some(hop), &request.headers, &request.uri));
-        match (server, way) {
-            (None, Ok(way)) => self.pass_ack_on(&request, &request, way),
-            (None, Err(_)) => self.watch.discard(DropReason::Unroutable),
-            (Some(tx), Ok(way)) => self.pass_on(now, tx.0, &request, &request, way, false),
-            (Some(tx), Err(error)) => {
-                self.answer(now, tx.0, Reply::new(StatusCode::SERVER_INTERNAL_ERROR));
-                return Err(error);
-            }
+    /// Goes on with a request inside a dialog whose next hop has been looked up: 500 where nobody knows it.
+    pub(in crate::engine) fn through_found(
+        &mut self,
+        now: Instant,
+        id: u64,
+        forwarded: Arc<Request>,
+        hops: Vec<Hop>,
+    ) {
+        self.relay_within(id, forwarded.clone(), false);
+        if hops.is_empty() || self.take_hops(now, id, forwarded, hops).is_err() {
+            self.finish(now, id, None, StatusCode::SERVER_INTERNAL_ERROR);
         }
-        Ok(())
+    }
+
+    /// The same for the ACK of a 2xx, which goes to the first hop there is a way to.
+    pub(in crate::engine) fn ack_found(&mut self, now: Instant, ack: &Request, hops: Vec<Hop>) {
+        let way = (!hops.is_empty()).then(|| self.ways_to(now, hops, &ack.headers, &ack.uri));
+        match way {
+            Some(Ok((way, _))) => self.pass_ack_on(ack, way),
+            _ => self.watch.discard(DropReason::Unroutable),
+        }
     }
 
     fn check_loop(&mut self, request: &Request) -> Result<(), Box<Reply>> {
@@ -139,31 +146,15 @@ impl Engine {
         }
     }
 
-    fn ask_for_address(&mut self, server: Option<ServerTx>, request: Request, uri: Uri) {
-        let forward = Forward { server, request: Arc::new(request), uri };
-        self.events.push_back(Event::Forward(Box::new(forward)));
-    }
-
-    fn pass_on(
-        &mut self,
-        now: Instant,
-        id: u64,
-        received: &Request,
-        forwarded: &Request,
-        way: Way,
-        pinned: bool,
-    ) {
-        let branch = self.relay_branch(received);
-        let (request, way) = self.dress(forwarded, way, &branch, None);
-        let client = self.start_client(now, request, branch, way, None, Purpose::Relay(id));
+    fn relay_within(&mut self, id: u64, onward: Arc<Request>, pinned: bool) {
         let mut relay = Relay::new(Kind::Within { pinned }, Plan::new([]));
-        relay.current = Some(client);
+        relay.onward = Some(onward);
         self.relays.by_server.insert(id, relay);
     }
 
-    fn pass_ack_on(&mut self, received: &Request, forwarded: &Request, way: Way) {
-        let branch = self.relay_branch(received);
-        let (ack, Way { flow, fallback, name }) = self.dress(forwarded, way, &branch, None);
+    fn pass_ack_on(&mut self, forwarded: &Request, way: Way) {
+        let branch = self.relay_branch(forwarded);
+        let (ack, Way { flow, fallback, name, .. }) = self.dress(forwarded, way, &branch, None);
         self.transmits.push_back(Transmit { flow, fallback, name, bytes: ack.to_bytes(), owner: None });
     }
 
@@ -176,15 +167,16 @@ impl Engine {
         pass::check_proxy_require(&received.headers)?;
         let mut request = received.clone();
         request.headers.set(HeaderName::MAX_FORWARDS, hops.to_string());
-        let Some(owned) =
-            self.take_stamps(relay, &mut request).ok_or_else(|| refuse(StatusCode::FORBIDDEN))?
-        else {
-            let next = self.next_by_uri(&mut request)?;
-            return Ok((request, next));
+        let (stamp, ends) =
+            self.take_stamps(relay, &mut request).ok_or_else(|| refuse(StatusCode::FORBIDDEN))?;
+        let leads = |uri: &Uri| leads_there(relay, &stamp, &ends, uri);
+        let Some(owned) = &stamp.flow else {
+            let next = self.next_by_uri(&mut request, leads)?;
+            return Ok((Arc::new(request), next));
         };
         if owned.node == relay.node && owned.incarnation == self.relays.incarnation {
-            let next = self.next_by_flow(&mut request, owned.flow);
-            return Ok((request, next));
+            let next = self.next_by_flow(&mut request, owned, leads);
+            return Ok((Arc::new(request), next));
         }
         if let Some(hop) = relay.peers.get(&owned.node).filter(|_| owned.node != relay.node) {
             // Its owner takes the Routes off.
@@ -192,22 +184,29 @@ impl Engine {
             whole.headers.set(HeaderName::MAX_FORWARDS, hops.to_string());
             let way = self.way_to(Some(hop.clone()), &whole.headers, &whole.uri);
             let way = way.map_err(|_| refuse(StatusCode::FLOW_FAILED))?;
-            return Ok((whole, Next::Way { way, pinned: true }));
+            return Ok((Arc::new(whole), Next::Way { way, pinned: true }));
         }
-        match self.next_by_uri(&mut request) {
-            Ok(next) if is_routable(&next, &owned) => Ok((request, next)),
+        match self.next_by_uri(&mut request, leads) {
+            Ok(next) if is_routable(&next, owned) => Ok((Arc::new(request), next)),
             _ => Err(refuse(StatusCode::FLOW_FAILED)),
         }
     }
 
-    /// Takes all stamps off the front and gives the last one, which is that of the far side; `None` where one is not
-    /// ours or there is none.
-    #[allow(clippy::option_option)] // No stamp, one without a flow, one with.
-    fn take_stamps(&self, relay: &RelayConfig, request: &mut Request) -> Option<Option<OwnedFlow>> {
-        let call = call_id(request);
-        let read = |uri: &Uri| stamp::read(&relay.keys, &call, uri.user()?);
+    /// Takes all stamps off the front and gives the last one, which is that of the far side, and the call with that side;
+    /// `None` where one is not ours or there is none.
+    fn take_stamps(
+        &self,
+        relay: &RelayConfig,
+        request: &mut Request,
+    ) -> Option<(Stamp, (StampedCall, Side))> {
+        let strict = self.is_stamped(&request.uri);
+        let first = if strict { request.uri.clone() } else { request.headers.typed::<Route>().ok()?.0.uri };
+        let ends = ends(request).into_iter().find(|(call, _)| {
+            first.user().is_some_and(|user| Stamp::read(&relay.keys, call, user).is_some())
+        })?;
+        let read = |uri: &Uri| Stamp::read(&relay.keys, &ends.0, uri.user()?);
         let mut last = None;
-        if self.is_stamped(&request.uri) {
+        if strict {
             last = Some(read(&request.uri)?);
             pass::restore_uri(request).then_some(())?;
         }
@@ -220,13 +219,16 @@ impl Engine {
                 _ => break,
             }
         }
-        last
+        Some((last?, ends))
     }
 
-    /// By the next Route, or the Request-URI.
-    fn next_by_uri(&self, request: &mut Request) -> Result<Next, Box<Reply>> {
-        pass::suit_strict_router(request);
-        let uri = pass::next_uri(request);
+    /// By the next Route, or the Request-URI, if the call leads there.
+    fn next_by_uri(&self, request: &mut Request, leads: impl Fn(&Uri) -> bool) -> Result<Next, Box<Reply>> {
+        let uri = pass::suit_strict_router(request);
+        if stamp::host(&uri).is_some() && !leads(&uri) {
+            let why = "the next hop is no host of this call";
+            return Err(Box::new(Reply::new(StatusCode::FORBIDDEN).reason(why)));
+        }
         let way = multicast(&uri)
             .map_or_else(|| target::hop(&uri), Ok)
             .and_then(|hop| self.way_to(Some(hop), &request.headers, &request.uri));
@@ -243,17 +245,34 @@ impl Engine {
     }
 
     /// By the connection that the peer opened; where it is gone, by the peer's address if that can be reached.
-    fn next_by_flow(&self, request: &mut Request, flow: Flow) -> Next {
-        let owned = OwnedFlow { node: String::new(), incarnation: 0, flow };
-        let second = self.next_by_uri(request).ok().filter(|next| is_routable(next, &owned));
+    fn next_by_flow(&self, request: &mut Request, owned: &OwnedFlow, leads: impl Fn(&Uri) -> bool) -> Next {
+        let flow = owned.flow;
+        let second = self.next_by_uri(request, leads).ok().filter(|next| is_routable(next, owned));
         let fallback = second.and_then(|next| match next {
             Next::Way { way, .. } if !flow.transport.is_secure() || way.flow.transport.is_secure() => {
                 Some(Flow { connection: None, ..way.flow })
             }
             _ => None,
         });
-        Next::Way { way: Way { flow, fallback, name: None }, pinned: true }
+        Next::Way { way: Way { flow, fallback, name: None, lookup: None }, pinned: true }
     }
+}
+
+/// The call of a request inside a dialog, by its two tags: from the caller to the callee, or back.
+fn ends(request: &Request) -> [(StampedCall, Side); 2] {
+    let from = request.headers.typed::<From>().ok().and_then(|from| from.tag().map(Cow::into_owned));
+    let to = request.headers.typed::<To>().ok().and_then(|to| to.tag().map(Cow::into_owned));
+    [(from, Side::Callee), (to, Side::Caller)].map(|(tag, far)| {
+        let caller = tag.unwrap_or_default();
+        (StampedCall { call_id: call_id(&request.headers), caller }, far)
+    })
+}
+
+/// Whether requests of a call may go to this URI.
+fn leads_there(relay: &RelayConfig, stamp: &Stamp, (call, far): &(StampedCall, Side), uri: &Uri) -> bool {
+    let Some(host) = stamp::host(uri) else { return false };
+    let named = || host.parse().is_ok_and(|ip| relay.networks.contains(ip));
+    stamp.allows(&relay.keys, call, *far, &host) || named()
 }
 
 /// `maddr` stands in for the host (RFC 3261 §19.1.1, §16.5).

@@ -11,9 +11,8 @@ use crate::auth::Keyring;
 use crate::dialog::DialogId;
 use crate::engine::Engine;
 use crate::engine::flow::{Hop, Transport};
-use crate::event::{
-    Body, CallOptions, ClientTx, Forward, OutgoingInvite, ReferralId, Reliability, Reply, ServerTx,
-};
+use crate::engine::lookup::{Asker, Lookup};
+use crate::event::{Body, CallOptions, ClientTx, OutgoingInvite, ReferralId, Reliability, Reply, ServerTx};
 use crate::message::header::{CallId, From, To};
 use crate::message::{HeaderName, Headers, Message, Method, Request, StatusCode};
 use crate::roles::relay::{Plan, RelayTimings, Target};
@@ -39,7 +38,7 @@ pub(crate) enum Command {
     RelayTo(ServerTx, Target),
     RelayBest(ServerTx),
     GiveUp(ServerTx, Reply),
-    Forward(Forward, Option<Hop>),
+    LookedUp(Box<Lookup>, Vec<Hop>),
 }
 
 /// A message in the making: start, headers and body.
@@ -67,7 +66,7 @@ impl Command {
             }
             Command::Prack(dialog, headers, body) => drop(engine.prack(now, &dialog, &headers, body)),
             Command::Acknowledge(dialog, headers, body) => {
-                drop(engine.acknowledge(&dialog, &headers, body));
+                drop(engine.acknowledge(now, &dialog, &headers, body));
             }
             Command::Refer(dialog, headers) => drop(engine.refer_by(now, &dialog, headers)),
             Command::AcceptRefer(tx) => drop(engine.accept_refer(now, tx)),
@@ -76,7 +75,7 @@ impl Command {
             Command::RelayTo(tx, target) => drop(engine.relay_to(now, tx, &target)),
             Command::RelayBest(tx) => drop(engine.relay_best(now, tx)),
             Command::GiveUp(tx, reply) => drop(engine.give_up(now, tx, reply)),
-            Command::Forward(forward, hop) => drop(engine.forward(now, forward, hop)),
+            Command::LookedUp(lookup, hops) => engine.looked_up(now, *lookup, hops),
         }
     }
 
@@ -100,8 +99,12 @@ impl Command {
             | Command::Refer(dialog, _) => Subject::Call(dialog.call_id().to_owned()),
             Command::Invite(call) => call.call_id.clone().map_or(Subject::Unnamed, Subject::Call),
             Command::Send(request, _) => call_of(request),
-            Command::Forward(Forward { server: Some(tx), .. }, _) => Subject::Number(tx.0),
-            Command::Forward(forward, _) => call_of(&forward.request),
+            Command::LookedUp(lookup, _) => match &lookup.asker {
+                Asker::Target { server: number, .. } | Asker::Through(number, _) | Asker::Dialog(number) => {
+                    Subject::Number(*number)
+                }
+                Asker::Ack(ack) => call_of(ack),
+            },
         }
     }
 
@@ -138,10 +141,7 @@ impl Command {
                 (write_plan(*tx, plan), plan.targets.iter().map(write_target).collect::<String>().into())
             }
             Command::RelayTo(tx, target) => (format!("relay_to {}", tx.0), write_target(target).into()),
-            Command::Forward(Forward { server, request, .. }, hop) => {
-                let server = server.map_or_else(|| String::from("-"), |tx| tx.0.to_string());
-                (format!("forward {server}{}", write_hops(hop)), request.to_bytes())
-            }
+            Command::LookedUp(lookup, hops) => write_looked_up(lookup, hops),
         }
     }
 
@@ -161,7 +161,7 @@ impl Command {
             }
             "relay" => return Some(Command::Relay(server()?, read_plan(&rest, text)?)),
             "relay_to" => return Some(Command::RelayTo(server()?, read_targets(text)?.pop()?)),
-            "forward" => return read_forward(&rest, text),
+            "looked_up" => return read_looked_up(&rest, text),
             _ => {}
         }
         let part = unpart(text)?;
@@ -309,7 +309,7 @@ fn read_plan(words: &[&str], text: &Bytes) -> Option<Plan> {
 /// `TARGET`, the Request-URI and the hop, `-` for what is not given; then the target's headers.
 fn write_target(target: &Target) -> String {
     let uri = target.uri.as_ref().map_or_else(|| String::from("-"), ToString::to_string);
-    let start = format!("TARGET {uri}{}", write_hops(&target.next_hop));
+    let start = format!("TARGET {uri}{}", write_hops(&target.hops));
     String::from_utf8_lossy(&part(&start, &target.headers, None)).into_owned()
 }
 
@@ -320,18 +320,40 @@ fn read_targets(text: &Bytes) -> Option<Vec<Target>> {
         let words: Vec<_> = start.strip_prefix("TARGET ")?.split(' ').collect();
         let (uri, hop) = words.split_first()?;
         let uri = if *uri == "-" { None } else { Some(FromStr::from_str(uri).ok()?) };
-        targets.push(Target { uri, next_hop: read_hops(hop)?.pop(), headers });
+        targets.push(Target { uri, hops: read_hops(hop)?, headers });
         rest = body;
     }
     Some(targets)
 }
 
-fn read_forward(words: &[&str], text: &Bytes) -> Option<Command> {
-    let (server, hop) = words.split_first()?;
-    let server = if *server == "-" { None } else { Some(ServerTx(server.parse().ok()?)) };
-    let Ok(Message::Request(request)) = Message::parse(text.clone()) else { return None };
-    let uri = request.uri.clone();
-    Some(Command::Forward(Forward { server, request: Arc::new(request), uri }, read_hops(hop)?.pop()))
+/// Who asked with the numbers that name him, the URI, whether only secure hops will do, and the hops.
+fn write_looked_up(lookup: &Lookup, hops: &[Hop]) -> (String, Bytes) {
+    let (asker, text) = match &lookup.asker {
+        Asker::Target { server, attempt } => (format!("target {server} {attempt}"), Bytes::new()),
+        Asker::Through(server, request) => (format!("through {server} 0"), request.to_bytes()),
+        Asker::Ack(ack) => (String::from("ack 0 0"), ack.to_bytes()),
+        Asker::Dialog(serial) => (format!("dialog {serial} 0"), Bytes::new()),
+    };
+    let Lookup { uri, secure, .. } = lookup;
+    (format!("looked_up {asker} {uri} {secure}{}", write_hops(hops)), text)
+}
+
+fn read_looked_up(words: &[&str], text: &Bytes) -> Option<Command> {
+    let [kind, number, attempt, uri, secure, hops @ ..] = words else { return None };
+    let request = || match Message::parse(text.clone()) {
+        Ok(Message::Request(request)) => Some(Arc::new(request)),
+        _ => None,
+    };
+    let number = number.parse().ok()?;
+    let asker = match *kind {
+        "target" => Asker::Target { server: number, attempt: attempt.parse().ok()? },
+        "through" => Asker::Through(number, request()?),
+        "ack" => Asker::Ack(request()?),
+        "dialog" => Asker::Dialog(number),
+        _ => return None,
+    };
+    let lookup = Lookup { uri: FromStr::from_str(uri).ok()?, secure: secure.parse().ok()?, asker };
+    Some(Command::LookedUp(Box::new(lookup), read_hops(hops)?))
 }
 
 fn part(start: &str, headers: &Headers, body: Option<&Body>) -> Bytes {

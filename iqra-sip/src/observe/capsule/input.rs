@@ -89,7 +89,8 @@ fn number(owner: Owner) -> u64 {
     | Owner::Client(id)
     | Owner::Dialog(id)
     | Owner::Relay(id)
-    | Owner::Subscription(id)) = owner;
+    | Owner::Subscription(id)
+    | Owner::Lookup(id)) = owner;
     id
 }
 
@@ -100,6 +101,7 @@ fn write_owner(owner: Owner) -> String {
         Owner::Dialog(_) => "dialog",
         Owner::Relay(_) => "relay",
         Owner::Subscription(_) => "subscription",
+        Owner::Lookup(_) => "lookup",
     };
     format!("{kind} {}", number(owner))
 }
@@ -113,6 +115,7 @@ fn read_owner(words: &str) -> Option<Owner> {
         "dialog" => Owner::Dialog(id),
         "relay" => Owner::Relay(id),
         "subscription" => Owner::Subscription(id),
+        "lookup" => Owner::Lookup(id),
         _ => return None,
     })
 }
@@ -133,7 +136,7 @@ pub(super) fn name_of(event: &Event) -> &'static str {
         Event::Response { .. } => "Response",
         Event::Answered { .. } => "Answered",
         Event::Relay { .. } => "Relay",
-        Event::Forward(_) => "Forward",
+        Event::Lookup(_) => "Lookup",
         Event::Failed { .. } => "Failed",
     }
 }

@@ -78,10 +78,22 @@ impl RelayKeys {
         mac
     }
 
+    /// The first octets of a signature, for parts of what is signed as a whole besides.
+    pub(crate) fn mark<const N: usize>(&self, parts: &[&[u8]]) -> [u8; N] {
+        let mut mark = [0; N];
+        mark.copy_from_slice(&self.sign(parts)[..N]);
+        mark
+    }
+
     /// Whether a key of this id signed these parts so. In constant time for each key.
     pub(crate) fn verify(&self, id: KeyId, parts: &[&[u8]], mac: &[u8]) -> bool {
+        mac.len() == MAC && self.marked(id, parts, mac)
+    }
+
+    /// Whether a key of this id marked these parts so.
+    pub(crate) fn marked(&self, id: KeyId, parts: &[&[u8]], mark: &[u8]) -> bool {
         let mut named = self.keys.iter().filter(|key| key.id == id);
-        mac.len() == MAC && named.any(|key| over(key, parts).verify_truncated_left(mac).is_ok())
+        named.any(|key| over(key, parts).verify_truncated_left(mark).is_ok())
     }
 }
 

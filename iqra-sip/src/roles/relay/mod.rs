@@ -18,6 +18,7 @@ use std::time::Duration;
 pub use keys::{KeyError, MAX_KEYS, MIN_KEY, RelayKeys};
 
 use crate::engine::flow::{Hop, Transport};
+use crate::guard::Networks;
 use crate::message::{Headers, Request, Response, Uri};
 
 /// What makes an engine one proxy of a pool. Any proxy with the same keys forwards what belongs to a call that another
@@ -33,6 +34,10 @@ pub struct RelayConfig {
     pub pool: Vec<PoolName>,
     /// The other proxies by name: who is not in it has no connections any more.
     pub peers: BTreeMap<String, Hop>,
+    /// Where requests inside dialogs may go besides the hosts that the call began with: the networks of peers whose
+    /// Contact moves to another address within a call. Whoever has a call can send to all of them. Default none: such a
+    /// request is answered 403.
+    pub networks: Networks,
 }
 
 impl RelayConfig {
@@ -44,7 +49,7 @@ impl RelayConfig {
         while node.len() > stamp::MAX_NODE {
             node.pop();
         }
-        Self { node, keys, pool: Vec::new(), peers: BTreeMap::new() }
+        Self { node, keys, pool: Vec::new(), peers: BTreeMap::new(), networks: Networks::default() }
     }
 }
 
@@ -83,8 +88,10 @@ impl Plan {
 pub struct Target {
     /// The new Request-URI; `None` leaves the one that came.
     pub uri: Option<Uri>,
-    /// Where it goes; `None` takes the first Route header, else the Request-URI.
-    pub next_hop: Option<Hop>,
+    /// Where it goes, each tried when the one before fails, is silent or answers 503 (RFC 3263 §4.3). None takes the
+    /// first Route header, else the Request-URI; a name in it is asked for by
+    /// [`Event::Lookup`](crate::event::Event::Lookup).
+    pub hops: Vec<Hop>,
     /// Headers for this target alone; each replaces all of its name.
     pub headers: Headers,
 }
@@ -92,7 +99,7 @@ pub struct Target {
 /// When a target is given up. After a response from 101 to 199 has been forwarded none is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RelayTimings {
-    /// Without any response. Default 2 s.
+    /// Without any response of a hop, or without an address for its name. Default 2 s.
     pub silent: Duration,
     /// With a 100 (Trying) alone, after it. Default 5 s.
     pub trying: Duration,
@@ -107,7 +114,7 @@ impl Default for RelayTimings {
 /// What happens to a relayed INVITE.
 #[derive(Debug, Clone)]
 pub enum RelayEvent {
-    /// The INVITE left for the next target; the first is number 1.
+    /// The INVITE left for the next target; the first is number 1. Another hop of the same target is no news.
     Trying {
         /// The target's number.
         attempt: u32,

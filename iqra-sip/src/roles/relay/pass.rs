@@ -48,7 +48,7 @@ pub(crate) fn mark(keys: &RelayKeys, node: &str, request: &Request) -> String {
         parts.extend(headers.all(name).map(Cow::into_owned));
     }
     let parts: Vec<&[u8]> = parts.iter().map(String::as_bytes).collect();
-    data_encoding::HEXLOWER.encode(&keys.sign(&parts)[..MARK])
+    data_encoding::HEXLOWER.encode(&keys.mark::<MARK>(&parts))
 }
 
 /// Whether a request has passed here as it is now (RFC 3261 §16.3 step 4).
@@ -68,18 +68,20 @@ pub(crate) fn restore_uri(request: &mut Request) -> bool {
 }
 
 /// The next hop after a proxy that is a strict router (its Route has no `lr`): its URI goes to the Request-URI, that to
-/// the end of the Routes (RFC 3261 §16.6 step 6).
-pub(crate) fn suit_strict_router(request: &mut Request) {
+/// the end of the Routes (RFC 3261 §16.6 step 6). Gives where the request goes then, which for a strict router is the
+/// Request-URI (step 7).
+pub(crate) fn suit_strict_router(request: &mut Request) -> Uri {
     let mut routes = routes(&request.headers);
     if routes.first().is_none_or(|first| first.uri.param("lr").is_some()) {
-        return;
+        return next_uri(request);
     }
     let first = routes.remove(0);
     routes.push(NameAddr::new(std::mem::replace(&mut request.uri, first.uri)));
     set_routes(&mut request.headers, &routes);
+    request.uri.clone()
 }
 
-/// Where a request goes next: its first Route, else its Request-URI, or for a strict router always that.
+/// Where a request goes next that no strict router gets: its first Route, else its Request-URI.
 pub(crate) fn next_uri(request: &Request) -> Uri {
     request.headers.typed::<Route>().map_or_else(|_| request.uri.clone(), |route| route.0.uri)
 }
@@ -152,12 +154,13 @@ mod tests {
     #[test]
     fn a_strict_router_ahead_gets_its_own_uri() {
         let mut ahead = request("sip:target@192.0.2.9", "Route: <sip:strict.example>, <sip:r2;lr>\r\n");
-        suit_strict_router(&mut ahead);
+        let next = suit_strict_router(&mut ahead);
+        assert_eq!(next.to_string(), "sip:strict.example");
         assert_eq!(ahead.uri.to_string(), "sip:strict.example");
         let routes: Vec<_> = ahead.headers.all(HeaderName::ROUTE).collect();
         assert_eq!(routes, ["<sip:r2;lr>", "<sip:target@192.0.2.9>"]);
         let mut loose = request("sip:target@192.0.2.9", "Route: <sip:r;lr>\r\n");
-        suit_strict_router(&mut loose);
+        assert_eq!(suit_strict_router(&mut loose).to_string(), "sip:r;lr");
         assert_eq!(loose.uri.to_string(), "sip:target@192.0.2.9");
     }
 }

@@ -190,17 +190,125 @@ fn an_answer_of_a_target_given_up_is_the_call_s_all_the_same() {
     net.run(Duration::from_secs(60));
 }
 
-#[test]
-fn a_target_without_an_address_counts_as_one_that_failed() {
-    let mut net = calm();
-    let call = invite(&net);
+/// The caller calls, and A relays to a name, then to backend two.
+fn relay_to_a_name(net: &mut Network) -> ServerTx {
+    let call = invite(net);
     let (engine, now) = net.engine(CALLER);
     engine.invite(now, call).unwrap();
     let Event::Invite { tx, .. } = net.event(A) else { panic!("no INVITE") };
-    let nowhere = Target { uri: Some("sip:callee@nowhere.invalid".parse().unwrap()), ..Target::default() };
-    let plan = Plan::new([nowhere, target(&net, TWO)]);
+    let named = Target { uri: Some("sip:callee@backend.example".parse().unwrap()), ..Target::default() };
+    let plan = Plan::new([named, target(net, TWO)]);
     let (engine, now) = net.engine(A);
     engine.relay(now, tx, plan).unwrap();
+    tx
+}
+
+/// What A asks for leads to these nodes.
+fn leads_to(net: &mut Network, nodes: &[usize]) {
+    let Event::Lookup(lookup) = net.event(A) else { panic!("no name is asked for") };
+    assert_eq!((lookup.uri.to_string().as_str(), lookup.secure), ("sip:callee@backend.example", false));
+    let hops = nodes.iter().map(|node| (Transport::Udp, net.nodes[*node].addr).into()).collect();
+    let (engine, now) = net.engine(A);
+    engine.looked_up(now, *lookup, hops);
+}
+
+#[test]
+fn a_target_without_an_address_counts_as_one_that_failed() {
+    let mut net = calm();
+    let tx = relay_to_a_name(&mut net);
+    leads_to(&mut net, &[]);
     go_on(&mut net, tx);
     invited(&mut net, TWO);
+}
+
+#[test]
+fn a_name_that_nobody_looks_up_costs_its_target_its_time_and_no_more() {
+    let mut net = calm();
+    let tx = relay_to_a_name(&mut net);
+    let Event::Lookup(late) = net.event(A) else { panic!("no name is asked for") };
+    let start = net.now;
+    go_on(&mut net, tx);
+    assert_eq!((net.now - start).as_secs(), 2);
+    let taken = invited(&mut net, TWO);
+    let hop = (Transport::Udp, net.nodes[ONE].addr).into();
+    let (engine, now) = net.engine(A);
+    engine.looked_up(now, *late, vec![hop]);
+    accept(&mut net, TWO, taken);
+    assert!(matches!(net.event(CALLER), Event::Answered { .. }));
+    assert!(net.nodes[ONE].events.is_empty(), "the answer came too late");
+}
+
+#[test]
+fn every_hop_of_a_target_is_tried_before_the_next_target() {
+    let mut net = calm();
+    relay_to_a_name(&mut net);
+    net.lose(|from, text| from == B && !is(text, "ACK"));
+    // B, which is no backend, is silent here; backend one refuses, and two is the name's last hop.
+    let Event::Lookup(lookup) = net.event(A) else { panic!("no name is asked for") };
+    let hops = ["10.0.0.4:5060", "10.0.0.2:5060", "10.0.0.5:5060"];
+    let hops = hops.map(|addr| Hop::from((Transport::Udp, addr.parse().unwrap())));
+    let (engine, now) = net.engine(A);
+    let start = now;
+    engine.looked_up(now, *lookup, hops.into());
+    assert!(matches!(step(&mut net), RelayEvent::Trying { attempt: 1 }));
+    let refused = invited(&mut net, ONE);
+    assert_eq!((net.now - start).as_millis(), 2_010, "one silent hop");
+    answer(&mut net, ONE, refused, 503);
+    let taken = invited(&mut net, TWO);
+    accept(&mut net, TWO, taken);
+    assert!(matches!(net.event(CALLER), Event::Answered { .. }));
+    let event = step(&mut net);
+    assert!(matches!(event, RelayEvent::Answered(_)), "the program hears of no hop: {event:?}");
+    let branches: std::collections::BTreeSet<_> = net
+        .sent
+        .iter()
+        .filter(|(from, text)| *from == A && is(text, "INVITE"))
+        .map(|(_, text)| header(text, "Via")[0].to_owned())
+        .collect();
+    assert_eq!(branches.len(), 3, "each hop has a branch of its own");
+    assert_eq!(net.count(A, "503"), 0);
+}
+
+#[test]
+fn when_its_hops_are_spent_a_target_gives_way_to_the_next() {
+    let mut net = calm();
+    let tx = relay_to_a_name(&mut net);
+    net.lose(|from, _| from == ONE);
+    net.alias("10.0.0.22:5060", ONE);
+    let Event::Lookup(lookup) = net.event(A) else { panic!("no name is asked for") };
+    let hops = ["10.0.0.2:5060", "10.0.0.22:5060"];
+    let hops = hops.map(|addr| Hop::from((Transport::Udp, addr.parse().unwrap())));
+    let (engine, now) = net.engine(A);
+    let start = now;
+    engine.looked_up(now, *lookup, hops.into());
+    assert!(matches!(step(&mut net), RelayEvent::Trying { attempt: 1 }));
+    go_on(&mut net, tx);
+    assert_eq!((net.now - start).as_millis(), 4_000, "two seconds each");
+    assert!(matches!(step(&mut net), RelayEvent::Trying { attempt: 2 }));
+    let taken = invited(&mut net, TWO);
+    accept(&mut net, TWO, taken);
+    assert!(matches!(net.event(CALLER), Event::Answered { .. }));
+    net.run(Duration::from_secs(100));
+}
+
+#[test]
+fn a_cancel_while_a_name_is_looked_up_ends_the_call() {
+    let mut net = calm();
+    let call = invite(&net);
+    let (engine, now) = net.engine(CALLER);
+    let ours = engine.invite(now, call).unwrap();
+    let Event::Invite { tx, .. } = net.event(A) else { panic!("no INVITE") };
+    let named = Target { uri: Some("sip:callee@backend.example".parse().unwrap()), ..Target::default() };
+    let (engine, now) = net.engine(A);
+    engine.relay(now, tx, Plan::new([named])).unwrap();
+    let Event::Lookup(late) = net.event(A) else { panic!("no name is asked for") };
+    net.run(Duration::from_millis(300));
+    let (engine, now) = net.engine(CALLER);
+    engine.cancel(now, ours, iqra_sip::Headers::new()).unwrap();
+    assert_eq!(heard(&mut net), 487);
+    let hop = (Transport::Udp, net.nodes[ONE].addr).into();
+    let (engine, now) = net.engine(A);
+    engine.looked_up(now, *late, vec![hop]);
+    net.settle();
+    assert!(net.nodes[ONE].events.is_empty());
 }

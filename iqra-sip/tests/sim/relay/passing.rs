@@ -1,7 +1,7 @@
 //! Requests inside dialogs, which any proxy of the pool forwards from their Route alone.
 
 use iqra_sip::event::{Event, Reply};
-use iqra_sip::{Headers, Method, StatusCode};
+use iqra_sip::{Flow, Headers, Method, StatusCode};
 
 use super::*;
 
@@ -176,7 +176,7 @@ fn a_strict_router_on_the_way_gets_its_request_through() {
     let strict = bye
         .replacen(&format!("BYE {uri} "), &format!("BYE {inner} "), 1)
         .replace(&format!("Route: {route}"), &format!("Route: <{uri}>"));
-    let flow = iqra_sip::Flow {
+    let flow = Flow {
         transport: Transport::Udp,
         local: POOL.parse().unwrap(),
         remote: net.nodes[CALLER].addr,
@@ -201,12 +201,103 @@ fn a_contact_that_is_a_name_waits_for_its_address() {
     engine.accept(now, theirs, reply).unwrap();
     assert!(matches!(net.event(CALLER), Event::Answered { .. }));
     assert!(matches!(net.event(A), Event::Relay { tx: told, .. } if told == tx));
-    let Event::Forward(forward) = net.event(A) else { panic!("the ACK asks for no address") };
-    assert_eq!(forward.uri.to_string(), "sip:callee@backend.example");
     let hop = Hop::from((Transport::Udp, net.nodes[ONE].addr));
-    let (engine, now) = net.engine(A);
-    engine.forward(now, *forward, Some(hop)).unwrap();
+    found(&mut net, "sip:callee@backend.example", vec![hop]);
     assert!(matches!(net.event(ONE), Event::Confirmed { .. }));
+}
+
+/// A is told where a name leads that it asks for.
+fn found(net: &mut Network, name: &str, hops: Vec<Hop>) {
+    let Event::Lookup(lookup) = net.event(A) else { panic!("no address is asked for") };
+    assert_eq!(lookup.uri.to_string(), name);
+    let (engine, now) = net.engine(A);
+    engine.looked_up(now, *lookup, hops);
+}
+
+/// A call to a backend that calls itself by a name, up to the ACK.
+fn connect_to_a_name(net: &mut Network) -> DialogId {
+    relay(net, &[ONE]);
+    let theirs = invited(net, ONE);
+    let reply =
+        Reply::new(StatusCode::OK).header(iqra_sip::HeaderName::CONTACT, "<sip:callee@backend.example>");
+    let (engine, now) = net.engine(ONE);
+    engine.accept(now, theirs, reply).unwrap();
+    let Event::Answered { dialog, .. } = net.event(CALLER) else { panic!("no answer") };
+    assert!(matches!(step(net), RelayEvent::Answered(_)));
+    let hop = Hop::from((Transport::Udp, net.nodes[ONE].addr));
+    found(net, "sip:callee@backend.example", vec![hop]);
+    assert!(matches!(net.event(ONE), Event::Confirmed { .. }));
+    dialog
+}
+
+#[test]
+fn a_request_inside_a_dialog_goes_to_the_next_hop_when_the_first_says_503_or_nothing() {
+    for status in [Some(503), None] {
+        let mut net = calm();
+        let ours = connect_to_a_name(&mut net);
+        info(&mut net, CALLER, &ours);
+        let hops = [TWO, ONE].map(|node| Hop::from((Transport::Udp, net.nodes[node].addr)));
+        // The first of the two knows no such dialog; what it says is made a 503, or lost.
+        net.lose(move |from, _| from == TWO);
+        found(&mut net, "sip:callee@backend.example", hops.into());
+        if status.is_some() {
+            net.run(Duration::from_millis(50));
+            let there = Flow {
+                transport: Transport::Udp,
+                local: net.nodes[A].addr,
+                remote: net.nodes[TWO].addr,
+                connection: None,
+            };
+            let refusal =
+                first(&net, TWO, "481 INFO").replace("481 Call/Transaction Does Not Exist", "503 No");
+            assert!(refusal.starts_with("SIP/2.0 503"), "{refusal}");
+            let (engine, now) = net.engine(A);
+            engine.handle_message(now, &there, refusal.into());
+        }
+        let start = net.now;
+        let event = net.event(ONE);
+        let Event::DialogRequest { tx, .. } = event else { panic!("{event:?}") };
+        let waited = (net.now - start).as_secs();
+        assert_eq!(waited, if status.is_some() { 0 } else { 32 }, "the limit of one target of several");
+        answer(&mut net, ONE, tx, 200);
+        net.run(Duration::from_millis(100));
+        assert!(net.count(A, "200 INFO") > 0);
+        assert_eq!(net.count(A, "503 INFO"), 0);
+    }
+}
+
+#[test]
+fn a_name_inside_a_dialog_that_nobody_knows_is_answered_500() {
+    let mut net = calm();
+    let ours = connect_to_a_name(&mut net);
+    info(&mut net, CALLER, &ours);
+    found(&mut net, "sip:callee@backend.example", Vec::new());
+    assert_eq!(heard(&mut net), 500);
+    hang_up(&mut net, CALLER, &ours);
+    let hop = Hop::from((Transport::Udp, net.nodes[ONE].addr));
+    found(&mut net, "sip:callee@backend.example", vec![hop]);
+    net.settle();
+}
+
+#[test]
+fn a_callee_that_answers_from_elsewhere_is_reached_there_by_any_proxy() {
+    let mut net = calm();
+    net.alias("10.0.0.77:5060", ONE);
+    relay(&mut net, &[ONE]);
+    let theirs = invited(&mut net, ONE);
+    let contact = "<sip:callee@10.0.0.77:5060>";
+    let reply = Reply::new(StatusCode::OK).header(iqra_sip::HeaderName::CONTACT, contact);
+    let (engine, now) = net.engine(ONE);
+    engine.accept(now, theirs, reply).unwrap();
+    let Event::Answered { dialog, .. } = net.event(CALLER) else { panic!("no answer") };
+    let written = |text: &str| header(text, "Record-Route")[0].to_owned();
+    assert_ne!(written(&first(&net, ONE, "200")), written(&first(&net, A, "200")), "our own is written anew");
+    assert!(matches!(net.event(ONE), Event::Confirmed { .. }));
+    net.alias(POOL, B);
+    hang_up(&mut net, CALLER, &dialog);
+    assert!(matches!(net.event(ONE), Event::Ended { .. }));
+    assert!(net.sent.iter().any(|(from, text)| *from == B && text.starts_with("BYE sip:callee@10.0.0.77")));
+    net.settle();
 }
 
 #[test]
@@ -262,12 +353,7 @@ fn a_caller_behind_a_nat_is_reached_where_it_was_seen() {
         1,
     );
     let seen = net.nodes[CALLER].addr;
-    let flow = iqra_sip::Flow {
-        transport: Transport::Udp,
-        local: net.nodes[A].addr,
-        remote: seen,
-        connection: None,
-    };
+    let flow = Flow { transport: Transport::Udp, local: net.nodes[A].addr, remote: seen, connection: None };
     let (engine, now) = net.engine(A);
     engine.handle_message(now, &flow, hidden.into());
     let Event::Invite { tx, .. } = net.event(A) else { panic!("no INVITE") };

@@ -62,7 +62,7 @@ fn a_loop_is_refused_and_a_spiral_passes() {
     let (engine, now) = net.engine(CALLER);
     engine.invite(now, call).unwrap();
     let Event::Invite { tx, .. } = net.event(A) else { panic!("no INVITE") };
-    let same = Target { next_hop: Some((Transport::Udp, net.nodes[A].addr).into()), ..Target::default() };
+    let same = Target { hops: vec![(Transport::Udp, net.nodes[A].addr).into()], ..Target::default() };
     let other = Target {
         uri: Some(format!("sip:other@{}", net.nodes[A].addr).parse().unwrap()),
         ..Target::default()
@@ -151,4 +151,66 @@ fn a_looping_request_inside_a_dialog_ends() {
     tell(&mut net, looping);
     net.run(Duration::from_secs(60));
     assert!(net.count(A, "BYE") <= 2, "{}", ladder(&net));
+}
+
+/// What somebody who has made one call can make of its Route: nothing that leads out of the call.
+#[test]
+fn a_route_of_a_call_leads_to_the_ends_of_that_call_alone() {
+    let mut net = calm();
+    let bye = unsent_bye(&mut net);
+    let victim = net.nodes[TWO].addr;
+    let uri = bye.split(' ').nth(1).unwrap().to_owned();
+    let route = format!("Route: {}", header(&bye, "Route")[0]);
+    let from = header(&bye, "From")[0].to_owned();
+    let (tag, to) = (from.split("tag=").nth(1).unwrap().to_owned(), header(&bye, "To")[0].to_owned());
+    let anew = |text: &str, n: u8| text.replacen("z9hG4bK", &format!("z9hG4bK{n}"), 1);
+    let elsewhere = format!("sip:x@{victim}");
+    let abuses = [
+        bye.replacen(&uri, &elsewhere, 1),
+        bye.replacen(&uri, &elsewhere, 1).replace("BYE", "INVITE"),
+        bye.replacen(&uri, &elsewhere, 1).replace("BYE", "MESSAGE"),
+        bye.replacen(&uri, "sip:x@victim.example", 1),
+        bye.replacen(&uri, &format!("{uri};maddr={}", victim.ip()), 1),
+        bye.replacen(&route, &format!("{route}, <sip:{victim};lr>"), 1),
+        bye.replacen(&route, &format!("{route}, <sip:{victim}>"), 1),
+        // A call of his own under the same Call-ID, and the callee's place called from the wrong side.
+        bye.replace(&tag, "another"),
+        bye.replace(&from, "F").replace(&to, &from).replace("From: F", &format!("From: {to}")),
+    ];
+    for (n, text) in (10..).zip(&abuses) {
+        assert_eq!(starts(&tell(&mut net, anew(text, n))), ["403"], "{text}");
+    }
+    let ack = abuses[0].replace("BYE", "ACK");
+    assert!(tell(&mut net, anew(&ack, 40)).is_empty());
+    assert!(net.nodes[TWO].events.is_empty());
+    let (refused, sent) = (iqra_sip::observe::DropReason::Unroutable, net.nodes[A].engine.dropped());
+    assert_eq!(sent.of(refused), abuses.len() as u64 + 1);
+    let to_caller = bye.replacen(&uri, &format!("sip:caller@{}", net.nodes[CALLER].addr), 1);
+    assert_eq!(starts(&tell(&mut net, anew(&to_caller, 50))), ["403"], "nor back to where it comes from");
+    let out = tell(&mut net, bye);
+    assert!(out[0].starts_with("BYE "), "the true one passes: {out:?}");
+}
+
+#[test]
+fn networks_that_the_program_names_are_open_to_requests_inside_calls() {
+    let mut config = proxy("a");
+    config.relay.as_mut().unwrap().networks = ["10.0.0.5/32".parse().unwrap()].into_iter().collect();
+    let mut net = calm();
+    let bye = unsent_bye(&mut net);
+    let node = net.add_node(&[(Transport::Udp, "10.0.0.3:5060"), (Transport::Tcp, "10.0.0.3:5060")], config);
+    net.alias(POOL, node);
+    let uri = bye.split(' ').nth(1).unwrap().to_owned();
+    let flow = flow(&net, CALLER);
+    let mut statuses = Vec::new();
+    for moved in ["10.0.0.5", "10.0.0.6"] {
+        let text = bye.replacen(&uri, &format!("sip:x@{moved}:5060"), 1);
+        let text = text.replacen("z9hG4bK", &format!("z9hG4bK{}", moved.len() + statuses.len()), 1);
+        let before = net.sent.len();
+        let (engine, now) = net.engine(node);
+        engine.handle_message(now, &flow, text.into());
+        net.run(Duration::from_millis(1));
+        let own = |(from, text): &&(usize, String)| *from == node && !text.contains(" 100 ");
+        statuses.extend(net.sent[before..].iter().filter(own).map(|(_, text)| text[..11].to_owned()));
+    }
+    assert_eq!(statuses, ["BYE sip:x@1", "SIP/2.0 403"]);
 }

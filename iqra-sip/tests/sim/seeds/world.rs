@@ -299,7 +299,7 @@ impl World {
                     None => self.wrong(format!("node {node}: the end of a REFER that nobody sent")),
                 }
             }
-            Event::Forward(_) => self.wrong("a request in a dialog has nowhere to go".into()),
+            Event::Lookup(_) => self.wrong("a request in a dialog has nowhere to go".into()),
             _ => {}
         }
     }
