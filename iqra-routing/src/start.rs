@@ -3,16 +3,17 @@
 //! Binding reports what is wrong before any call comes in; a bound tier knows its real ports.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
+#[cfg(feature = "dns")]
+use iqra_sip::net::DnsResolver;
 use iqra_sip::net::{Bind, Endpoint, HepExporter, Incoming};
 #[cfg(feature = "tls")]
 use iqra_sip::net::{TlsClients, TlsConfig, TlsIdentity, TlsSettings};
 use iqra_sip::observe::TraceRecord;
 use iqra_sip::{EngineConfig, Listener, Transport};
 
-use crate::config::{ConfigError, Edge, Listen};
+use crate::config::{ConfigError, Edge, Listen, Socket};
 use crate::error::StoreError;
 use crate::handover::token::KeyError;
 use crate::stores::LiveStores;
@@ -34,6 +35,10 @@ pub enum StartError {
     #[cfg(feature = "tls")]
     #[error("listen.identity: {0}")]
     Tls(#[from] iqra_sip::net::TlsError),
+    /// The name servers are not usable.
+    #[cfg(feature = "dns")]
+    #[error("dns: {0}")]
+    Dns(#[from] iqra_sip::net::DnsConfigError),
     /// The socket for exported messages could not be bound.
     #[error("hep: {0}")]
     Hep(io::Error),
@@ -53,20 +58,26 @@ pub(crate) async fn bind(
     edge: Edge,
     trace: Option<Trace>,
 ) -> Result<(Endpoint, Incoming), StartError> {
-    let Edge { guard, hep } = edge;
-    let mut builder = Endpoint::builder().config(EngineConfig { guard, ..EngineConfig::default() });
+    let Edge { guard, hep, sip, dns } = edge;
+    let mut builder = Endpoint::builder().config(EngineConfig { guard, ..sip.engine() });
+    builder = builder.net(sip.net(dns.as_ref()));
+    #[cfg(feature = "dns")]
+    if let Some(dns) = &dns {
+        builder = builder.resolver(Arc::new(resolver(dns)?));
+    }
     if let Some(config) = hep {
         builder = builder.observe(HepExporter::start(config).await.map_err(StartError::Hep)?);
     }
-    for (transport, addr) in sockets(listen) {
-        builder = builder.listen(Bind::new(transport, addr));
+    for (transport, socket) in sockets(listen) {
+        let bind = Bind::new(transport, socket.bind);
+        builder = builder.listen(socket.advertise.map_or(bind, |addr| bind.advertise(addr)));
     }
     #[cfg(feature = "tls")]
     if let Some(identity) = &listen.identity {
         builder = builder.tls_config(tls(identity)?);
     }
-    if let Some(address) = listen.advertise {
-        builder = builder.advertise(address);
+    for address in &listen.advertise {
+        builder = builder.advertise(*address);
     }
     if let Some(trace) = trace {
         builder = builder.trace(trace);
@@ -85,7 +96,17 @@ fn tls(identity: &crate::config::Identity) -> Result<TlsConfig, StartError> {
     Ok(TlsConfig::load(TlsSettings { identities: vec![own], clients, ..TlsSettings::default() })?)
 }
 
-fn sockets(listen: &Listen) -> impl Iterator<Item = (Transport, SocketAddr)> {
+/// Who is asked for names.
+#[cfg(feature = "dns")]
+fn resolver(dns: &crate::config::Dns) -> Result<DnsResolver, StartError> {
+    let resolver = match dns.servers.as_slice() {
+        [] => DnsResolver::system(),
+        servers => DnsResolver::of(servers.iter().copied()),
+    };
+    Ok(resolver?)
+}
+
+fn sockets(listen: &Listen) -> impl Iterator<Item = (Transport, Socket)> {
     let all = [
         (Transport::Udp, &listen.udp),
         (Transport::Tcp, &listen.tcp),
@@ -93,12 +114,12 @@ fn sockets(listen: &Listen) -> impl Iterator<Item = (Transport, SocketAddr)> {
         (Transport::Ws, &listen.ws),
         (Transport::Wss, &listen.wss),
     ];
-    all.into_iter().flat_map(|(transport, addrs)| addrs.iter().map(move |addr| (transport, *addr)))
+    all.into_iter().flat_map(|(transport, sockets)| sockets.iter().map(move |one| (transport, *one)))
 }
 
 fn addresses(listen: &Listen) -> String {
     let all: Vec<String> = sockets(listen)
-        .map(|(transport, addr)| format!("{} {addr}", transport.as_str().to_lowercase()))
+        .map(|(transport, socket)| format!("{} {}", transport.as_str().to_lowercase(), socket.bind))
         .collect();
     all.join(", ")
 }

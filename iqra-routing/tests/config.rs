@@ -5,7 +5,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use iqra_routing::config::{BackendConfig, ConfigError, Edge, KeySource, ProxyConfig, Store};
+use iqra_routing::config::{
+    BackendConfig, ConfigError, Edge, KeySource, ProxyConfig, SipSettings, Socket, Store,
+};
 use iqra_routing::identity::{Dialled, Identity};
 use iqra_routing::number::NumberStore;
 use iqra_sip::guard::{Action, GuardConfig, Part, Rate, Signature};
@@ -72,7 +74,35 @@ fn faults_name_line_key_and_remedy() {
         ("store = \"sqlite:calls.db\"", "store = \"redis\"", 1, "store", "sqlite:PATH"),
         ("udp = [\"127.0.0.1:0\"]", "udp = []", 4, "listen", "0.0.0.0:5060"),
         ("udp = [\"127.0.0.1:0\"]", "tls = [\"127.0.0.1:0\"]", 4, "listen.identity", "need a certificate"),
-        ("udp = [\"127.0.0.1:0\"]", "udp = [\"0.0.0.0:5060\"]", 4, "listen.advertise", "add advertise"),
+        ("udp = [\"127.0.0.1:0\"]", "udp = [\"0.0.0.0:5060\"]", 5, "listen.advertise", "add advertise"),
+        (
+            "udp = [\"127.0.0.1:0\"]",
+            "udp = [\"[::]:5060\"]\nadvertise = \"192.0.2.1\"",
+            5,
+            "listen.advertise",
+            "of its family",
+        ),
+        (
+            "udp = [\"127.0.0.1:0\"]",
+            "udp = [{ bind = \"127.0.0.1:0\", advertise = \"[2001:db8::1]:5060\" }]",
+            5,
+            "listen.udp",
+            "same family",
+        ),
+        (
+            "udp = [\"127.0.0.1:0\"]",
+            "udp = [\"127.0.0.1:0\"]\nadvertise = [\"192.0.2.1\", \"192.0.2.2\"]",
+            6,
+            "listen.advertise",
+            "keep one",
+        ),
+        (
+            "udp = [\"127.0.0.1:0\"]",
+            "udp = [\"127.0.0.1:0\"]\nadvertise = \"0.0.0.0\"",
+            6,
+            "listen.advertise",
+            "this node's address",
+        ),
         (
             "keys = [\"0123456789abcdef0123456789abcdef\"]",
             "keys = [\"short\"]",
@@ -207,4 +237,92 @@ fn faults_of_guard_and_export_name_line_key_and_remedy() {
         assert_eq!((error.line, error.key.as_str()), (Some(before + 1 + at), key), "{error}");
         assert!(error.why.contains(remedy), "{error}");
     }
+}
+
+#[test]
+fn the_samples_show_the_defaults_of_the_stack() {
+    assert_eq!(ProxyConfig::load(sample("proxy.toml")).unwrap().edge.sip, SipSettings::default());
+    assert_eq!(BackendConfig::load(sample("backend.toml")).unwrap().edge.sip, SipSettings::default());
+}
+
+#[test]
+fn settings_of_the_stack_and_its_sockets_are_read() {
+    let text = PROXY.replacen(
+        "udp = [\"127.0.0.1:0\"]",
+        "udp = [\"[::]:5060\", { bind = \"0.0.0.0:5060\", advertise = \"198.51.100.7:6060\" }]\n\
+         advertise = [\"192.0.2.1\", \"2001:db8::1\"]",
+        1,
+    );
+    let text = format!(
+        "{text}[sip]\nsips_by_tls_only = false\nmax_datagram = 9000\nproduct = \"pbx/1\"\ntransactions = 10\n\
+         dialogs = 5\ntarget_limit_s = 4\nname_wait_s = 0\n\
+         [connections]\nmost = 7\nmost_per_source = 3\nidle_s = 60\norigins = [\"https://phone.example.org\"]\n"
+    );
+    let config = ProxyConfig::parse("p.toml", &text).unwrap();
+    let forwarded = Socket {
+        bind: "0.0.0.0:5060".parse().unwrap(),
+        advertise: Some("198.51.100.7:6060".parse().unwrap()),
+    };
+    assert_eq!(config.listen.udp[1], forwarded);
+    assert_eq!((config.listen.udp[0].advertise, config.listen.advertise.len()), (None, 2));
+    let (engine, net) = (config.edge.sip.engine(), config.edge.sip.net(None));
+    assert_eq!((engine.sips_by_tls_only, engine.max_datagram_request), (false, 9_000));
+    assert_eq!(
+        (engine.product.as_deref(), engine.max_transactions, engine.max_dialogs),
+        (Some("pbx/1"), 10, 5)
+    );
+    assert_eq!((engine.timings.target_limit, engine.name_wait), (Duration::from_secs(4), Duration::ZERO));
+    assert_eq!((net.max_connections, net.max_connections_per_source), (7, 3));
+    assert_eq!(
+        (net.idle, net.origins),
+        (Duration::from_secs(60), vec!["https://phone.example.org".to_owned()])
+    );
+}
+
+#[test]
+fn faults_of_the_stack_s_settings_name_line_key_and_remedy() {
+    let rows = [
+        ("[sip]\nmax_datagram = 70000", "sip.max_datagram", "0 to 65535"),
+        ("[sip]\nproduct = \"a\\nb\"", "sip.product", "example-pbx"),
+        ("[sip]\ntransactions = 0", "sip.transactions", "1 to 10000000"),
+        ("[sip]\nname_wait_s = 60", "sip.name_wait_s", "0 to 16"),
+        ("[sip]\ntarget_limit_s = 33", "sip.target_limit_s", "1 to 32"),
+        ("[connections]\nidle_s = 1", "connections.idle_s", "10 to 86400"),
+        ("[connections]\nmost = 0", "connections.most", "1 to 1000000"),
+        ("[connections]\norigins = [\"phone\"]", "connections.origins", "https://phone.example.org"),
+    ];
+    let before = PROXY.lines().count();
+    for (section, key, remedy) in rows {
+        let error = ProxyConfig::parse("p.toml", &format!("{PROXY}{section}\n")).expect_err(section);
+        assert_eq!((error.line, error.key.as_str()), (Some(before + 2), key), "{error}");
+        assert!(error.why.contains(remedy), "{error}");
+    }
+    let error = fault("udp = [\"127.0.0.1:0\"]", "udp = [5060]");
+    assert!(error.line == Some(5) && error.why.contains("write an address with a port"), "{error}");
+}
+
+#[cfg(feature = "dns")]
+#[test]
+fn name_servers_are_read_and_their_faults_named() {
+    let dns = |section: &str| ProxyConfig::parse("p.toml", &format!("{PROXY}{section}\n"));
+    let read =
+        dns("[dns]\nservers = [\"192.0.2.53\", \"[2001:db8::53]:5353\"]\npatience_s = 2").unwrap().edge.dns;
+    let read = read.unwrap();
+    assert_eq!(read.servers, ["192.0.2.53:53".parse().unwrap(), "[2001:db8::53]:5353".parse().unwrap()]);
+    assert_eq!(read.patience, Duration::from_secs(2));
+    assert!(dns("[dns]").unwrap().edge.dns.unwrap().servers.is_empty(), "those of the system");
+    for (section, key, remedy) in [
+        ("[dns]\nservers = [\"ns.example\"]", "dns.servers", "192.0.2.53"),
+        ("[dns]\npatience_s = 60", "dns.patience_s", "1 to 30"),
+    ] {
+        let error = dns(section).expect_err(section);
+        assert!(error.key == key && error.why.contains(remedy), "{error}");
+    }
+}
+
+#[cfg(not(feature = "dns"))]
+#[test]
+fn name_servers_without_the_feature_are_a_fault() {
+    let error = ProxyConfig::parse("p.toml", &format!("{PROXY}[dns]\n")).expect_err("no feature");
+    assert!(error.key == "dns" && error.why.contains("feature dns"), "{error}");
 }

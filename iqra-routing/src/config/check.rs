@@ -13,10 +13,10 @@ use toml::Spanned;
 #[cfg(any(feature = "proxy", feature = "backend"))]
 use super::edge;
 use super::file::{
-    AccountFile, BackendFile, BackendNodeFile, BusinessFile, ListenFile, MediaFile, NumberFile, ProxyFile,
-    QueueFile, RegionFile, TokensFile, TrunkFile,
+    AccountFile, BackendFile, BackendNodeFile, BusinessFile, MediaFile, NumberFile, ProxyFile, QueueFile,
+    RegionFile, TokensFile, TrunkFile,
 };
-use super::{BackendConfig, ConfigError, Identity, KeySource, Listen, Media, ProxyConfig, Store};
+use super::{BackendConfig, ConfigError, KeySource, Media, ProxyConfig, Store, listen};
 use crate::backends::{BackendState, BackendStatus};
 use crate::identity::{Dialled, Incarnation, RegionId};
 use crate::limits::LEASE_LIFE;
@@ -172,7 +172,7 @@ pub(super) fn proxy(source: &Source<'_>) -> Checked<ProxyConfig> {
     Ok(ProxyConfig {
         #[cfg(any(feature = "proxy", feature = "backend"))]
         edge: edge::of_proxy(source, &file)?,
-        listen: listen(source, &file.listen)?,
+        listen: listen::check(source, &file.listen)?,
         store: store(source, file.store.as_ref())?,
         token_keys,
         token_life,
@@ -201,7 +201,7 @@ pub(super) fn backend(source: &Source<'_>) -> Checked<BackendConfig> {
         region: section.region.clone(),
         #[cfg(any(feature = "proxy", feature = "backend"))]
         edge: edge::of_backend(source, &file, capacity)?,
-        listen: listen(source, &file.listen)?,
+        listen: listen::check(source, &file.listen)?,
         store: store(source, file.store.as_ref())?,
         token_keys,
         capacity,
@@ -216,41 +216,6 @@ pub(super) fn backend(source: &Source<'_>) -> Checked<BackendConfig> {
         lease_life: source.seconds(section.lease_life_s.as_ref(), "backend.lease_life_s", 6..=600, lease)?,
         queue: queue(source, &file.queue)?,
         media: media(source, &file.media)?,
-    })
-}
-
-fn listen(source: &Source<'_>, file: &Spanned<ListenFile>) -> Checked<Listen> {
-    let section = file.get_ref();
-    let secure = section.tls.iter().chain(&section.wss);
-    let mut all = section.udp.iter().chain(&section.tcp).chain(&section.ws).chain(secure.clone()).peekable();
-    if all.peek().is_none() {
-        let why = "there is no address to listen on; write for instance udp = [\"0.0.0.0:5060\"]";
-        return Err(source.fault(file, "listen", why));
-    }
-    if section.advertise.is_none() && all.any(|address| address.ip().is_unspecified()) {
-        let why =
-            "0.0.0.0 or [::] is no address that others can reach; add advertise = \"<this node's address>\"";
-        return Err(source.fault(file, "listen.advertise", why));
-    }
-    if let Some(address) = secure.clone().next().filter(|_| section.identity.is_none()) {
-        let why = format!(
-            "tls and wss ({address}) need a certificate; add identity = {{ certificate = \"cert.pem\", key = \"key.pem\" }}"
-        );
-        return Err(source.fault(file, "listen.identity", why));
-    }
-    let identity = section.identity.as_ref().map(|identity| Identity {
-        certificate: identity.certificate.clone(),
-        key: identity.key.clone(),
-        client_roots: identity.client_roots.clone(),
-    });
-    Ok(Listen {
-        udp: section.udp.clone(),
-        tcp: section.tcp.clone(),
-        tls: section.tls.clone(),
-        ws: section.ws.clone(),
-        wss: section.wss.clone(),
-        identity,
-        advertise: section.advertise,
     })
 }
 

@@ -1,4 +1,5 @@
-//! The sections `guard` and `hep`: what the SIP stack keeps away, and where it sends what it saw.
+//! What stands around an endpoint, and the sections `guard` and `hep` of it: what the SIP stack keeps away, and where it
+//! sends what it saw.
 //!
 //! A section that is left out switches its part off. A carrier sends all of its calls from one address, so those that may
 //! call are the guard's peers at a proxy, and a backend's rates follow its capacity.
@@ -11,7 +12,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::check::{Checked, Source};
-use super::file::{BackendNodeFile, ListenFile, ProxyFile};
+use super::file::{BackendNodeFile, ProxyFile};
+use super::listen::ListenFile;
+use super::sip::{self, Dns, SipSettings};
 
 /// What stands around an endpoint.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +23,10 @@ pub struct Edge {
     pub guard: Option<GuardConfig>,
     /// Where the SIP messages are exported to; `None` for nowhere.
     pub hep: Option<HepConfig>,
+    /// How the SIP stack behaves, and its bounds.
+    pub sip: SipSettings,
+    /// Who is asked for names; `None` for the system's resolver, which knows addresses only.
+    pub dns: Option<Dns>,
 }
 
 /// At a proxy whoever may send calls is one of the guard's peers.
@@ -28,7 +35,12 @@ pub(super) fn of_proxy(source: &Source<'_>, file: &ProxyFile) -> Checked<Edge> {
     let numbers = file.numbers.iter().filter_map(|number| number.allowed_sources.as_ref()).flatten();
     let known = trunks.chain(numbers).chain(&file.admission.trusted_proxies);
     let guard = file.guard.as_ref().map(|section| guard(source, section, known, GuardConfig::default()));
-    Ok(Edge { guard: guard.transpose()?, hep: hep(source, file.hep.as_ref(), &file.listen)? })
+    Ok(Edge {
+        guard: guard.transpose()?,
+        hep: hep(source, file.hep.as_ref(), &file.listen)?,
+        sip: sip::settings(source, &file.sip, &file.connections)?,
+        dns: sip::dns(source, file.dns.as_ref())?,
+    })
 }
 
 /// At a backend one source may start as many calls a second as there is room for.
@@ -41,7 +53,12 @@ pub(super) fn of_backend(source: &Source<'_>, file: &BackendNodeFile, capacity: 
         ..default
     };
     let guard = file.guard.as_ref().map(|section| guard(source, section, std::iter::empty(), default));
-    Ok(Edge { guard: guard.transpose()?, hep: hep(source, file.hep.as_ref(), &file.listen)? })
+    Ok(Edge {
+        guard: guard.transpose()?,
+        hep: hep(source, file.hep.as_ref(), &file.listen)?,
+        sip: sip::settings(source, &file.sip, &file.connections)?,
+        dns: sip::dns(source, file.dns.as_ref())?,
+    })
 }
 
 fn at_least(rate: Rate, per_second: u32) -> Rate {
@@ -172,7 +189,7 @@ fn hep(
         source.fault(&file.collector, "hep.collector", why)
     })?;
     let agent = source.count(file.capture_id.as_ref(), "hep.capture_id", 0..=u32::MAX.into(), 1)?;
-    let (key, address) = (file.password.clone(), listen.get_ref().advertise);
+    let (key, address) = (file.password.clone(), listen.get_ref().advertised().first().copied());
     Ok(Some(HepConfig { agent, key, address, ..HepConfig::new(collector) }))
 }
 

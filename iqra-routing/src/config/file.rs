@@ -1,14 +1,14 @@
 //! What stands in the files, key by key; `check` makes a configuration of it. The sample files say what each key means.
 
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
-
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::Selector;
 #[cfg(any(feature = "proxy", feature = "backend"))]
 use super::edge::{GuardFile, HepFile};
+use super::listen::ListenFile;
+#[cfg(any(feature = "proxy", feature = "backend"))]
+use super::sip::{ConnectionsFile, DnsFile, SipFile};
 use crate::identity::{AccountId, BackendId, BusinessId, NodeId, PhoneId, RegionId, RouteId, TrunkId};
 use crate::number::Provider;
 
@@ -28,6 +28,14 @@ pub(super) struct ProxyFile {
     pub(super) guard: Option<GuardFile>,
     #[cfg(any(feature = "proxy", feature = "backend"))]
     pub(super) hep: Option<HepFile>,
+    #[cfg(any(feature = "proxy", feature = "backend"))]
+    #[serde(default)]
+    pub(super) sip: SipFile,
+    #[cfg(any(feature = "proxy", feature = "backend"))]
+    #[serde(default)]
+    pub(super) connections: ConnectionsFile,
+    #[cfg(any(feature = "proxy", feature = "backend"))]
+    pub(super) dns: Option<Spanned<DnsFile>>,
     #[serde(default)]
     pub(super) accounts: Vec<AccountFile>,
     #[serde(default)]
@@ -58,6 +66,14 @@ pub(super) struct BackendNodeFile {
     pub(super) guard: Option<GuardFile>,
     #[cfg(any(feature = "proxy", feature = "backend"))]
     pub(super) hep: Option<HepFile>,
+    #[cfg(any(feature = "proxy", feature = "backend"))]
+    #[serde(default)]
+    pub(super) sip: SipFile,
+    #[cfg(any(feature = "proxy", feature = "backend"))]
+    #[serde(default)]
+    pub(super) connections: ConnectionsFile,
+    #[cfg(any(feature = "proxy", feature = "backend"))]
+    pub(super) dns: Option<Spanned<DnsFile>>,
 }
 
 #[derive(Deserialize)]
@@ -79,31 +95,6 @@ pub(super) struct BackendSection {
     pub(super) development: bool,
     pub(super) drain_limit_s: Option<Spanned<u64>>,
     pub(super) lease_life_s: Option<Spanned<u64>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ListenFile {
-    #[serde(default)]
-    pub(super) udp: Vec<SocketAddr>,
-    #[serde(default)]
-    pub(super) tcp: Vec<SocketAddr>,
-    #[serde(default)]
-    pub(super) tls: Vec<SocketAddr>,
-    #[serde(default)]
-    pub(super) ws: Vec<SocketAddr>,
-    #[serde(default)]
-    pub(super) wss: Vec<SocketAddr>,
-    pub(super) identity: Option<IdentityFile>,
-    pub(super) advertise: Option<IpAddr>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct IdentityFile {
-    pub(super) certificate: PathBuf,
-    pub(super) key: PathBuf,
-    pub(super) client_roots: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]

@@ -23,9 +23,14 @@ mod check;
 #[cfg(any(feature = "proxy", feature = "backend"))]
 mod edge;
 mod file;
+mod listen;
+#[cfg(any(feature = "proxy", feature = "backend"))]
+mod sip;
 
 #[cfg(any(feature = "proxy", feature = "backend"))]
 pub use edge::Edge;
+#[cfg(any(feature = "proxy", feature = "backend"))]
+pub use sip::{Dns, SipSettings};
 
 /// What is wrong with a configuration, where, and what would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,20 +63,30 @@ impl std::error::Error for ConfigError {}
 /// Where SIP is listened for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
-    /// UDP addresses.
-    pub udp: Vec<SocketAddr>,
-    /// TCP addresses.
-    pub tcp: Vec<SocketAddr>,
-    /// TLS addresses; they need the feature `tls` and an identity.
-    pub tls: Vec<SocketAddr>,
-    /// WebSocket addresses; they need the feature `ws`.
-    pub ws: Vec<SocketAddr>,
-    /// Addresses for WebSocket over TLS; they need both features and an identity.
-    pub wss: Vec<SocketAddr>,
+    /// UDP sockets.
+    pub udp: Vec<Socket>,
+    /// TCP sockets.
+    pub tcp: Vec<Socket>,
+    /// TLS sockets; they need the feature `tls` and an identity.
+    pub tls: Vec<Socket>,
+    /// WebSocket sockets; they need the feature `ws`.
+    pub ws: Vec<Socket>,
+    /// Sockets for WebSocket over TLS; they need both features and an identity.
+    pub wss: Vec<Socket>,
     /// Who this node is on secure transports.
     pub identity: Option<Identity>,
-    /// The address that others reach this node at, put into Via, Contact and SDP; `None` for the listener's own.
-    pub advertise: Option<IpAddr>,
+    /// The addresses that others reach this node at, one for each family, put into Via, Contact and SDP for sockets
+    /// without one of their own; none for the address that the socket is bound to.
+    pub advertise: Vec<IpAddr>,
+}
+
+/// One address to listen on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Socket {
+    /// Where it is bound.
+    pub bind: SocketAddr,
+    /// What others reach it at, where that is another address or port.
+    pub advertise: Option<SocketAddr>,
 }
 
 /// The PEM files of a node's certificate.
