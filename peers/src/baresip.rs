@@ -4,15 +4,20 @@
 //! time. What it is known for: it follows only the first Contact of a 302, it wants the address, not the name, of
 //! the interface (`-n`), and a source file that ends ends the call, hence the padding.
 
+use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use iqra_sip::{Transport, Uri};
+
 use crate::audio::{FRAME, RATE, read_wav, write_wav};
 use crate::g711::Law;
+use crate::phone::{self, Act, Says};
 use crate::ports;
 use crate::program::{Launch, Program};
+use crate::registrar::ACCOUNT;
 use crate::scratch::Scratch;
 use crate::wait;
 
@@ -25,20 +30,23 @@ const EVENT: Duration = Duration::from_secs(15);
 /// How much silence follows the samples, in seconds: longer than any call of the tests.
 const PADDING: usize = 60;
 
-/// What sets a phone apart; the default is a phone of no registrar that offers PCMU and is silent.
+/// What sets a phone apart; the default is a phone of no registrar that offers PCMU, is called by UDP and is silent.
 #[derive(Debug, Clone)]
 pub struct Profile {
     /// The one codec.
     pub law: Law,
     /// Its account, with the parameters that baresip knows.
     pub account: String,
+    /// How it is called.
+    pub transport: Transport,
     /// Further lines of its configuration.
     pub config: Vec<String>,
 }
 
 impl Default for Profile {
     fn default() -> Self {
-        Self { law: Law::Mu, account: "<sip:phone@127.0.0.1>;regint=0".to_owned(), config: Vec::new() }
+        let account = format!("<sip:{}@127.0.0.1>;regint=0", ACCOUNT.0);
+        Self { law: Law::Mu, account, transport: Transport::Udp, config: Vec::new() }
     }
 }
 
@@ -46,6 +54,7 @@ impl Default for Profile {
 #[derive(Debug)]
 pub struct Phone {
     sip: u16,
+    transport: Transport,
     program: Program,
     control: TcpStream,
     buffer: Vec<u8>,
@@ -76,52 +85,39 @@ impl Phone {
             TcpStream::connect((Ipv4Addr::LOCALHOST, control)).ok()
         });
         program.line("baresip is ready", EVENT);
-        Self { sip, program, control, buffer: Vec::new(), events: Vec::new(), scratch }
-    }
-
-    /// Where it listens by UDP and TCP; by TLS at the next port, if it has a certificate.
-    pub fn sip_port(&self) -> u16 {
-        self.sip
-    }
-
-    /// Gives a command of its menu (`hold`, `transfer`).
-    pub fn order(&mut self, command: &str, params: &str) {
-        self.command(&format!(r#"{{"command":"{command}","params":"{params}"}}"#));
+        let transport = profile.transport;
+        Self { sip, transport, program, control, buffer: Vec::new(), events: Vec::new(), scratch }
     }
 
     /// Quits the phone; only for one that is not registered.
     ///
     /// # Panics
     /// When it does not end.
-    pub fn quit(self) {
-        self.quit_after(|| {});
+    pub fn quit(mut self) {
+        self.order("quit", "");
+        self.program.end(EVENT);
     }
 
     /// Quits the phone while `serve` answers the end of its registration.
     ///
     /// # Panics
     /// When it does not end.
-    pub fn quit_after<T>(mut self, serve: impl FnOnce() -> T) -> T {
-        self.command(r#"{"command":"quit"}"#);
-        let served = serve();
+    pub async fn quit_after<T>(mut self, serve: impl Future<Output = T>) -> T {
+        self.order("quit", "");
+        let served = serve.await;
         self.program.end(EVENT);
         served
     }
 
     /// Calls a URI.
     pub fn dial(&mut self, uri: &str) {
-        self.command(&format!(r#"{{"command":"dial","params":"{uri}"}}"#));
+        self.order("dial", uri);
     }
 
     /// Ends the call and waits until the phone says that it is over.
     pub fn hang_up(&mut self) {
-        self.command(r#"{"command":"hangup"}"#);
+        self.order("hangup", "");
         self.event("CALL_CLOSED");
-    }
-
-    /// Ends the call before it is answered: CANCEL.
-    pub fn give_up(&mut self) {
-        self.hang_up();
     }
 
     /// Waits for an event of that type (`CALL_ESTABLISHED`, `CALL_CLOSED`) and returns its JSON.
@@ -159,7 +155,7 @@ impl Phone {
     /// # Panics
     /// When there was no audio at all.
     pub fn heard(mut self) -> Vec<i16> {
-        self.command(r#"{"command":"quit"}"#);
+        self.order("quit", "");
         let recording = self.recording();
         let ended = self.program.end(EVENT);
         let path = recording.unwrap_or_else(|| panic!("baresip recorded nothing\n{}", ended.output));
@@ -175,7 +171,9 @@ impl Phone {
         paths.filter(|path| path.to_string_lossy().ends_with("-dec.wav")).max()
     }
 
-    fn command(&mut self, json: &str) {
+    /// Gives a command of its menu.
+    fn order(&mut self, command: &str, params: &str) {
+        let json = format!(r#"{{"command":"{command}","params":"{params}"}}"#);
         let sent = write!(self.control, "{}:{json},", json.len());
         sent.unwrap_or_else(|why| panic!("baresip is gone: {why}\n{}", self.program.text()));
     }
@@ -192,6 +190,38 @@ impl Phone {
                 self.events.push(json);
             }
         }
+    }
+}
+
+impl phone::Phone for Phone {
+    fn uri(&self) -> Uri {
+        let (port, transport) = match self.transport {
+            Transport::Udp => (self.sip, String::new()),
+            Transport::Tls => (self.sip + 1, ";transport=tls".to_owned()),
+            other => (self.sip, format!(";transport={}", other.as_param())),
+        };
+        format!("sip:{}@127.0.0.1:{port}{transport}", ACCOUNT.0).parse().expect("a URI")
+    }
+
+    fn act(&mut self, act: Act<'_>) {
+        match act {
+            Act::Call(uri) => self.order("dial", uri),
+            Act::Answer => self.order("accept", ""),
+            Act::HangUp => self.order("hangup", ""),
+            Act::Hold => self.order("hold", ""),
+            Act::Resume => self.order("resume", ""),
+            Act::Transfer(uri) => self.order("transfer", uri),
+            Act::Options(uri) => self.order("options", uri),
+            other => panic!("baresip cannot {other:?}"),
+        }
+    }
+
+    fn says(&mut self, what: Says) {
+        self.event(match what {
+            Says::Ringing => "CALL_INCOMING",
+            Says::Established => "CALL_ESTABLISHED",
+            Says::Over => "CALL_CLOSED",
+        });
     }
 }
 

@@ -1,36 +1,43 @@
-//! Our endpoint as one side of a test: bound on loopback, every wait with a deadline, and the ladders of its calls
-//! printed when the test fails.
+//! Our endpoint as one side of a test: bound on loopback, every wait with a deadline, and all its messages printed when
+//! the test fails.
 //!
-//! The one module that holds code under test: it is the side that faces the peer, never the one that judges it.
+//! It is the side that faces the peer, never the one that judges it. [`Us::close`] shows that nothing stays behind.
+//! The programs of others are waited for in the test's own thread, while the endpoint goes on in those of its runtime.
 
+use std::fmt::Write as _;
 use std::future::Future;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use iqra_sip::event::{Body, CallOptions, EndReason, OutgoingInvite};
+use iqra_sip::event::{Body, CallOptions, EndReason, OutgoingInvite, Reply};
 use iqra_sip::message::NameAddr;
 use iqra_sip::net::{
-    Answer, Builder, Call, CallEvent, Endpoint, InDialogRequest, Incoming, IncomingInvite, IncomingOther,
-    IncomingRequest, OutgoingCall, OutgoingEvent,
+    Answer, Builder, Call, CallEvent, Counts, Endpoint, InDialogRequest, Incoming, IncomingInvite,
+    IncomingOther, IncomingRequest, OutgoingCall, OutgoingEvent,
 };
-use iqra_sip::observe::Traces;
-use iqra_sip::observe::ladder::Style;
-use iqra_sip::{EngineConfig, Headers, Method, Request, Response, Transport, Uri};
+use iqra_sip::observe::{Direction, Observer, TraceRecord};
+use iqra_sip::roles::relay::{Plan, RelayConfig, RelayKeys, Target};
+use iqra_sip::{EngineConfig, Headers, Method, Request, Response, StatusCode, Transport, Uri};
+
+use crate::wait;
+
+/// Any port of loopback.
+pub const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 
 /// How long anything may take before a test fails.
-const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_secs(30);
 
-/// The session description of this side.
+/// The session description of this side. Nobody listens at its port.
 pub const SDP: &str = "v=0\r\no=iqra 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
-                       m=audio 40000 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n";
+                       m=audio 9 RTP/AVP 0 8\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\n";
 
 /// A bound endpoint.
 pub struct Us {
     /// The endpoint.
     pub endpoint: Endpoint,
     incoming: Incoming,
-    traces: Arc<Traces>,
+    messages: Arc<Messages>,
 }
 
 impl Us {
@@ -41,8 +48,7 @@ impl Us {
 
     /// On UDP and TCP.
     pub async fn with(config: EngineConfig) -> Self {
-        let here = (Ipv4Addr::LOCALHOST, 0);
-        Self::bind(Endpoint::builder().udp(here).tcp(here).config(config)).await
+        Self::bind(Endpoint::builder().udp(LOOPBACK).tcp(LOOPBACK).config(config)).await
     }
 
     /// With sockets and settings of its own.
@@ -50,9 +56,30 @@ impl Us {
     /// # Panics
     /// When they cannot be bound.
     pub async fn bind(builder: Builder) -> Self {
-        let traces = Arc::new(Traces::default());
-        let (endpoint, incoming) = builder.observe(traces.clone()).bind().await.expect("bound");
-        Self { endpoint, incoming, traces }
+        let messages = Arc::new(Messages::default());
+        let (endpoint, incoming) = builder.observe(messages.clone()).bind().await.expect("bound");
+        Self { endpoint, incoming, messages }
+    }
+
+    /// A record-routing proxy.
+    ///
+    /// # Panics
+    /// As [`bind`](Self::bind).
+    pub async fn relay(builder: Builder) -> Self {
+        let keys = RelayKeys::new([b"a key of this test, 32 octets ..."]).expect("long enough");
+        let relay = Some(RelayConfig::new("proxy-1", keys));
+        Self::bind(builder.config(EngineConfig { relay, ..EngineConfig::default() })).await
+    }
+
+    /// Relays the next call to a target; the rest of it passes by itself.
+    ///
+    /// # Panics
+    /// When none comes in time.
+    pub async fn relays(&mut self, target: Target) {
+        let relayed = self.called().await.relay(Plan::new([target])).await;
+        let mut relayed = relayed.expect("relayed");
+        // As long as the handle lives.
+        tokio::spawn(async move { while relayed.next().await.is_some() {} });
     }
 
     /// Where the first socket is.
@@ -69,14 +96,37 @@ impl Us {
         listeners.find(|one| one.transport == transport).expect("bound").addr
     }
 
-    /// The next call.
+    /// A URI that leads here over a transport.
+    pub fn uri(&self, user: &str, transport: Transport) -> Uri {
+        let parameter = match transport {
+            Transport::Udp => String::new(),
+            other => format!(";transport={}", other.as_param()),
+        };
+        format!("sip:{user}@{}{parameter}", self.addr_of(transport)).parse().expect("a URI")
+    }
+
+    /// The next request that begins something.
     ///
     /// # Panics
-    /// When something else comes, or nothing in time.
+    /// When nothing comes in time.
+    pub async fn incoming(&mut self) -> IncomingRequest {
+        soon("a request", self.incoming.next()).await.expect("the endpoint is open")
+    }
+
+    /// A request that has come already.
+    pub async fn waiting(&mut self) -> Option<IncomingRequest> {
+        tokio::time::timeout(Duration::ZERO, self.incoming.next()).await.ok().flatten()
+    }
+
+    /// The next call; other requests on the way are answered as if nobody were interested.
+    ///
+    /// # Panics
+    /// When none comes in time.
     pub async fn called(&mut self) -> IncomingInvite {
-        match soon("a call", self.incoming.next()).await {
-            Some(IncomingRequest::Invite(invite)) => invite,
-            other => panic!("no call: {other:?}"),
+        loop {
+            if let IncomingRequest::Invite(invite) = self.incoming().await {
+                return invite;
+            }
         }
     }
 
@@ -85,9 +135,29 @@ impl Us {
     /// # Panics
     /// As [`called`](Self::called).
     pub async fn take_call(&mut self) -> Call {
-        let mut call = self.called().await.accept(Answer::sdp(SDP)).await.expect("accepted");
+        let invite = self.called().await;
+        self.take(invite).await
+    }
+
+    /// Takes a call, and waits for the ACK.
+    ///
+    /// # Panics
+    /// When it does not come in time.
+    pub async fn take(&self, invite: IncomingInvite) -> Call {
+        let mut call = soon("room for the answer", invite.accept(Answer::sdp(SDP))).await.expect("accepted");
         confirmed(&mut call).await;
         call
+    }
+
+    /// Hangs up, and waits until the peer has answered the BYE.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn hang_up(&self, call: Call) {
+        let before = self.count(Direction::In, "200 to BYE");
+        call.hangup(Headers::new()).await.expect("it stands");
+        let answered = || (self.count(Direction::In, "200 to BYE") > before).then_some(());
+        wait::until("the answer to our BYE", SOON, answered);
     }
 
     /// The next request outside calls.
@@ -95,9 +165,9 @@ impl Us {
     /// # Panics
     /// When something else comes, or nothing in time.
     pub async fn asked(&mut self) -> IncomingOther {
-        match soon("a request", self.incoming.next()).await {
-            Some(IncomingRequest::Other(other)) => other,
-            other => panic!("another request: {other:?}"),
+        match self.incoming().await {
+            IncomingRequest::Other(other) => other,
+            other @ IncomingRequest::Invite(_) => panic!("another request: {other:?}"),
         }
     }
 
@@ -117,11 +187,47 @@ impl Us {
         soon("an answer", self.endpoint.request(request, None)).await.expect("answered")
     }
 
-    /// Whether a message of this start line's beginning was sent or received.
+    /// How many messages of this start line's beginning were sent or received.
     pub fn saw(&self, start: &str) -> usize {
-        let calls = self.traces.calls();
-        let records = calls.iter().flat_map(|call| self.traces.of(call));
-        records.filter(|record| record.bytes.starts_with(start.as_bytes())).count()
+        self.messages.all().iter().filter(|record| record.bytes.starts_with(start.as_bytes())).count()
+    }
+
+    /// How many messages of this summary went this way: `INVITE`, `200 to BYE`.
+    pub fn count(&self, direction: Direction, summary: &str) -> usize {
+        let passed = |record: &&TraceRecord| record.direction == direction && summary_of(record) == summary;
+        self.messages.all().iter().filter(passed).count()
+    }
+
+    /// Waits until a message of this summary came in, and gives the first.
+    ///
+    /// # Panics
+    /// When none does.
+    pub fn received(&self, summary: &str) -> String {
+        self.message(Direction::In, summary)
+    }
+
+    /// Waits until a message of this summary went out, and gives the first.
+    ///
+    /// # Panics
+    /// When none does.
+    pub fn sent(&self, summary: &str) -> String {
+        self.message(Direction::Out, summary)
+    }
+
+    fn message(&self, direction: Direction, summary: &str) -> String {
+        let passed = |record: &&TraceRecord| record.direction == direction && summary_of(record) == summary;
+        let first = || self.messages.all().iter().find(passed).map(text_of);
+        wait::until(&format!("{direction:?} {summary}"), SOON, first)
+    }
+
+    /// Waits until all dialogs are over, and closes.
+    ///
+    /// # Panics
+    /// When a dialog does not end, or something is held afterwards.
+    pub async fn close(self) {
+        wait::until("the end of all dialogs", SOON, || (self.endpoint.counts().dialogs == 0).then_some(()));
+        soon("the end of its tasks", self.endpoint.clone().shutdown(Duration::ZERO)).await;
+        assert_eq!(self.endpoint.counts(), Counts::default(), "left behind");
     }
 }
 
@@ -129,10 +235,53 @@ impl Us {
 impl Drop for Us {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for call in self.traces.calls() {
-                eprintln!("{}", self.traces.ladder(&call, Style::default()));
-            }
+            eprintln!("{:?}:\n{}", self.endpoint.listeners(), self.messages.shown());
         }
+    }
+}
+
+/// All that passed an endpoint.
+#[derive(Default)]
+struct Messages(Mutex<Vec<TraceRecord>>);
+
+impl Messages {
+    fn all(&self) -> MutexGuard<'_, Vec<TraceRecord>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shown(&self) -> String {
+        let mut shown = String::new();
+        for record in self.all().iter() {
+            let arrow = if record.direction == Direction::In { "<-" } else { "->" };
+            for line in text_of(record).lines() {
+                let _ = writeln!(shown, "{arrow} {line}");
+            }
+            shown.push('\n');
+        }
+        shown
+    }
+}
+
+impl Observer for Messages {
+    fn message(&self, record: &TraceRecord) {
+        self.all().push(record.clone());
+    }
+}
+
+fn text_of(record: &TraceRecord) -> String {
+    String::from_utf8_lossy(&record.bytes).into_owned()
+}
+
+/// `INVITE` of a request, `200 to INVITE` of a response.
+fn summary_of(record: &TraceRecord) -> String {
+    let text = text_of(record);
+    let mut words = text.split_whitespace();
+    match words.next() {
+        Some("SIP/2.0") => {
+            let method = text.lines().find_map(|line| line.strip_prefix("CSeq:")?.split_whitespace().nth(1));
+            format!("{} to {}", words.next().unwrap_or_default(), method.unwrap_or_default())
+        }
+        first => first.unwrap_or_default().to_owned(),
     }
 }
 
@@ -260,5 +409,38 @@ pub async fn ended(call: &mut Call) -> EndReason {
             Some(CallEvent::Confirmed(_)) => {}
             other => panic!("no end: {other:?}"),
         }
+    }
+}
+
+/// Waits until the peer has hung up.
+///
+/// # Panics
+/// When the call ends otherwise, or not in time.
+pub async fn until_the_peer_hangs_up(call: &mut Call) {
+    let reason = ended(call).await;
+    assert!(matches!(reason, EndReason::Remote { .. }), "{reason:?}");
+}
+
+/// Sends a request in a call; its final status.
+///
+/// # Panics
+/// When no answer comes in time.
+pub async fn ask_in(call: &Call, method: Method, body: Option<Body>) -> StatusCode {
+    soon("the answer", call.request(method, Headers::new(), body)).await.expect("answered").status
+}
+
+/// A re-INVITE or UPDATE is answered with a description, anything else with nothing.
+pub fn agree(request: InDialogRequest) -> Method {
+    let method = request.request().method.clone();
+    let describes = matches!(method, Method::Invite | Method::Update) && !request.request().body.is_empty();
+    request.respond(Reply { body: describes.then(|| Body::sdp(SDP)), ..Reply::new(StatusCode::OK) });
+    method
+}
+
+/// A digit as INFO carries it.
+pub fn dtmf() -> Body {
+    Body {
+        content_type: String::from("application/dtmf-relay"),
+        bytes: "Signal=5\r\nDuration=160\r\n".into(),
     }
 }

@@ -73,19 +73,10 @@ impl Kamailio {
     pub fn tls_address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.tls_port))
     }
-
-    /// What it logged.
-    pub fn log(&self) -> String {
-        self.program.as_ref().map(Program::text).unwrap_or_default()
-    }
 }
 
-#[allow(clippy::print_stderr)] // The one way to tell the reader of a failed test.
 impl Drop for Kamailio {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("{}", self.log());
-        }
         let Some(mut program) = self.program.take() else { return };
         if program.is_running() {
             // It may still be starting workers, which would be missed.

@@ -5,12 +5,12 @@
 //!
 //! ```text
 //!  tests/*.rs ─┬─ ours      builds and starts the programs under test, reads their ready and counts lines
-//!              ├─ endpoint  our SIP endpoint in this process, the other end of what a peer does; end, the same for
-//!              │            tests that wait for programs as well
+//!              ├─ endpoint  our SIP endpoint in this process, the other end of what a peer does; registrar lets peers in
 //!              ├─ sipp      runs a scenario, bounded in calls and time, and reads its statistics
 //!              ├─ kamailio  a proxy and registrar with a configuration of the test's own; pki makes certificates
+//!              ├─ phone     what every phone of others does, and the calls that go the same way with each of them
 //!              ├─ baresip   a headless phone: dial, hang up, the recording of what it heard
-//!              ├─ linphone  another, by its console
+//!              ├─ linphone  another, by its console; jssip, a third, over WebSocket
 //!              ├─ caller    a scripted caller over a bare socket, for what no real program would send
 //!              ├─ rtp       one side of a G.711 stream with known content
 //!              ├─ relay     a UDP path that loses, repeats, reorders and delays, seeded and counted
@@ -18,25 +18,27 @@
 //!  below:         program (start, wait for a line, stop), ports, scratch, wait
 //! ```
 //!
-//! Apart from `endpoint`, `end` and `pki`, the harness shares no code with the crates under test, so that a common
-//! mistake cannot hide: its SIP text and its G.711 are its own. It panics when something is not as expected, with the
-//! output of the programs: it has no other user than tests. A missing program is such a panic, naming the Debian
-//! package; nothing is skipped.
+//! Apart from `endpoint`, `registrar`, `phone` and `pki`, which are our side, the harness shares no code with the crates
+//! under test, so that a common mistake cannot hide: its SIP text and its G.711 are its own. It panics when something is
+//! not as expected, with the output of the programs: it has no other user than tests. A missing program is such a panic,
+//! naming the Debian package; nothing is skipped.
 //!
 //! Nothing leaves loopback. Every wait has a deadline.
 
 pub mod audio;
 pub mod baresip;
 pub mod caller;
-pub mod end;
 pub mod endpoint;
 pub mod g711;
+pub mod jssip;
 pub mod kamailio;
 pub mod linphone;
 pub mod ours;
+pub mod phone;
 pub mod pki;
 pub mod ports;
 pub mod program;
+pub mod registrar;
 pub mod relay;
 pub mod rtp;
 pub mod scratch;

@@ -2,7 +2,7 @@
 //!
 //! Taken below the range from which the kernel hands out ports by itself (`ip_local_port_range`, 32768 and up),
 //! so that no outgoing connection of another test takes a port between the look and its use, and from one cursor
-//! per process, so that tests in parallel never get the same.
+//! per process, so that tests in parallel never get the same; processes in parallel begin far from each other.
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::sync::Mutex;
@@ -17,7 +17,8 @@ const LAST: u16 = 32_000;
 pub fn free(count: u16) -> u16 {
     static CURSOR: Mutex<Option<u16>> = Mutex::new(None);
     let mut cursor = CURSOR.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let mut next = cursor.unwrap_or_else(|| FIRST + (std::process::id() % 20_000) as u16 / 2 * 2);
+    let mut next =
+        cursor.unwrap_or_else(|| FIRST + (std::process::id().wrapping_mul(7_919) % 20_000) as u16 / 2 * 2);
     for _ in 0..LAST - FIRST {
         if next + count > LAST {
             next = FIRST;
@@ -34,8 +35,8 @@ pub fn free(count: u16) -> u16 {
 /// Whether a program has bound a UDP port or listens on a TCP port of that number, without touching it: a trial
 /// bind could get in the way of the program that is about to take it.
 pub fn is_taken(port: u16) -> bool {
-    ["/proc/net/udp", "/proc/net/tcp"].iter().any(|table| {
-        let table = std::fs::read_to_string(table).unwrap_or_default();
+    ["udp", "udp6", "tcp", "tcp6"].iter().any(|table| {
+        let table = std::fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default();
         let local = format!(":{port:04X}");
         table.lines().filter_map(|line| line.split_whitespace().nth(1)).any(|word| word.ends_with(&local))
     })

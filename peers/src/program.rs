@@ -1,6 +1,6 @@
 //! A program run by a test: started, awaited by a line of its output, stopped by its own pid.
 //!
-//! Standard output and error are collected together, line by line, and shown by every panic of this module.
+//! Standard output and error are collected together, line by line, and shown when the test fails.
 //! A program still running when its handle is dropped is killed.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -104,8 +104,21 @@ impl Program {
     /// # Panics
     /// When it does not come `within` that time.
     pub fn line_after(&self, from: usize, needle: &str, within: Duration) -> String {
-        let found = self.output.wait_for(from, needle, within);
-        found.unwrap_or_else(|| panic!("{}: no {needle:?} within {within:?}\n{}", self.name, self.text()))
+        let found = self.output.wait_for(from, &[needle], within);
+        found.map(|(_, line)| line).unwrap_or_else(|| self.lacks(&[needle], within))
+    }
+
+    /// The first line from position `from` on that contains one of `needles`, and the position behind it.
+    ///
+    /// # Panics
+    /// When none comes `within` that time.
+    pub fn next_line(&self, from: usize, needles: &[&str], within: Duration) -> (usize, String) {
+        let found = self.output.wait_for(from, needles, within);
+        found.map(|(at, line)| (at + 1, line)).unwrap_or_else(|| self.lacks(needles, within))
+    }
+
+    fn lacks(&self, needles: &[&str], within: Duration) -> ! {
+        panic!("{}: no {needles:?} within {within:?}\n{}", self.name, self.text())
     }
 
     /// All that it printed so far.
@@ -160,8 +173,12 @@ impl Program {
     }
 }
 
+#[allow(clippy::print_stderr)] // The one way to tell the reader of a failed test.
 impl Drop for Program {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}:\n{}\n", self.name, self.text());
+        }
         // Both fail only when the process is gone already.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -217,8 +234,13 @@ impl Output {
         self.changed.notify_all();
     }
 
-    fn wait_for(&self, from: usize, needle: &str, within: Duration) -> Option<String> {
-        let found = |state: &State| state.lines.iter().skip(from).find(|line| line.contains(needle)).cloned();
+    /// The first line from a position on that contains one of these, with its position.
+    fn wait_for(&self, from: usize, needles: &[&str], within: Duration) -> Option<(usize, String)> {
+        let wanted = |line: &String| needles.iter().any(|needle| line.contains(needle));
+        let found = |state: &State| {
+            let mut lines = state.lines.iter().enumerate().skip(from);
+            lines.find(|(_, line)| wanted(line)).map(|(at, line)| (at, line.clone()))
+        };
         let waiting = |state: &mut State| found(state).is_none() && state.open > 0;
         let waited = self.changed.wait_timeout_while(self.state(), within, waiting);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -252,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "no \"ready\" within")]
+    #[should_panic(expected = "no [\"ready\"] within")]
     fn a_program_that_ends_without_the_line_is_reported_at_once() {
         shell("echo broken").line("ready", Duration::from_secs(3600));
     }

@@ -4,7 +4,7 @@
 //! all failures (97, 99: stopped early; above: fatal errors). The statistics file tells how many calls there were,
 //! so that a run of none is no success either. This version knows no TLS and only MD5.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ const SCENARIO: &str = "scenario.xml";
 pub struct Sipp {
     scenario: &'static str,
     server: Option<SocketAddr>,
+    ip: IpAddr,
     tcp: bool,
     calls: u32,
     rate: u32,
@@ -56,6 +57,7 @@ impl Sipp {
         Self {
             scenario,
             server: None,
+            ip: Ipv4Addr::LOCALHOST.into(),
             tcp: false,
             calls: 1,
             rate: 10,
@@ -79,6 +81,11 @@ impl Sipp {
     /// When the run has to be over.
     pub fn within(self, within: Duration) -> Self {
         Self { within, ..self }
+    }
+
+    /// Over IPv6, at `::1`.
+    pub fn ipv6(self) -> Self {
+        Self { ip: Ipv6Addr::LOCALHOST.into(), ..self }
     }
 
     /// Over TCP, a caller with one connection per call, instead of one UDP socket for all.
@@ -129,7 +136,7 @@ impl Sipp {
         if self.server.is_none() {
             wait::until("sipp to open its port", OPENING, || ports::is_taken(port).then_some(()));
         }
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let address = SocketAddr::from((self.ip, port));
         Running { program, address, media, scenario: self.scenario, calls: self.calls, scratch }
     }
 
@@ -156,8 +163,8 @@ impl Sipp {
         let mut words: Vec<String> = self.server.iter().map(ToString::to_string).collect();
         let mut add = |name: &str, value: String| words.extend([name.to_owned(), value]);
         add("-sf", SCENARIO.to_owned());
-        add("-i", "127.0.0.1".to_owned());
-        add("-mi", "127.0.0.1".to_owned());
+        add("-i", self.ip.to_string());
+        add("-mi", self.ip.to_string());
         add("-p", port.to_string());
         add("-mp", media.to_string());
         add("-t", self.transport().to_owned());

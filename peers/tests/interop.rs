@@ -62,7 +62,12 @@ const BEHAVIOURS: &[&str] = &[
     "call through the peer's record-routing proxy",
     "CANCEL through the peer's proxy",
     "call through our record-routing proxy",
+    "CANCEL through our record-routing proxy",
     "unknown extension, refused by us",
+    "call over IPv6",
+    "2xx of several branches, one is kept",
+    "call forked, one branch answers",
+    "datagrams lost, repeated and out of order",
     "flood that the guard drops",
     "messages exported to Homer",
 ];

@@ -3,18 +3,21 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of a test are tests.
 
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use iqra_peers::endpoint::{
-    SDP, Us, answered, confirmed, ended, invite, refused, request, requested, ringing, soon, uri,
+    LOOPBACK, SDP, Us, answered, ask_in, confirmed, dtmf, invite, refused, request, requested, ringing, soon,
+    until_the_peer_hangs_up,
 };
 use iqra_peers::kamailio::Kamailio;
+use iqra_peers::phone::serve;
 use iqra_peers::pki::Pki;
+use iqra_peers::registrar::{ACCOUNT, REALM};
+use iqra_peers::relay::{Faults, Relay};
 use iqra_sip::auth::{Binding, Credentials, Keyring, Registration, RegistrationState};
-use iqra_sip::event::{Body, EndReason, OutgoingInvite, Reply};
-use iqra_sip::net::{Answer, CallPolicy, Endpoint, OutgoingCall};
-use iqra_sip::roles::relay::{Plan, RelayConfig, RelayEvent, RelayKeys, Target};
+use iqra_sip::event::{Body, OutgoingInvite, Reliability, Reply};
+use iqra_sip::net::{Answer, CallEvent, CallPolicy, Endpoint, OutgoingCall};
+use iqra_sip::roles::relay::Target;
 use iqra_sip::{EngineConfig, HeaderName, Headers, Hop, Method, StatusCode, Transport, Uri};
 
 /// A proxy that stays on the path and sends each request where its Request-URI or Route says.
@@ -99,18 +102,7 @@ fn registrar(algorithm: &str) -> Kamailio {
 
 /// On UDP, TCP and TLS.
 async fn secured(pki: &Pki) -> Us {
-    let here = (Ipv4Addr::LOCALHOST, 0);
-    Us::bind(Endpoint::builder().udp(here).tcp(here).tls(here).tls_config(pki.endpoint())).await
-}
-
-/// Where an endpoint is reached over a transport.
-fn uri_of(us: &Us, transport: Transport) -> Uri {
-    let parameters = match transport {
-        Transport::Udp => "",
-        Transport::Tcp => ";transport=tcp",
-        _ => ";transport=tls",
-    };
-    uri(us.addr_of(transport), parameters)
+    Us::bind(Endpoint::builder().udp(LOOPBACK).tcp(LOOPBACK).tls(LOOPBACK).tls_config(pki.endpoint())).await
 }
 
 /// The way to Kamailio over a transport.
@@ -143,13 +135,12 @@ async fn converse(mut placed: OutgoingCall, callee: &mut Us, callee_hangs_up: bo
     assert_eq!(soon("the 2xx", reinvite).await.unwrap().unwrap().status, StatusCode::OK);
     let (first, mut other) = if callee_hangs_up { (theirs, ours) } else { (ours, theirs) };
     first.hangup(Headers::new()).await.unwrap();
-    let reason = ended(&mut other).await;
-    assert!(matches!(reason, EndReason::Remote { .. }), "{reason:?}");
+    until_the_peer_hangs_up(&mut other).await;
 }
 
 async fn both_ways(kamailio: &Kamailio, transport: Transport, caller: &Us, callee: &mut Us, last: Transport) {
     for callee_hangs_up in [false, true] {
-        let placed = caller.call(through(kamailio, transport, uri_of(callee, last))).await;
+        let placed = caller.call(through(kamailio, transport, callee.uri("service", last))).await;
         converse(placed, callee, callee_hangs_up).await;
     }
 }
@@ -193,7 +184,7 @@ async fn a_cancel_through_a_proxy() {
     let kamailio = proxy(None);
     let (caller, mut callee) = (Us::plain().await, Us::plain().await);
     for transport in [Transport::Udp, Transport::Tcp] {
-        let mut placed = caller.call(through(&kamailio, transport, uri_of(&callee, transport))).await;
+        let mut placed = caller.call(through(&kamailio, transport, callee.uri("service", transport))).await;
         let mut incoming = callee.called().await;
         incoming.provisional(StatusCode::RINGING, Headers::new(), None).await.unwrap();
         ringing(&mut placed).await;
@@ -208,7 +199,8 @@ async fn a_cancel_through_a_proxy() {
 async fn a_refusal_comes_through_a_proxy() {
     let kamailio = proxy(None);
     let (caller, mut callee) = (Us::plain().await, Us::plain().await);
-    let mut placed = caller.call(through(&kamailio, Transport::Udp, uri_of(&callee, Transport::Udp))).await;
+    let mut placed =
+        caller.call(through(&kamailio, Transport::Udp, callee.uri("service", Transport::Udp))).await;
     callee.called().await.reject(Reply::new(StatusCode::BUSY_HERE));
     assert_eq!(refused(&mut placed).await.status, StatusCode::BUSY_HERE);
 }
@@ -223,15 +215,143 @@ async fn a_redirect_of_ours_is_followed_by_a_proxy() {
     ];
     let kamailio = Kamailio::start(&modules, &format!("{PROXY}{FOLLOWING}"), None);
     let (caller, mut server, mut callee) = (Us::plain().await, Us::plain().await, Us::plain().await);
-    let placed = caller.call(through(&kamailio, Transport::Udp, uri_of(&server, Transport::Udp))).await;
+    let placed = caller.call(through(&kamailio, Transport::Udp, server.uri("service", Transport::Udp))).await;
     let moved = Reply::new(StatusCode::MOVED_TEMPORARILY);
-    let contact = format!("<{}>", uri_of(&callee, Transport::Udp));
+    let contact = format!("<{}>", callee.uri("service", Transport::Udp));
     assert!(server.called().await.reject(moved.header(HeaderName::CONTACT, contact)));
     converse(placed, &mut callee, true).await;
 }
 
+/// Cell: Kamailio | 503 of one server, the next is tried
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_is_tried_after_a_server_that_is_down() {
+    let kamailio = proxy(None);
+    let (caller, mut down, mut callee) = (Us::plain().await, Us::plain().await, Us::plain().await);
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let hops = vec![Hop::from((transport, down.addr_of(transport))), hop(&kamailio, transport)];
+        let call = OutgoingInvite { hops, ..invite(callee.uri("service", transport)) };
+        let placed = caller.call(call).await;
+        assert!(down.called().await.reject(Reply::new(StatusCode::SERVICE_UNAVAILABLE)));
+        converse(placed, &mut callee, true).await;
+    }
+}
+
+/// Cell: Kamailio | 503 of one server, the next is tried
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_passes_over_one_of_ours_that_is_down() {
+    let (caller, mut down, mut callee) = (Us::plain().await, Us::plain().await, Us::plain().await);
+    let next = format!(
+        r#"
+route[FIRST] {{ record_route(); t_on_failure("NEXT"); t_relay(); }}
+failure_route[NEXT] {{
+    if (t_is_canceled()) exit;
+    if (t_check_status("503")) {{ $ru = "{}"; t_relay(); }}
+}}
+"#,
+        callee.uri("service", Transport::Udp)
+    );
+    let kamailio = Kamailio::start(&[], &format!("{PROXY}{next}"), None);
+    let placed = caller.call(through(&kamailio, Transport::Udp, down.uri("service", Transport::Udp))).await;
+    assert!(down.called().await.reject(Reply::new(StatusCode::SERVICE_UNAVAILABLE)));
+    converse(placed, &mut callee, false).await;
+}
+
+/// Cell: Kamailio | redirect by the peer, followed by us
+/// Cell: Kamailio | several Contacts of a redirect tried in turn
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_of_a_server_is_followed_by_us() {
+    let (caller, mut busy, mut callee) = (Us::plain().await, Us::plain().await, Us::plain().await);
+    let contacts = [(&busy, 0.9), (&callee, 0.2)]
+        .map(|(us, q)| format!("<{}>;q={q}", us.uri("service", Transport::Udp)))
+        .join(", ");
+    let moved = format!(
+        "route[FIRST] {{ append_to_reply(\"Contact: {contacts}\\r\\n\"); sl_send_reply(\"302\", \"Moved\"); }}\n"
+    );
+    let kamailio = Kamailio::start(&[], &format!("{PROXY}{moved}"), None);
+    let call = invite(format!("sip:service@{}", kamailio.address()).parse().unwrap());
+    let mut placed = caller.endpoint.call(call, CallPolicy::default()).await.unwrap();
+    let pursued = tokio::spawn(async move { answered(&mut placed).await.0 });
+    assert!(busy.called().await.reject(Reply::new(StatusCode::BUSY_HERE)));
+    let mut theirs = callee.take_call().await;
+    soon("the answer", pursued).await.unwrap().hangup(Headers::new()).await.unwrap();
+    until_the_peer_hangs_up(&mut theirs).await;
+}
+
+/// Cell: Kamailio | call forked, one branch answers
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_forked_by_a_proxy_is_answered_once() {
+    let (caller, mut other, mut callee) = (Us::plain().await, Us::plain().await, Us::plain().await);
+    let fork = format!(
+        "route[FIRST] {{ record_route(); append_branch(\"{}\"); t_relay(); }}\n",
+        other.uri("service", Transport::Udp)
+    );
+    let kamailio = Kamailio::start(&["loadmodule \"corex.so\""], &format!("{PROXY}{fork}"), None);
+    let to = callee.uri("service", Transport::Udp);
+    let mut placed = caller.call(through(&kamailio, Transport::Udp, to)).await;
+    let mut left = other.called().await;
+    let taken = callee.called().await;
+    for invite in [&left, &taken] {
+        invite.provisional(StatusCode::RINGING, Headers::new(), None).await.unwrap();
+        ringing(&mut placed).await;
+    }
+    let mut theirs = taken.accept(Answer::sdp(SDP)).await.unwrap();
+    let (ours, _) = answered(&mut placed).await;
+    confirmed(&mut theirs).await;
+    soon("the CANCEL", left.cancelled()).await;
+    ours.hangup(Headers::new()).await.unwrap();
+    until_the_peer_hangs_up(&mut theirs).await;
+}
+
+/// Cell: Kamailio | reliable provisional responses of ours
+/// Cell: Kamailio | UPDATE by us
+/// Cell: Kamailio | INFO with DTMF by us
+#[tokio::test(flavor = "multi_thread")]
+async fn every_request_in_a_call_passes_a_proxy() {
+    let kamailio = proxy(None);
+    let config = || EngineConfig { reliability: Reliability::IfSupported, ..EngineConfig::default() };
+    let (caller, mut callee) = (Us::with(config()).await, Us::with(config()).await);
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let to = callee.uri("service", transport);
+        let mut placed = caller.call(through(&kamailio, transport, to)).await;
+        let mut incoming = callee.called().await;
+        incoming.provisional(StatusCode::RINGING, Headers::new(), None).await.unwrap();
+        ringing(&mut placed).await;
+        let event = soon("the PRACK", incoming.next()).await;
+        assert!(matches!(&event, Some(CallEvent::Acknowledged(_))), "{event:?}");
+        let mut theirs = incoming.accept(Answer::sdp(SDP)).await.unwrap();
+        let (ours, _) = answered(&mut placed).await;
+        confirmed(&mut theirs).await;
+        let served = tokio::spawn(serve(theirs));
+        for (method, body) in [(Method::Update, Some(Body::sdp(SDP))), (Method::Info, Some(dtmf()))] {
+            assert_eq!(ask_in(&ours, method, body).await, StatusCode::OK);
+        }
+        ours.hangup(Headers::new()).await.unwrap();
+        soon("the end", served).await.unwrap();
+    }
+}
+
+/// Cell: Kamailio | datagrams lost, repeated and out of order
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_reach_a_proxy_over_a_path_that_loses_and_repeats() {
+    let kamailio = proxy(None);
+    let (caller, mut callee) = (Us::plain().await, Us::plain().await);
+    let path = Relay::start(kamailio.address(), Faults::losing_first(2), Faults::rough(0.2), 7);
+    for _ in 0..4 {
+        let hops = vec![Hop::from((Transport::Udp, path.address()))];
+        let call = OutgoingInvite { hops, ..invite(callee.uri("service", Transport::Udp)) };
+        let mut placed = caller.call(call).await;
+        let incoming = callee.called().await;
+        let mut theirs = incoming.accept(Answer::sdp(SDP)).await.unwrap();
+        let (ours, _) = answered(&mut placed).await;
+        confirmed(&mut theirs).await;
+        ours.hangup(Headers::new()).await.unwrap();
+        until_the_peer_hangs_up(&mut theirs).await;
+    }
+    assert!(path.to_server().lost == 2, "{:?}", path.to_server());
+}
+
 fn alice() -> Keyring {
-    Credentials::new("alice", "opensesame").for_realm("voice.example").into()
+    Credentials::new(ACCOUNT.0, ACCOUNT.1).for_realm(REALM).into()
 }
 
 /// Cell: Kamailio | registration of ours at the peer
@@ -265,7 +385,7 @@ async fn another_password_is_refused_by_a_registrar() {
     let us = Us::plain().await;
     let domain: Uri = format!("sip:{}", kamailio.address()).parse().unwrap();
     let address: Uri = format!("sip:alice@{}", kamailio.address()).parse().unwrap();
-    let wrong = Credentials::new("alice", "opensesam").for_realm("voice.example");
+    let wrong = Credentials::new(ACCOUNT.0, "opensesam").for_realm(REALM);
     let asked = Registration::new(domain, address).credentials(wrong);
     let mut registered = us.endpoint.register(asked).unwrap();
     let state = soon("the refusal", registered.changed()).await;
@@ -279,7 +399,7 @@ async fn requests_outside_calls_pass_a_proxy() {
     let kamailio = proxy(None);
     let (caller, mut callee) = (Us::plain().await, Us::plain().await);
     for method in [Method::Options, Method::Message] {
-        let request = request(method.clone(), uri_of(&callee, Transport::Udp));
+        let request = request(method.clone(), callee.uri("service", Transport::Udp));
         let endpoint = caller.endpoint.clone();
         let hop = hop(&kamailio, Transport::Udp);
         let asked = tokio::spawn(async move { endpoint.request(request, Some(hop)).await });
@@ -291,22 +411,12 @@ async fn requests_outside_calls_pass_a_proxy() {
 }
 
 async fn relay() -> Us {
-    let keys = RelayKeys::new([b"a key of this test, 32 octets ..."]).unwrap();
-    let relay = Some(RelayConfig::new("proxy-1", keys));
-    Us::with(EngineConfig { relay, ..EngineConfig::default() }).await
+    Us::relay(Endpoint::builder().udp(LOOPBACK)).await
 }
 
 /// Relays the next call to Kamailio, which takes it to the Request-URI.
 async fn relay_one(relay: &mut Us, kamailio: &Kamailio) {
-    let next_hop = Some(hop(kamailio, Transport::Udp));
-    let plan = Plan::new([Target { next_hop, ..Target::default() }]);
-    let mut relayed = relay.called().await.relay(plan).await.unwrap();
-    // The rest passes without the program, as long as the handle lives.
-    tokio::spawn(async move { while relayed.next().await.is_some_and(goes_on) {} });
-}
-
-fn goes_on(event: RelayEvent) -> bool {
-    matches!(event, RelayEvent::Trying { .. } | RelayEvent::Provisional(_) | RelayEvent::Cancelled(_))
+    relay.relays(Target { next_hop: Some(hop(kamailio, Transport::Udp)), ..Target::default() }).await;
 }
 
 /// Cell: Kamailio | call through our record-routing proxy
@@ -316,7 +426,7 @@ async fn a_call_through_our_proxy_and_then_the_peers() {
     let (caller, mut ours, mut callee) = (Us::plain().await, relay().await, Us::plain().await);
     for callee_hangs_up in [false, true] {
         let hops = vec![Hop::from((Transport::Udp, ours.addr()))];
-        let call = OutgoingInvite { hops, ..invite(uri_of(&callee, Transport::Udp)) };
+        let call = OutgoingInvite { hops, ..invite(callee.uri("service", Transport::Udp)) };
         let placed = caller.call(call).await;
         relay_one(&mut ours, &kamailio).await;
         converse(placed, &mut callee, callee_hangs_up).await;
@@ -331,10 +441,9 @@ async fn a_call_through_the_peers_proxy_and_then_ours() {
     let kamailio = Kamailio::start(&[], &format!("{PROXY}{onwards}"), None);
     let caller = Us::plain().await;
     for callee_hangs_up in [false, true] {
-        let placed = caller.call(through(&kamailio, Transport::Udp, uri_of(&callee, Transport::Udp))).await;
-        let plan = Plan::new([Target::default()]);
-        let mut relayed = ours.called().await.relay(plan).await.unwrap();
-        tokio::spawn(async move { while relayed.next().await.is_some_and(goes_on) {} });
+        let placed =
+            caller.call(through(&kamailio, Transport::Udp, callee.uri("service", Transport::Udp))).await;
+        ours.relays(Target::default()).await;
         converse(placed, &mut callee, callee_hangs_up).await;
     }
 }
@@ -345,7 +454,8 @@ async fn a_cancel_through_our_proxy_and_then_the_peers() {
     let kamailio = proxy(None);
     let (caller, mut ours, mut callee) = (Us::plain().await, relay().await, Us::plain().await);
     let hops = vec![Hop::from((Transport::Udp, ours.addr()))];
-    let mut placed = caller.call(OutgoingInvite { hops, ..invite(uri_of(&callee, Transport::Udp)) }).await;
+    let mut placed =
+        caller.call(OutgoingInvite { hops, ..invite(callee.uri("service", Transport::Udp)) }).await;
     relay_one(&mut ours, &kamailio).await;
     let mut incoming = callee.called().await;
     incoming.provisional(StatusCode::RINGING, Headers::new(), None).await.unwrap();
