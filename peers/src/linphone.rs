@@ -69,6 +69,7 @@ impl Linphone {
         let program = launch.env("HOME", &home).dir(scratch.path()).typed().start();
         let mut phone = Self { program, sip, transport, read: 0, _scratch: scratch };
         phone.order("soundcard use files");
+        phone.prints(&["Using wav files"]); // It listens before it reads.
         phone.order(&format!("play {}", silence.display()));
         phone
     }

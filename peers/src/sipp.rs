@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::audio::tone;
+use crate::endpoint::Us;
 use crate::g711::Law;
 use crate::ports;
 use crate::program::{Launch, Program};
@@ -26,6 +27,44 @@ pub const STREAMED_HZ: f64 = 440.0;
 
 /// The name of the filled-in scenario in the working directory.
 const SCENARIO: &str = "scenario.xml";
+
+/// When a run of one call has to be over.
+pub const LIMIT: Duration = Duration::from_secs(25);
+
+/// sipp calls us.
+///
+/// # Panics
+/// As [`Sipp::start`].
+pub fn caller(us: &Us, scenario: &'static str) -> Running {
+    caller_of(us, scenario).start()
+}
+
+/// The same, to be told more. The credentials of sipp are for `sip:<address>` where it is not told what it calls.
+pub fn caller_of(us: &Us, scenario: &'static str) -> Sipp {
+    let service = format!("service@{}", us.addr());
+    Sipp::calling(us.addr(), scenario).within(LIMIT).option(&["-auth_uri", &service])
+}
+
+/// sipp is called: one call, and it ends.
+///
+/// # Panics
+/// As [`Sipp::start`].
+pub fn called(scenario: &'static str) -> Running {
+    called_by(scenario).start()
+}
+
+/// The same, to be told more.
+pub fn called_by(scenario: &'static str) -> Sipp {
+    Sipp::answering(scenario).within(LIMIT).option(&["-m", "1", "-recv_timeout", "20000"])
+}
+
+/// Waits for the end of a run of one call, in which all must go as the scenario says.
+///
+/// # Panics
+/// When it does not.
+pub fn finish(run: Running) {
+    run.finish(LIMIT + Duration::from_secs(5)).assert_all_succeeded();
+}
 
 /// A run that is being prepared.
 #[derive(Debug)]

@@ -1,14 +1,18 @@
 //! linphone, by its console: calls both ways over UDP, TCP and TLS, Digest by SHA-256, registration, hold, transfers,
 //! redirects both ways, digits, CANCEL. `Cell` lines make the matrix of docs/interop.md.
 
-use iqra_peers::endpoint::{LOOPBACK, Us, answered, ask_in, dtmf, request, soon};
+use std::time::Duration;
+
+use iqra_peers::endpoint::{LOOPBACK, SDP, Us, answered, ask_in, dtmf, request, soon};
 use iqra_peers::linphone::{Linphone, Profile};
 use iqra_peers::phone::{self, Act, Phone as _, Says};
 use iqra_peers::pki::Pki;
 use iqra_peers::registrar::Registrar;
 use iqra_sip::auth::{Algorithm, Role};
-use iqra_sip::net::{CallPolicy, Endpoint, IncomingRequest};
-use iqra_sip::{EngineConfig, Method, StatusCode, TransferConfig, Transport};
+use iqra_sip::event::{Body, Reliability};
+use iqra_sip::net::{CallEvent, CallPolicy, Endpoint, IncomingRequest};
+use iqra_sip::observe::Direction;
+use iqra_sip::{EngineConfig, Headers, Method, SessionTimers, StatusCode, TransferConfig, Transport};
 
 async fn ends() -> (Us, Linphone) {
     (Us::plain().await, Linphone::start())
@@ -20,38 +24,44 @@ async fn close(us: Us, phone: Linphone) {
 }
 
 /// Cell: linphone | call from the peer, its BYE
-#[tokio::test(flavor = "multi_thread")]
-async fn a_call_from_linphone_is_taken_and_ended_by_it() {
-    let (mut us, mut phone) = ends().await;
-    let call = phone::calls_us(&mut us, &mut phone, Transport::Udp).await;
-    phone::hangs_up(&mut phone, call).await;
-    close(us, phone).await;
-}
-
 /// Cell: linphone | call from the peer, our BYE
+/// Cell: linphone | re-INVITE by the peer
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_from_linphone_is_ended_by_us() {
+async fn calls_from_linphone() {
     let (mut us, mut phone) = ends().await;
+    let mut call = phone::calls_us(&mut us, &mut phone, Transport::Udp).await;
+    phone::holds_and_resumes(&mut phone, &mut call).await;
+    phone::hangs_up(&mut phone, call).await;
     let call = phone::calls_us(&mut us, &mut phone, Transport::Udp).await;
-    phone::is_hung_up(&us, &mut phone, call).await;
-    close(us, phone).await;
-}
-
-/// Cell: linphone | call to the peer, our BYE
-#[tokio::test(flavor = "multi_thread")]
-async fn a_call_to_linphone_is_answered() {
-    let (us, mut phone) = ends().await;
-    let call = phone::is_called(&us, &mut phone).await;
     phone::is_hung_up(&us, &mut phone, call).await;
     close(us, phone).await;
 }
 
 /// Cell: linphone | call to the peer, its BYE
+/// Cell: linphone | call to the peer, our BYE
+/// Cell: linphone | re-INVITE by us
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_to_linphone_is_ended_by_it() {
+async fn calls_to_linphone() {
     let (us, mut phone) = ends().await;
     let call = phone::is_called(&us, &mut phone).await;
+    phone::is_held_and_resumed(&call).await;
     phone::hangs_up(&mut phone, call).await;
+    let call = phone::is_called(&us, &mut phone).await;
+    phone::is_hung_up(&us, &mut phone, call).await;
+    close(us, phone).await;
+}
+
+/// Cell: linphone | CANCEL by the peer before the answer
+/// Cell: linphone | CANCEL by us before the answer
+/// Cell: linphone | call refused by us
+/// Cell: linphone | call refused by the peer
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_with_linphone_that_are_not_taken() {
+    let (mut us, mut phone) = ends().await;
+    phone::gives_up(&mut us, &mut phone, Transport::Udp).await;
+    phone::is_given_up(&us, &mut phone).await;
+    phone::is_refused(&mut us, &mut phone, Transport::Udp).await;
+    assert_eq!(phone::refuses(&us, &mut phone).await, StatusCode::DECLINE);
     close(us, phone).await;
 }
 
@@ -137,58 +147,6 @@ async fn linphone_registers_and_leaves() {
     close(us, phone).await;
 }
 
-/// Cell: linphone | CANCEL by the peer before the answer
-#[tokio::test(flavor = "multi_thread")]
-async fn linphone_gives_up_while_it_rings() {
-    let (mut us, mut phone) = ends().await;
-    phone::gives_up(&mut us, &mut phone, Transport::Udp).await;
-    close(us, phone).await;
-}
-
-/// Cell: linphone | CANCEL by us before the answer
-#[tokio::test(flavor = "multi_thread")]
-async fn we_give_up_while_linphone_rings() {
-    let (us, mut phone) = ends().await;
-    phone::is_given_up(&us, &mut phone).await;
-    close(us, phone).await;
-}
-
-/// Cell: linphone | call refused by us
-#[tokio::test(flavor = "multi_thread")]
-async fn linphone_is_refused() {
-    let (mut us, mut phone) = ends().await;
-    phone::is_refused(&mut us, &mut phone, Transport::Udp).await;
-    close(us, phone).await;
-}
-
-/// Cell: linphone | call refused by the peer
-#[tokio::test(flavor = "multi_thread")]
-async fn linphone_refuses() {
-    let (us, mut phone) = ends().await;
-    assert_eq!(phone::refuses(&us, &mut phone).await, StatusCode::DECLINE);
-    close(us, phone).await;
-}
-
-/// Cell: linphone | re-INVITE by the peer
-#[tokio::test(flavor = "multi_thread")]
-async fn linphone_holds_and_resumes() {
-    let (mut us, mut phone) = ends().await;
-    let mut call = phone::calls_us(&mut us, &mut phone, Transport::Udp).await;
-    phone::holds_and_resumes(&mut phone, &mut call).await;
-    phone::hangs_up(&mut phone, call).await;
-    close(us, phone).await;
-}
-
-/// Cell: linphone | re-INVITE by us
-#[tokio::test(flavor = "multi_thread")]
-async fn linphone_is_held_and_resumed() {
-    let (us, mut phone) = ends().await;
-    let call = phone::is_called(&us, &mut phone).await;
-    phone::is_held_and_resumed(&call).await;
-    phone::is_hung_up(&us, &mut phone, call).await;
-    close(us, phone).await;
-}
-
 /// Cell: linphone | REFER by the peer
 #[tokio::test(flavor = "multi_thread")]
 async fn linphone_transfers_us() {
@@ -229,5 +187,45 @@ async fn digits_travel_in_info_each_way() {
 async fn linphone_answers_our_options() {
     let (us, phone) = ends().await;
     assert_eq!(us.ask(request(Method::Options, phone.uri())).await.status, StatusCode::OK);
+    close(us, phone).await;
+}
+
+/// Cell: linphone | UPDATE by us
+#[tokio::test(flavor = "multi_thread")]
+async fn linphone_takes_our_update() {
+    let (us, mut phone) = ends().await;
+    let call = phone::is_called(&us, &mut phone).await;
+    assert_eq!(ask_in(&call, Method::Update, Some(Body::sdp(SDP))).await, StatusCode::OK);
+    phone::is_hung_up(&us, &mut phone, call).await;
+    close(us, phone).await;
+}
+
+/// Cell: linphone | reliable provisional responses of ours
+#[tokio::test(flavor = "multi_thread")]
+async fn linphone_acknowledges_our_ringing() {
+    let config = EngineConfig { reliability: Reliability::IfSupported, ..EngineConfig::default() };
+    let mut us = Us::with(config).await;
+    let mut phone = Linphone::configured(&Profile { sip: &["100rel_support_level=1"], ..Profile::default() });
+    phone.act(Act::Call(&us.uri("service", Transport::Udp).to_string()));
+    let mut invite = us.called().await;
+    invite.provisional(StatusCode::RINGING, Headers::new(), None).await.unwrap();
+    let event = soon("the PRACK", invite.next()).await;
+    assert!(matches!(&event, Some(CallEvent::Acknowledged(_))), "{event:?}");
+    let call = us.take(invite).await;
+    phone::hangs_up(&mut phone, call).await;
+    close(us, phone).await;
+}
+
+/// Cell: linphone | session interval refused by us
+#[tokio::test(flavor = "multi_thread")]
+async fn linphone_asks_for_a_longer_session() {
+    let minimum = Duration::from_secs(600);
+    let session = SessionTimers { minimum, ..SessionTimers::default() };
+    let mut us = Us::with(EngineConfig { session, ..EngineConfig::default() }).await;
+    let sip = ["session_expires_enabled=1", "session_expires_value=200", "session_expires_min_value=200"];
+    let mut phone = Linphone::configured(&Profile { sip: &sip, ..Profile::default() });
+    let call = phone::calls_us(&mut us, &mut phone, Transport::Udp).await;
+    assert_eq!(us.count(Direction::Out, "422 to INVITE"), 1);
+    phone::hangs_up(&mut phone, call).await;
     close(us, phone).await;
 }

@@ -1,15 +1,13 @@
 //! Our record-routing proxy between two real programs: calls changed and ended by either side, and given up, over one
 //! transport and over two. `Cell` lines make the matrix of docs/interop.md.
 
-use std::time::Duration;
-
 use iqra_peers::baresip::{self, Profile};
 use iqra_peers::endpoint::{LOOPBACK, SOON, Us};
 use iqra_peers::jssip::Jssip;
 use iqra_peers::linphone::Linphone;
 use iqra_peers::phone::{Act, Phone, Says};
 use iqra_peers::pki::Pki;
-use iqra_peers::sipp::Sipp;
+use iqra_peers::sipp::{LIMIT, Sipp, called, finish};
 use iqra_peers::wait;
 use iqra_sip::Transport;
 use iqra_sip::net::{Builder, Endpoint};
@@ -122,15 +120,14 @@ async fn jssip_reaches_baresip_from_websocket_to_udp() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sipp_reaches_sipp() {
     let mut proxy = Us::relay(plain()).await;
-    let limit = Duration::from_secs(25);
     for transport in [Transport::Udp, Transport::Tcp] {
-        let callee = Sipp::answering("called_takes").within(limit).option(&["-m", "1"]).start();
-        let caller = Sipp::calling(proxy.addr_of(transport), "caller_hangs_up").within(limit);
+        let callee = called("called_takes");
+        let caller = Sipp::calling(proxy.addr_of(transport), "caller_hangs_up").within(LIMIT);
         let caller = if transport == Transport::Tcp { caller.tcp() } else { caller }.start();
         let uri = format!("sip:sipp@{}", callee.address()).parse().ok();
         proxy.relays(Target { uri, ..Target::default() }).await;
         for run in [caller, callee] {
-            run.finish(SOON).assert_all_succeeded();
+            finish(run);
         }
     }
     proxy.close().await;
