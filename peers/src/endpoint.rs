@@ -330,6 +330,14 @@ pub fn request(method: Method, to: Uri) -> Request {
     Request { headers, ..Request::new(method, to) }
 }
 
+/// A MESSAGE that says `hello`.
+pub fn hello(to: Uri) -> Request {
+    let mut message = request(Method::Message, to);
+    message.headers.push(iqra_sip::HeaderName::CONTENT_TYPE, "text/plain");
+    message.body = "hello".into();
+    message
+}
+
 fn caller() -> Uri {
     "sip:alice@voice.example".parse().expect("a URI")
 }

@@ -2,7 +2,7 @@
 //! `Cell` lines make the matrix of docs/interop.md.
 
 use iqra_peers::baresip::{Phone, Profile};
-use iqra_peers::endpoint::{LOOPBACK, Us, request};
+use iqra_peers::endpoint::{LOOPBACK, Us, ask_in, dtmf, hello, request};
 use iqra_peers::phone::{self, Phone as _, Says};
 use iqra_peers::pki::Pki;
 use iqra_peers::registrar::{ACCOUNT, Registrar};
@@ -146,6 +146,18 @@ async fn baresip_takes_our_reinvite() {
     let call = phone::is_called(&us, &mut phone).await;
     phone::is_held_and_resumed(&call).await;
     phone::is_hung_up(&us, &mut phone, call).await;
+    close(us, phone).await;
+}
+
+/// Cell: baresip | INFO with DTMF by us
+/// Cell: baresip | MESSAGE by us
+#[tokio::test(flavor = "multi_thread")]
+async fn baresip_takes_a_digit_and_a_message() {
+    let (us, mut phone) = ends().await;
+    let call = phone::is_called(&us, &mut phone).await;
+    assert_eq!(ask_in(&call, Method::Info, Some(dtmf())).await, StatusCode::OK);
+    phone::is_hung_up(&us, &mut phone, call).await;
+    assert_eq!(us.ask(hello(phone.uri())).await.status, StatusCode::OK);
     close(us, phone).await;
 }
 

@@ -7,8 +7,8 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use iqra_peers::endpoint::{
-    SDP, Us, answered, confirmed, ended, invite, refused, request, ringing, soon, until_the_peer_hangs_up,
-    uri,
+    SDP, Us, answered, confirmed, ended, hello, invite, refused, request, ringing, soon,
+    until_the_peer_hangs_up, uri,
 };
 use iqra_peers::registrar::{ACCOUNT, Registrar};
 use iqra_peers::relay::{Faults, Relay};
@@ -316,10 +316,7 @@ async fn the_peer_sends_a_message() {
 async fn we_send_a_message() {
     let us = Us::plain().await;
     let run = called("gets_message");
-    let mut message = request(Method::Message, uri(run.address(), ""));
-    message.headers.push(HeaderName::CONTENT_TYPE, "text/plain");
-    message.body = "hello".into();
-    assert_eq!(us.ask(message).await.status, StatusCode::OK);
+    assert_eq!(us.ask(hello(uri(run.address(), ""))).await.status, StatusCode::OK);
     finish(run);
 }
 

@@ -1,7 +1,7 @@
 //! JsSIP under node, over WebSocket, plain and secure: registration, calls each way, digits, hold, transfers, CANCEL.
 //! `Cell` lines make the matrix of docs/interop.md.
 
-use iqra_peers::endpoint::{LOOPBACK, SDP, Us, agree, ask_in, dtmf, request, requested};
+use iqra_peers::endpoint::{LOOPBACK, SDP, Us, agree, ask_in, dtmf, hello, request, requested};
 use iqra_peers::jssip::Jssip;
 use iqra_peers::phone::{self, Act, Phone as _, Says};
 use iqra_peers::pki::Pki;
@@ -134,10 +134,7 @@ async fn requests_outside_calls_pass_each_way() {
     phone::sends_a_message(&mut us, &mut phone, Transport::Ws).await;
     phone::asks_options(&mut us, &mut phone, Transport::Ws).await;
     let hops = || phone.hops();
-    let mut message = request(Method::Message, phone.uri());
-    message.headers.push("Content-Type", "text/plain");
-    message.body = "hello".into();
-    assert_eq!(us.endpoint.request(message, hops()).await.unwrap().status, StatusCode::OK);
+    assert_eq!(us.endpoint.request(hello(phone.uri()), hops()).await.unwrap().status, StatusCode::OK);
     let options = request(Method::Options, phone.uri());
     assert_eq!(us.endpoint.request(options, hops()).await.unwrap().status, StatusCode::OK);
     phone.prints("message hello");
