@@ -85,7 +85,7 @@ impl Engine {
         match response.status.code() {
             503 if within && goes_on && self.next_hop(now, id) => {}
             500..=599 if goes_on && !within => {
-                self.target_failed(now, id, AttemptFailure::Refused(response.clone()))
+                self.target_failed(now, id, AttemptFailure::Refused(response.clone()));
             }
             408 if within && self.is_not_invite(id) => self.drop_relayed(now, id),
             _ => self.finish(now, id, Some(response), response.status),

@@ -25,6 +25,7 @@ use crate::roles::relay::{RelayConfig, pass};
 const MAX_OWN_ROUTES: usize = 16;
 
 /// Where a request goes on to.
+#[allow(clippy::large_enum_variant, reason = "one at a time, taken apart at once")]
 enum Next {
     Way {
         way: Way,

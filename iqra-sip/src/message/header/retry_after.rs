@@ -22,7 +22,7 @@ impl TypedHeader for RetryAfter {
                 return Err("is not a number of seconds");
             }
             let seconds = grammar::number(&text.as_bytes()[digits], u32::MAX)?;
-            Ok(RetryAfter(seconds as u32))
+            Ok(RetryAfter(seconds))
         })
     }
 }

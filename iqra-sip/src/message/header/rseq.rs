@@ -49,7 +49,7 @@ fn scan(value: &[u8]) -> Result<(u32, u32, std::ops::Range<usize>), &'static str
     }
     let response = grammar::number(&value[response], u32::MAX)?;
     let number = grammar::number(&value[number], u32::MAX)?;
-    Ok((response as u32, number as u32, method))
+    Ok((response, number, method))
 }
 
 impl fmt::Display for RAck {
