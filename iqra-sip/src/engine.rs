@@ -140,7 +140,7 @@ impl Engine {
         }
         match Message::parse(bytes) {
             Ok(Message::Request(request)) => self.handle_request(now, flow, request),
-            Ok(Message::Response(response)) => self.handle_response(now, response),
+            Ok(Message::Response(response)) => self.handle_response(now, flow, response),
             Err(error) => {
                 self.offended(now, flow);
                 self.refuse_malformed(flow, error);

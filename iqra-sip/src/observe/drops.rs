@@ -22,6 +22,9 @@ pub enum DropReason {
     Handshake,
     /// A response to no request of ours.
     StrayResponse,
+    /// A response that answers a request of ours, but not as that left: its topmost Via is not ours, it has another one,
+    /// or it came in the clear to what left by TLS.
+    MisroutedResponse,
     /// An ACK of nothing that we answered.
     StrayAck,
     /// A request answered 503: a limit of the state is reached.
@@ -55,11 +58,12 @@ pub struct DropRow {
 
 impl DropReason {
     /// Every reason, in the order of the table.
-    pub const ALL: [DropReason; 14] = [
+    pub const ALL: [DropReason; 15] = [
         DropReason::Malformed,
         DropReason::Unframed,
         DropReason::Handshake,
         DropReason::StrayResponse,
+        DropReason::MisroutedResponse,
         DropReason::StrayAck,
         DropReason::Full,
         DropReason::Forks,
@@ -90,6 +94,10 @@ impl DropReason {
             DropReason::StrayResponse => {
                 ("stray_response", "answers no request of ours: it came late, twice, or is forged")
             }
+            DropReason::MisroutedResponse => (
+                "misrouted_response",
+                "its Via is not ours, it has a second one, or it came in the clear to what left by TLS",
+            ),
             DropReason::StrayAck => ("stray_ack", "acknowledges nothing that we answered: its call is over"),
             DropReason::Full => ("full", "answered 503: raise max_transactions or max_dialogs"),
             DropReason::Forks => ("forks", "one INVITE was answered by more than max_forks branches"),

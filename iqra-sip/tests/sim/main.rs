@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // Helpers of a test are tests.
 
 mod auth;
+mod callee;
 mod calls;
 mod cancel;
 mod capsule;
@@ -10,6 +11,7 @@ mod dialogs;
 mod early;
 mod failover;
 mod guard;
+mod matching;
 mod mutual;
 mod names;
 mod network;

@@ -10,14 +10,14 @@ use iqra_sip::{
     DialogId, Engine, EngineConfig, Flow, Headers, Listener, Method, StatusCode, TransferConfig, Transport,
 };
 
-struct Wire {
-    engine: Engine,
-    flow: Flow,
-    now: Instant,
+pub(crate) struct Wire {
+    pub(crate) engine: Engine,
+    pub(crate) flow: Flow,
+    pub(crate) now: Instant,
 }
 
 impl Wire {
-    fn new(config: EngineConfig) -> Self {
+    pub(crate) fn new(config: EngineConfig) -> Self {
         let local: SocketAddr = "192.0.2.1:5060".parse().unwrap();
         let mut engine = Engine::new(config, 5);
         engine.add_listener(Listener::new(Transport::Udp, local, None));
@@ -30,23 +30,23 @@ impl Wire {
     }
 
     /// Sends a message in and takes what comes out.
-    fn say(&mut self, message: impl Into<bytes::Bytes>) -> Vec<String> {
+    pub(crate) fn say(&mut self, message: impl Into<bytes::Bytes>) -> Vec<String> {
         self.engine.handle_message(self.now, &self.flow, message.into());
         self.out()
     }
 
-    fn out(&mut self) -> Vec<String> {
+    pub(crate) fn out(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.engine.poll_transmit())
             .map(|transmit| String::from_utf8_lossy(&transmit.bytes).into_owned())
             .collect()
     }
 
-    fn event(&mut self) -> Option<Event> {
+    pub(crate) fn event(&mut self) -> Option<Event> {
         self.engine.poll_event()
     }
 
     /// Takes a call with these further headers in its INVITE.
-    fn take_call(&mut self, extra: &str) -> (DialogId, String) {
+    pub(crate) fn take_call(&mut self, extra: &str) -> (DialogId, String) {
         assert!(self.say(request("INVITE", "b1", "1", "", extra)).is_empty());
         let Some(Event::Invite { tx, .. }) = self.event() else { panic!("no INVITE") };
         let dialog = self.engine.accept(self.now, tx, Reply::new(StatusCode::OK)).unwrap();
@@ -57,11 +57,11 @@ impl Wire {
     }
 }
 
-fn tag_of(dialog: &DialogId) -> String {
+pub(crate) fn tag_of(dialog: &DialogId) -> String {
     format!(";tag={}", dialog.local_tag())
 }
 
-fn request(method: &str, branch: &str, cseq: &str, to_tag: &str, extra: &str) -> String {
+pub(crate) fn request(method: &str, branch: &str, cseq: &str, to_tag: &str, extra: &str) -> String {
     format!(
         "{method} sip:callee@192.0.2.1 SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.7:5060;branch=z9hG4bK{branch}\r\n\
          Max-Forwards: 70\r\nFrom: <sip:caller@example.org>;tag=f1\r\nTo: <sip:callee@192.0.2.1>{to_tag}\r\n\
@@ -70,7 +70,7 @@ fn request(method: &str, branch: &str, cseq: &str, to_tag: &str, extra: &str) ->
     )
 }
 
-fn starts(out: &[String]) -> Vec<&str> {
+pub(crate) fn starts(out: &[String]) -> Vec<&str> {
     out.iter().map(|text| &text[8..11]).collect()
 }
 
