@@ -38,6 +38,19 @@ pub(crate) fn transport(uri: &Uri) -> Result<Transport, EngineError> {
     }
 }
 
+/// Whether a URI says by which transport it is to be reached.
+fn names_transport(uri: &Uri) -> bool {
+    uri.scheme() != Scheme::Sip || uri.transport().is_some()
+}
+
+/// Whether a URI that names no transport is that of the peer at the other end of a stream: its address, and a port that
+/// may be the peer's. The port of a connection that the peer opened says nothing.
+fn is_at_the_end_of(known: &Flow, uri: &Uri) -> bool {
+    let same_host = uri.socket_addr(0).is_some_and(|addr| addr.ip() == known.remote.ip());
+    let same_port = known.connection.is_some() || uri.port().is_none_or(|port| port == known.remote.port());
+    known.transport.is_reliable() && !names_transport(uri) && same_host && same_port
+}
+
 /// The hop that a URI names by number.
 pub(crate) fn hop(uri: &Uri) -> Result<Hop, EngineError> {
     let transport = transport(uri)?;
@@ -82,7 +95,9 @@ impl Engine {
 
     /// The way inside a dialog: to the route or Contact, else back along the INVITE's own flow; the other one is the
     /// second try. A peer that [`FlowConfig`](super::nat::FlowConfig) takes to be behind a NAT is tried by the flow first,
-    /// a WebSocket client is reached by its own connection alone. A name is to be looked up first.
+    /// and so is one at the other end of the flow's connection; a WebSocket client is reached by its own connection alone.
+    /// A name is to be looked up first. A target that names no transport is asked by that of the flow: by UDP, which is
+    /// meant by the letter (RFC 3263 §4.1), only where TCP fails, and never after TLS.
     pub(super) fn way_within(&self, dialog: &Dialog) -> Way {
         let (known, next, nat) = (dialog.flow, dialog.next_hop(), self.config.flows.first);
         let contact = dialog.direct_target();
@@ -93,10 +108,12 @@ impl Engine {
             Some(found) => self.found_flow(&known, &found.hops),
             None => self.direct_flow(dialog),
         };
+        let back = asks || is_at_the_end_of(&known, next);
         let hidden = |to: &Flow| contact.is_some() && nat.hides(to.remote.ip(), known.remote);
+        let second = self.by_datagram(dialog);
         let (flow, fallback) = match direct {
-            Some((direct, _)) if asks || hidden(&direct) => (known, Some(direct)),
-            Some((direct, _)) => (direct, Some(known)),
+            Some((direct, _)) if back || hidden(&direct) => (known, second.or(Some(direct))),
+            Some((direct, _)) => (direct, second.or(Some(known))),
             None => (known, None),
         };
         // A connection that has ended may be opened anew, and nothing secure goes on in the clear.
@@ -106,18 +123,20 @@ impl Engine {
             fallback.filter(other).or_else(|| Some(Flow { connection: None, ..flow }).filter(other));
         let proven = direct.filter(|(to, _)| *to == flow).and_then(|(_, name)| name);
         let name = proven.or_else(|| dialog.peer.clone().filter(|_| flow.remote.ip() == known.remote.ip()));
-        let secure = dialog.is_sips();
+        let secure = dialog.is_sips() || (known.transport.is_secure() && !names_transport(next));
         let lookup = (named && found.is_none()).then(|| Name { uri: next.clone(), secure });
         Way { flow, fallback, name, lookup }
     }
 
     /// Straight to the route or Contact of a dialog, where it has an IP address.
     fn direct_flow(&self, dialog: &Dialog) -> Option<(Flow, Option<Arc<str>>)> {
-        let hop = hop(dialog.next_hop()).ok()?;
-        if hop.transport.is_websocket() && dialog.flow.transport.is_websocket() {
+        let (known, uri) = (dialog.flow, dialog.next_hop());
+        let transport = if names_transport(uri) { transport(uri).ok()? } else { known.transport };
+        let remote = uri.socket_addr(transport.default_port())?;
+        if transport.is_websocket() && known.transport.is_websocket() {
             return None;
         }
-        Some((self.flow_to(&dialog.flow, &hop)?, None))
+        Some((self.flow_to(&known, &(transport, remote).into())?, None))
     }
 
     /// To the first of these hops that can be used.
@@ -132,6 +151,17 @@ impl Engine {
         let suits = transport == known.transport && remote.is_ipv4() == known.local.is_ipv4();
         let local = if suits { known.local } else { self.sender(transport, remote).ok()?.addr };
         Some(Flow { transport, local, remote, connection: known.connection.filter(|_| same) })
+    }
+
+    /// By UDP to the route or Contact of a dialog that went by TCP, where that names no transport.
+    fn by_datagram(&self, dialog: &Dialog) -> Option<Flow> {
+        let uri = dialog.next_hop();
+        if dialog.flow.transport != Transport::Tcp || names_transport(uri) {
+            return None;
+        }
+        let remote = uri.socket_addr(Transport::Udp.default_port())?;
+        let local = self.sender(Transport::Udp, remote).ok()?.addr;
+        Some(Flow { transport: Transport::Udp, local, remote, connection: None })
     }
 
     /// The listener that a request to `remote` leaves from. A stream needs none of its own kind: responses come back

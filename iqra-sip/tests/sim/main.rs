@@ -28,4 +28,5 @@ mod session;
 mod storm;
 mod transport;
 mod update;
+mod way;
 mod wire;
