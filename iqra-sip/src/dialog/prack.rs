@@ -127,6 +127,28 @@ impl Reliable {
         }
     }
 
+    /// A request of the peer has its final answer: an offer in a PRACK is answered by it, and what an INVITE still had to
+    /// say is void. True where a response waits for a PRACK, which is still known.
+    pub(crate) fn settle(&mut self, server: u64) -> bool {
+        let Some(callee) = &mut self.callee else { return false };
+        callee.offered.take_if(|prack| *prack == server);
+        let Some(waiting) = callee.outstanding.as_mut().filter(|waiting| waiting.server == server) else {
+            return false;
+        };
+        waiting.offer = false;
+        self.stop();
+        true
+    }
+
+    /// A request of the peer is forgotten. True where a response waited for a PRACK.
+    pub(crate) fn forget(&mut self, server: u64) -> bool {
+        let waited = self.settle(server);
+        if let Some(callee) = self.callee.as_mut().filter(|_| waited) {
+            callee.outstanding = None;
+        }
+        waited
+    }
+
     /// As caller: whether this response is new and next. The first of an INVITE may have any number; later ones rise by
     /// one, and others are repeats or came out of order (RFC 3262 §4).
     pub(crate) fn takes(&mut self, sequence: u32, response: u32) -> bool {
@@ -166,6 +188,17 @@ mod tests {
         assert!(reliable.acknowledge(&rack(41, 7, Method::Update)).is_none());
         assert!(reliable.acknowledge(&rack(41, 7, Method::Invite)).is_some());
         assert!(reliable.acknowledge(&rack(41, 7, Method::Invite)).is_none());
+    }
+
+    #[test]
+    fn an_answered_invite_offers_nothing_and_a_forgotten_one_is_unknown() {
+        let mut reliable = Reliable::default();
+        reliable.sent(Outstanding { offer: true, ..outstanding(41) });
+        reliable.offered(Some(5));
+        assert!(!reliable.settle(5) && reliable.offer_in().is_none());
+        assert!(reliable.outstanding().is_some_and(|waiting| waiting.offer), "another's");
+        assert!(reliable.settle(1) && reliable.outstanding().is_some_and(|waiting| !waiting.offer));
+        assert!(reliable.forget(1) && reliable.outstanding().is_none());
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+#[cfg(feature = "faults")]
+use super::Engine;
 use super::event::EngineError;
 use crate::dialog::{Dialog, DialogId, Phase};
 use crate::message::Request;
@@ -63,6 +65,11 @@ impl Dialogs {
         self.by_serial.insert(serial, dialog);
     }
 
+    #[cfg(feature = "faults")]
+    fn iter(&self) -> impl Iterator<Item = &Dialog> {
+        self.by_serial.values()
+    }
+
     pub(super) fn live(&mut self, id: &DialogId) -> Result<(u64, &mut Dialog), EngineError> {
         let serial = *self.by_id.get(id).ok_or(EngineError::DialogOver)?;
         let dialog = self.by_serial.get_mut(&serial).ok_or(EngineError::DialogOver)?;
@@ -70,5 +77,35 @@ impl Dialogs {
             true => Ok((serial, dialog)),
             false => Err(EngineError::DialogOver),
         }
+    }
+}
+
+#[cfg(feature = "faults")]
+impl Engine {
+    /// What dialogs wait for that cannot come any more, in words: transactions that are gone. For tests: there are none.
+    #[must_use]
+    pub fn dangling(&self) -> Vec<String> {
+        let served = |dialog: &Dialog| {
+            [
+                ("invite_in", dialog.invite_in),
+                ("update_in", dialog.update_in),
+                ("offer_in", dialog.reliable.offer_in()),
+                ("outstanding", dialog.reliable.outstanding().map(|waiting| waiting.server)),
+                ("unacknowledged", dialog.unacknowledged.map(|waiting| waiting.server)),
+            ]
+        };
+        let asked = |dialog: &Dialog| {
+            [
+                ("invite_out", dialog.invite_out),
+                ("update_out", dialog.update_out.map(|update| update.client)),
+                ("ack_due", dialog.ack_due),
+            ]
+        };
+        let name = |(name, id): (&str, u64)| format!("a dialog's {name} names {id}, which is gone");
+        let some = |(name, id): (&'static str, Option<u64>)| Some((name, id?));
+        let servers = self.dialogs.iter().flat_map(served).filter_map(some);
+        let clients = self.dialogs.iter().flat_map(asked).filter_map(some);
+        let servers = servers.filter(|(_, id)| self.servers.get(*id).is_none());
+        servers.chain(clients.filter(|(_, id)| self.clients.get(*id).is_none())).map(name).collect()
     }
 }

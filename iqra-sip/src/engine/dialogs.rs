@@ -122,9 +122,6 @@ impl Engine {
         reply: &mut Reply,
         request: &Request,
     ) {
-        if reply.status.is_final() {
-            self.settle_within(server, serial, &request.method);
-        }
         let invite = request.method == Method::Invite;
         if reply.status.is_success() && (invite || request.method == Method::Update) {
             self.add_reply_headers(reply, serial);
@@ -135,32 +132,18 @@ impl Engine {
         }
     }
 
-    /// A request inside a dialog gets its final answer: what it kept from others is free again.
-    fn settle_within(&mut self, server: u64, serial: u64, method: &Method) {
-        match method {
-            Method::Invite => {
-                self.forget_invite_within(server);
-                self.stop_reliable(serial);
-            }
-            Method::Update => {
-                if let Some(dialog) = self.dialogs.get_mut(serial) {
-                    dialog.update_in = dialog.update_in.filter(|&id| id != server);
-                }
-            }
-            Method::Prack => {
-                if let Some(dialog) = self.dialogs.get_mut(serial) {
-                    dialog.reliable.offered(None);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// The program need not answer this re-INVITE any more.
-    pub(super) fn forget_invite_within(&mut self, server: u64) {
-        let serial = self.servers.get(server).and_then(|server| server.dialog);
-        if let Some(dialog) = serial.and_then(|serial| self.dialogs.get_mut(serial)) {
-            dialog.invite_in = dialog.invite_in.filter(|&id| id != server);
+    /// A request of the peer gets its final answer, or is `forgotten`: what it kept from others in its dialog is free again.
+    pub(super) fn settle_within(&mut self, server: u64, dialog: Option<u64>, forgotten: bool) {
+        let Some(serial) = dialog else { return };
+        let Some(dialog) = self.dialogs.get_mut(serial) else { return };
+        dialog.invite_in = dialog.invite_in.filter(|&id| id != server);
+        dialog.update_in = dialog.update_in.filter(|&id| id != server);
+        let waited = match forgotten {
+            true => dialog.reliable.forget(server),
+            false => dialog.reliable.settle(server),
+        };
+        if waited {
+            self.stop_reliable(serial);
         }
     }
 

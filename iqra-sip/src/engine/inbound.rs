@@ -168,7 +168,6 @@ impl Engine {
 
     /// The caller wants no answer any more: 487 (RFC 3261 §9.2, §15.1.2).
     pub(super) fn given_up_by_peer(&mut self, now: Instant, invite: u64, by: &Arc<Request>) {
-        self.forget_invite_within(invite);
         self.tell_given_up(invite, Some(by), EndReason::Cancelled { headers: by.headers.clone() });
         self.answer(now, invite, Reply::new(StatusCode::REQUEST_TERMINATED));
     }

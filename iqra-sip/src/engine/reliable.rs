@@ -97,7 +97,6 @@ impl Engine {
     fn give_up_on_prack(&mut self, now: Instant, serial: u64, server: u64) {
         self.stop_reliable(serial);
         self.tell_given_up(server, None, EndReason::PrackTimeout);
-        self.forget_invite_within(server);
         self.answer(now, server, Reply::new(StatusCode::SERVER_TIMEOUT).reason("No PRACK"));
     }
 

@@ -350,6 +350,7 @@ impl Engine {
             self.timers.forget(Owner::Server(id), &mut server.clocks);
             self.watch.transaction(id, Side::Server, server.key.method(), TransactionStep::Ended);
             self.close_called(id, server.dialog);
+            self.settle_within(id, server.dialog, true);
         }
     }
 
@@ -384,6 +385,7 @@ impl Engine {
             server.request = None;
             let dialog = server.dialog;
             self.close_called(id, dialog);
+            self.settle_within(id, dialog, false);
         }
         self.step_server(now, id, Cause::Answer(status));
     }

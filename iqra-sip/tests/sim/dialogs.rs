@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use iqra_sip::event::{Body, EndReason, Event, Failure, Reply};
-use iqra_sip::{DialogId, Flow, HeaderName, Headers, Method, Request, StatusCode, Transport, Uri};
+use iqra_sip::event::{Body, EndReason, Event, Failure, Reliability, Reply, ServerTx};
+use iqra_sip::{
+    DialogId, EngineConfig, Flow, HeaderName, Headers, Method, Request, StatusCode, Transport, Uri,
+};
 
 use crate::calls::{connect, hang_up};
 use crate::network::{CALLEE, CALLER, Network};
+use crate::seeds::checks::dangling;
+use crate::wire::{Wire, request, starts, tag_of};
 
 fn ask(net: &mut Network, node: usize, dialog: &DialogId, method: Method) {
     let (engine, now) = net.engine(node);
@@ -181,4 +185,50 @@ fn every_request_of_ours_asks_for_rport() {
         let via = net.newest(CALLER, method).lines().find(|line| line.starts_with("Via: ")).unwrap();
         assert!(via.ends_with(";rport") || via.contains(";rport;"), "{via}");
     }
+}
+
+/// A request of the peer, an offer in it, as the program gets it.
+fn offered(wire: &mut Wire, dialog: &DialogId, method: &str, number: &str, extra: &str) -> ServerTx {
+    let extra = format!("{extra}Content-Type: application/sdp\r\n");
+    let offer = request(method, &format!("within{number}"), number, &tag_of(dialog), &extra);
+    let out = wire.say(offer.replace("Content-Length: 0\r\n\r\n", "Content-Length: 5\r\n\r\nv=0\r\n"));
+    assert!(out.is_empty(), "{out:?}");
+    let Some(Event::DialogRequest { tx, .. }) = wire.event() else { panic!("no {method}") };
+    tx
+}
+
+#[test]
+fn a_reinvite_whose_answer_cannot_be_sent_keeps_no_other_away() {
+    for status in [StatusCode::RINGING, StatusCode::SESSION_PROGRESS] {
+        let reliability = Reliability::IfSupported;
+        let mut wire = Wire::new(EngineConfig { reliability, ..EngineConfig::default() });
+        let (dialog, _) = wire.take_call("");
+        let tx = offered(&mut wire, &dialog, "INVITE", "2", "Supported: 100rel\r\n");
+        let body = (status == StatusCode::SESSION_PROGRESS).then(|| Body::sdp("v=0\r\n"));
+        wire.engine.respond(wire.now, tx, Reply { body, ..Reply::new(status) }).unwrap();
+        let unsent = wire.engine.poll_transmit().unwrap();
+        wire.engine.handle_transport_error(wire.now, &unsent);
+        assert!(matches!(wire.event(), Some(Event::Cancelled { .. })));
+        assert_eq!(dangling(&wire.engine), [""; 0]);
+        let out = wire.wait(Duration::from_secs(40));
+        assert!(out.is_empty() && wire.event().is_none(), "nothing of it is left: {out:?}");
+        let again = offered(&mut wire, &dialog, "INVITE", "3", "");
+        wire.engine.respond(wire.now, again, Reply::new(StatusCode::NOT_ACCEPTABLE_HERE)).unwrap();
+        assert_eq!(starts(&wire.out()), ["488"]);
+        let offer = Some(Body::sdp("v=0\r\n"));
+        wire.engine.dialog_request(wire.now, &dialog, Method::Invite, &Headers::new(), offer).unwrap();
+    }
+}
+
+#[test]
+fn a_request_that_the_program_forgets_keeps_no_other_away() {
+    let mut wire = Wire::new(EngineConfig::default());
+    let (dialog, _) = wire.take_call("");
+    for (number, method) in ["UPDATE", "INVITE", "UPDATE", "INVITE"].into_iter().enumerate() {
+        let tx = offered(&mut wire, &dialog, method, &(number + 2).to_string(), "");
+        wire.engine.forget(tx);
+        assert_eq!(dangling(&wire.engine), [""; 0]);
+    }
+    let offer = Some(Body::sdp("v=0\r\n"));
+    wire.engine.dialog_request(wire.now, &dialog, Method::Invite, &Headers::new(), offer).unwrap();
 }

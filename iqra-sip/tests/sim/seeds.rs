@@ -4,7 +4,7 @@
 //!
 //! `SEEDS=20000 cargo test -p iqra-sip --test sim seeds` looks further; `SEED=7` prints one play.
 
-mod checks;
+pub(crate) mod checks;
 #[cfg(feature = "faults")]
 mod faults;
 mod script;

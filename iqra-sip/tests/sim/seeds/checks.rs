@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use iqra_sip::Engine;
+
 use super::world::{A, B, World};
 use crate::network::{CALLEE, Passage};
 
@@ -111,6 +113,15 @@ pub(super) fn wrongs(world: &World) -> Vec<String> {
     record.proofs_are_fresh();
     record.glare_is_over_soon();
     record.wrongs
+}
+
+/// What dialogs wait for that cannot come any more; the engine tells with the feature `faults`.
+#[cfg_attr(not(feature = "faults"), allow(unused_variables))]
+pub(crate) fn dangling(engine: &Engine) -> Vec<String> {
+    #[cfg(feature = "faults")]
+    return engine.dangling();
+    #[cfg(not(feature = "faults"))]
+    Vec::new()
 }
 
 struct Record<'a> {

@@ -15,6 +15,7 @@ use iqra_sip::{
     StatusCode, TransferConfig, Transport, Uri,
 };
 
+use super::checks::dangling;
 use super::script::{Kind, Script, Verdict};
 use crate::auth::{Guard, alice};
 use crate::network::{CALLEE, CALLER, FORK, Network, is};
@@ -150,6 +151,7 @@ impl World {
         loop {
             self.net.flush();
             self.attend();
+            self.wrongs.extend(self.net.nodes.iter().flat_map(|node| dangling(&node.engine)));
             let Some(next) = self.next() else { break };
             if next - self.start > LONGEST || self.net.sent.len() > MOST_MESSAGES {
                 return self.wrong("it never comes to rest".into());
