@@ -263,13 +263,26 @@ impl Engine {
         }
     }
 
+    /// A 2xx of ours is repeated no more: the dialog ends before its ACK came.
+    fn stop_success(&mut self, serial: u64) {
+        let Some(dialog) = self.dialogs.get_mut(serial) else { return };
+        let Some(Unacknowledged { server, .. }) = dialog.unacknowledged.take() else { return };
+        for timer in [Timer::Success, Timer::AckWait] {
+            self.timers.stop(Owner::Dialog(serial), &mut dialog.clocks, timer);
+        }
+        self.release_response(server);
+    }
+
     fn give_up_on_ack(&mut self, now: Instant, serial: u64) {
         let Some(dialog) = self.dialogs.get_mut(serial) else { return };
         dialog.unacknowledged = None;
         self.timers.forget(Owner::Dialog(serial), &mut dialog.clocks);
         match std::mem::replace(&mut dialog.phase, Phase::Live) {
             Phase::HangUpAfterAck(headers) => self.send_bye(now, serial, &headers),
-            _ => self.end_dialog(now, serial, EndReason::AckTimeout),
+            phase => {
+                dialog.phase = phase;
+                self.end_dialog(now, serial, EndReason::AckTimeout);
+            }
         }
     }
 
@@ -319,6 +332,7 @@ impl Engine {
         // The BYE may not overtake the ACK; one without an answer is better than none.
         let _ = self.send_late_ack(now, serial, &Headers::new(), None);
         self.drop_retry(serial);
+        self.stop_success(serial);
         let Some(dialog) = self.dialogs.get_mut(serial) else { return };
         dialog.phase = Phase::ByeSent;
         let sequence = dialog.next_sequence();

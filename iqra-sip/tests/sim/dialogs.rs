@@ -7,6 +7,7 @@ use iqra_sip::{
     DialogId, EngineConfig, Flow, HeaderName, Headers, Method, Request, StatusCode, Transport, Uri,
 };
 
+use crate::callee::header;
 use crate::calls::{connect, hang_up};
 use crate::network::{CALLEE, CALLER, Network};
 use crate::seeds::checks::dangling;
@@ -231,4 +232,22 @@ fn a_request_that_the_program_forgets_keeps_no_other_away() {
     }
     let offer = Some(Body::sdp("v=0\r\n"));
     wire.engine.dialog_request(wire.now, &dialog, Method::Invite, &Headers::new(), offer).unwrap();
+}
+
+#[test]
+fn a_call_that_ends_while_an_ack_is_due_ends_once() {
+    let mut wire = Wire::new(EngineConfig::default());
+    let (dialog, _) = wire.take_call("");
+    wire.engine.dialog_request(wire.now, &dialog, Method::Info, &Headers::new(), None).unwrap();
+    wire.wait(Duration::from_secs(10));
+    let tx = offered(&mut wire, &dialog, "INVITE", "2", "");
+    wire.engine.respond(wire.now, tx, Reply::new(StatusCode::OK)).unwrap();
+    let sent = wire.wait(Duration::from_secs(120));
+    let numbers = sent.iter().filter(|text| text.starts_with("BYE ")).map(|bye| header(bye, "CSeq"));
+    assert_eq!(numbers.collect::<std::collections::BTreeSet<_>>().len(), 1, "one BYE");
+    let bye = sent.iter().position(|text| text.starts_with("BYE ")).unwrap();
+    assert!(!starts(&sent[bye..]).contains(&"200"), "the 2xx goes out no more");
+    let ends = wire.events().into_iter().filter(|event| matches!(event, Event::Ended { .. })).count();
+    assert_eq!(ends, 1);
+    assert_eq!(wire.engine.counts(), Default::default());
 }

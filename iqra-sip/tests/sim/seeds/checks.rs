@@ -112,6 +112,7 @@ pub(super) fn wrongs(world: &World) -> Vec<String> {
     record.responses_go_back();
     record.proofs_are_fresh();
     record.glare_is_over_soon();
+    record.dialogs_end_once();
     record.wrongs
 }
 
@@ -225,7 +226,7 @@ impl Record<'_> {
             let mut acks = after().filter(|one| {
                 one.came && one.is_request("ACK") && one.number == first.number && one.to_tag == first.to_tag
             });
-            let mut ends = after().filter(|one| one.came && one.method == "BYE");
+            let mut ends = after().filter(|one| one.method == "BYE");
             let latest = acks.next().map_or(first.at + END, |ack| ack.at).min(first.at + END);
             let sure = ends.next().map_or(latest, |bye| bye.at.min(latest));
             let due: Vec<_> = pace(Some(T2)).into_iter().map(|after| first.at + after).collect();
@@ -407,6 +408,23 @@ impl Record<'_> {
             }
         }
         wrongs.into_iter().for_each(|(at, node)| self.wrong(at, node, "a nonce count is used twice"));
+    }
+
+    /// RFC 3261 §15: a dialog is hung up once by each side; a challenged BYE goes out again.
+    fn dialogs_end_once(&mut self) {
+        let mut wrongs = Vec::new();
+        for (bye, _) in self.sent(|one| one.is_request("BYE") && !is_proxy(one.node)) {
+            let challenged =
+                |one: &Seen| self.branch(one.node, &one.branch).any(|other| other.status == Some(401));
+            let another = self.of_call(bye.node, &bye.call_id).any(|one| {
+                let again = !one.came && one.is_request("BYE") && one.branch != bye.branch;
+                again && one.to_tag == bye.to_tag && one.at >= bye.at
+            });
+            if another && !challenged(bye) {
+                wrongs.push((bye.at, bye.node));
+            }
+        }
+        wrongs.into_iter().for_each(|(at, node)| self.wrong(at, node, "a dialog is hung up twice"));
     }
 
     /// RFC 3261 §14.1: what met a 491 goes out again, within 2 s from whoever did not make the call. In calm weather, where
