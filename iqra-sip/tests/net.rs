@@ -107,6 +107,24 @@ async fn requests_inside_a_call_are_answered() {
 }
 
 #[tokio::test]
+async fn the_offer_of_a_reinvite_without_one_is_answered_in_the_ack() {
+    let (caller, callee, mut incoming) = pair(Transport::Udp).await;
+    let (ours, mut theirs) = connect(&caller, &callee, &mut incoming).await;
+    let answering = async {
+        let Some(CallEvent::Request(request)) = theirs.next().await else { panic!("no request") };
+        request.respond(Reply { body: Some(Body::sdp("v=0\r\n")), ..Reply::new(StatusCode::OK) });
+    };
+    let (response, ()) = tokio::join!(ours.request(Method::Invite, Headers::new(), None), answering);
+    assert_eq!(&*response.unwrap().body, b"v=0\r\n");
+    ours.acknowledge(&Headers::new(), Some(Body::sdp("v=0\r\na=answer\r\n"))).unwrap();
+    let Some(CallEvent::Confirmed(ack)) = theirs.next().await else { panic!("no ACK") };
+    assert_eq!(&*ack.body, b"v=0\r\na=answer\r\n");
+    ours.hangup(Headers::new()).await.unwrap();
+    assert!(matches!(theirs.next().await, Some(CallEvent::Ended(_))));
+    closed([caller, callee]).await;
+}
+
+#[tokio::test]
 async fn options_outside_a_call_are_answered_even_by_a_program_that_ignores_them() {
     let (caller, callee, mut incoming) = pair(Transport::Tcp).await;
     let ignoring = async { while incoming.next().await.is_some() {} };

@@ -62,7 +62,7 @@ pub(crate) struct Dialog {
     pub(crate) update_in: Option<u64>,
     pub(crate) update_out: Option<UpdateOut>,
     pub(crate) first_offer: FirstOffer,
-    /// Our INVITE whose ACK waits for the program's answer to the offer of the 2xx.
+    /// Our INVITE, the first or a later one, whose ACK waits for the program's answer to the offer of the 2xx.
     pub(crate) ack_due: Option<u64>,
     pub(crate) reliable: Reliable,
     /// A request of ours that met one of the peer's.

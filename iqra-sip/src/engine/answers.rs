@@ -192,15 +192,11 @@ impl Engine {
         if let Some(dialog) = self.dialogs.get_mut(serial) {
             dialog.refresh_target(&response.headers);
         }
-        let branch = self.random.branch();
-        let ack = self
-            .dialogs
-            .get(serial)
-            .map(|dialog| self.word_ack(dialog, invite, branch, &Headers::new(), None));
-        match ack {
-            Some(ack) => self.send_ack_within(now, serial, id, tag, ack),
-            // The dialog ended meanwhile; repeats are to be known all the same.
-            None => self.note_branch(id, tag, None),
+        if !unproven && self.delays_ack_within(id, serial, invite, response) {
+            self.dialogs.get_mut(serial).into_iter().for_each(|dialog| dialog.ack_due = Some(id));
+            self.hold_ack(id, serial, tag);
+        } else {
+            self.acknowledge_within(now, id, serial, invite, tag);
         }
         if unproven {
             return self.unproven(now, id, response);
@@ -217,6 +213,17 @@ impl Engine {
                 });
             }
             _ => self.usage_answered(now, id, Ok(response)),
+        }
+    }
+
+    fn acknowledge_within(&mut self, now: Instant, id: u64, serial: u64, invite: &Request, tag: &str) {
+        let branch = self.random.branch();
+        let dialog = self.dialogs.get(serial);
+        let ack = dialog.map(|dialog| self.word_ack(dialog, invite, branch, &Headers::new(), None));
+        match ack {
+            Some(ack) => self.send_ack_within(now, serial, id, tag, ack),
+            // The dialog ended meanwhile; repeats are to be known all the same.
+            None => self.note_branch(id, tag, None),
         }
     }
 
@@ -242,7 +249,8 @@ impl Engine {
         let wanted = first && !cancelled && !unproven && dialog.phase.is_open();
         dialog.confirm(response);
         if wanted && self.delays_ack(id, &dialog, response) {
-            self.hold_ack(id, serial, tag, &mut dialog);
+            dialog.ack_due = Some(id);
+            self.hold_ack(id, serial, tag);
         } else {
             let branch = self.random.branch();
             let ack = self.word_ack(&dialog, invite, branch, &Headers::new(), None);

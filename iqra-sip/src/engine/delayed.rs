@@ -1,14 +1,16 @@
-//! The answer in the ACK: a call of ours whose INVITE had no body, and whose 2xx carries the offer (RFC 3261 §13.2.1).
+//! The answer in the ACK: an INVITE of ours without an offer, whose 2xx carries it (RFC 3261 §13.2.1, §14.1).
 //!
-//! The ACK waits for the program. Until then repeats of the 2xx are passed over; a BYE of ours sends the ACK without an
-//! answer first, and so does the end of the INVITE's transaction, by when the callee has given up.
+//! For a call the program asks for this by its options; a re-INVITE is always answered so. The ACK waits for the program.
+//! Until then repeats of the 2xx are passed over; a BYE of ours sends the ACK without an answer first, and so does the
+//! end of the INVITE's transaction, by when the peer has given up: that ends the call.
 
 use std::time::Instant;
 
 use super::Engine;
 use super::event::{Body, EndReason, EngineError};
+use super::outbound::Purpose;
 use crate::dialog::{Dialog, DialogId, has_session};
-use crate::message::{Headers, Response};
+use crate::message::{Headers, Request, Response};
 use crate::observe::capsule::{Command, Input};
 
 impl Engine {
@@ -18,16 +20,32 @@ impl Engine {
         asked && !dialog.reliable.answered && has_session(&response.headers, &response.body)
     }
 
-    pub(super) fn hold_ack(&mut self, client: u64, serial: u64, tag: &str, dialog: &mut Dialog) {
-        dialog.ack_due = Some(client);
+    /// True where the program has to answer the offer in the 2xx to a re-INVITE of its own.
+    pub(super) fn delays_ack_within(
+        &self,
+        client: u64,
+        serial: u64,
+        invite: &Request,
+        response: &Response,
+    ) -> bool {
+        let asked = self.clients.get(client).is_some_and(|client| client.purpose == Purpose::Program);
+        let free = |dialog: &Dialog| dialog.phase.is_open() && dialog.ack_due.is_none();
+        let offer = has_session(&response.headers, &response.body);
+        let offered = has_session(&invite.headers, &invite.body);
+        asked && offer && !offered && self.dialogs.get(serial).is_some_and(free)
+    }
+
+    /// The ACK to this branch waits in a dialog, which has to note it too.
+    pub(super) fn hold_ack(&mut self, client: u64, serial: u64, tag: &str) {
         if let Some(client) = self.clients.get_mut(client) {
             client.ack_due = Some(serial);
             client.forks.push((tag.into(), None));
         }
     }
 
-    /// Acknowledges the 2xx of a call with [`delayed_offer`](super::event::CallOptions::delayed_offer): `body` is the
-    /// answer to its offer.
+    /// Acknowledges the 2xx of a call with [`delayed_offer`](super::event::CallOptions::delayed_offer), or of a re-INVITE
+    /// without an offer: `body` is the answer to the offer of the 2xx. Where it does not come within 64*T1 (32 s) after
+    /// the 2xx, the call ends with [`EndReason::AckTimeout`], unless the peer, which waits as long, hangs up first.
     ///
     /// # Errors
     /// [`EngineError::DialogOver`]; [`EngineError::Misuse`] where no 2xx waits.

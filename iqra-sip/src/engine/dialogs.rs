@@ -345,7 +345,8 @@ impl Engine {
     }
 
     /// Sends a request inside a dialog, early or not: INFO, UPDATE, re-INVITE and the like. The answer comes as
-    /// [`Event::Response`]; a 2xx to a re-INVITE is acknowledged by the engine.
+    /// [`Event::Response`]; a 2xx to a re-INVITE is acknowledged by the engine, unless the re-INVITE had no offer and its 2xx
+    /// makes one: [`acknowledge`](Self::acknowledge) is then to send the answer.
     ///
     /// # Errors
     /// [`EngineError::DialogOver`]; [`EngineError::Misuse`] for ACK, CANCEL, BYE and PRACK, for a re-INVITE while another

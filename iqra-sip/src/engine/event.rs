@@ -210,7 +210,8 @@ pub enum EndReason {
         /// The headers of the BYE, Reason among them.
         headers: Headers,
     },
-    /// No ACK came for our 2xx within 64*T1, nor from the program for an offer in theirs (RFC 3261 §13.3.1.4). A BYE has been sent.
+    /// No ACK came for our 2xx within 64*T1, nor from the program for an offer in theirs, to a call or a re-INVITE of ours
+    /// (RFC 3261 §13.3.1.4). A BYE has been sent.
     AckTimeout,
     /// A request of ours inside the dialog was answered 408 or 481, or not at all (RFC 3261 §12.2.1.2). A BYE has
     /// been sent.

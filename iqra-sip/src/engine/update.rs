@@ -12,6 +12,7 @@ pub(super) fn has_invite(dialog: &Dialog) -> bool {
         || dialog.invite_in.is_some()
         || dialog.invite_out.is_some()
         || dialog.unacknowledged.is_some()
+        || dialog.ack_due.is_some()
 }
 
 /// What comes too early is answered 500 and may come again after `retry` seconds.

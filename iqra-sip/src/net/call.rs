@@ -111,16 +111,12 @@ impl Call {
         self.handle.hangup(headers)
     }
 
-    /// Acknowledges a call that was placed with
-    /// [`delayed_offer`](crate::event::CallOptions::delayed_offer): `body` answers the offer of its 2xx.
+    /// Answers the offer of a 2xx in its ACK; see [`CallHandle::acknowledge`].
     ///
     /// # Errors
-    /// [`Error::Engine`] when the call is over, or nothing waits for its ACK.
+    /// As there.
     pub fn acknowledge(&self, headers: &Headers, body: Option<Body>) -> Result<(), Error> {
-        Ok(self
-            .handle
-            .handle
-            .enter(|core, now| core.engine.acknowledge(now, &self.handle.id, headers, body))?)
+        self.handle.acknowledge(headers, body)
     }
 
     /// Sends a request inside the call and waits for its final answer; see [`CallHandle::request`].
@@ -195,7 +191,18 @@ impl CallHandle {
         Ok(())
     }
 
-    /// Sends a request inside the call and waits for its final answer. A 2xx to a re-INVITE is acknowledged.
+    /// Acknowledges a call that was placed with [`delayed_offer`](crate::event::CallOptions::delayed_offer), or a re-INVITE
+    /// of ours without an offer: `body` answers the offer of the 2xx. Where that does not happen within 64*T1 (32 s) after
+    /// the 2xx, the call ends with [`EndReason::AckTimeout`], unless the peer, which waits as long, hangs up first.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] when the call is over, or nothing waits for its ACK.
+    pub fn acknowledge(&self, headers: &Headers, body: Option<Body>) -> Result<(), Error> {
+        Ok(self.handle.enter(|core, now| core.engine.acknowledge(now, &self.id, headers, body))?)
+    }
+
+    /// Sends a request inside the call and waits for its final answer. A 2xx to a re-INVITE is acknowledged, unless the
+    /// re-INVITE had no offer and the 2xx makes one: [`acknowledge`](Self::acknowledge) is then to answer it.
     ///
     /// # Errors
     /// [`Error::Engine`] when the call is over or another INVITE is under way in it, [`Error::Timeout`],

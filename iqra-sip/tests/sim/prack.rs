@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use iqra_sip::event::{Body, CallOptions, EndReason, Event, OutgoingInvite, Reliability, Reply, ServerTx};
-use iqra_sip::{Engine, EngineConfig, HeaderName, Headers, Listener, Method, StatusCode, Transport};
+use iqra_sip::{
+    DialogId, Engine, EngineConfig, HeaderName, Headers, Listener, Method, StatusCode, Transport,
+};
 
 use crate::network::{CALLEE, CALLER, Network, Weather};
 
@@ -301,4 +303,70 @@ fn an_offer_that_the_program_never_answers_ends_the_call() {
         }
         net.settle();
     }
+}
+
+/// A re-INVITE without a session description, accepted with one; the caller's dialog.
+fn reinvited(net: &mut Network) -> DialogId {
+    let (ours, _) = crate::calls::connect(net);
+    let (engine, now) = net.engine(CALLER);
+    engine.dialog_request(now, &ours, Method::Invite, &Headers::new(), None).unwrap();
+    let Event::DialogRequest { tx, .. } = net.event(CALLEE) else { panic!("no re-INVITE") };
+    respond(net, tx, with_sdp(StatusCode::OK));
+    let Event::Response { response, .. } = net.event(CALLER) else { panic!("no answer") };
+    assert_eq!((response.status, &*response.body), (StatusCode::OK, &b"v=0\r\n"[..]));
+    ours
+}
+
+#[test]
+fn an_offer_in_the_2xx_of_a_reinvite_is_answered_in_the_ack() {
+    for lost in ["none", "ACK"] {
+        let mut net = Network::calm();
+        let ours = reinvited(&mut net);
+        net.run(Duration::from_secs(1));
+        assert_eq!(net.count(CALLER, "ACK"), 1, "that of the call: the program has the answer");
+        net.lose_first(CALLER, lost);
+        let (engine, now) = net.engine(CALLER);
+        let another = engine.dialog_request(now, &ours, Method::Invite, &Headers::new(), sdp());
+        assert!(another.is_err(), "an offer waits for its answer");
+        engine.acknowledge(now, &ours, &Headers::new(), sdp()).unwrap();
+        assert!(engine.acknowledge(now, &ours, &Headers::new(), sdp()).is_err(), "once");
+        let Event::Confirmed { ack, .. } = net.event(CALLEE) else { panic!("no ACK") };
+        assert_eq!(&*ack.body, b"v=0\r\n");
+        net.run(Duration::from_secs(60));
+        assert!(net.nodes.iter().all(|node| node.engine.counts().dialogs == 1), "the call goes on");
+        let (engine, now) = net.engine(CALLER);
+        engine.bye(now, &ours, Headers::new()).unwrap();
+        net.settle();
+    }
+}
+
+#[test]
+fn an_offer_in_the_2xx_of_a_reinvite_that_nobody_answers_ends_the_call() {
+    for hang_up in [true, false] {
+        let mut net = Network::calm();
+        let ours = reinvited(&mut net);
+        let (engine, now) = net.engine(CALLER);
+        if hang_up {
+            engine.bye(now, &ours, Headers::new()).unwrap();
+            net.run(Duration::from_millis(1));
+            assert_eq!((net.count(CALLER, "ACK"), net.count(CALLER, "BYE")), (2, 1), "the ACK goes first");
+        } else {
+            net.lose(|from, text| from == CALLEE && text.starts_with("BYE "));
+            let event = net.event(CALLER);
+            assert!(matches!(event, Event::Ended { reason: EndReason::AckTimeout, .. }), "{event:?}");
+        }
+        net.settle();
+    }
+}
+
+#[test]
+fn a_2xx_without_an_offer_is_acknowledged_at_once() {
+    let mut net = Network::calm();
+    let (ours, _) = crate::calls::connect(&mut net);
+    let (engine, now) = net.engine(CALLER);
+    engine.dialog_request(now, &ours, Method::Invite, &Headers::new(), None).unwrap();
+    let Event::DialogRequest { tx, .. } = net.event(CALLEE) else { panic!("no re-INVITE") };
+    respond(&mut net, tx, Reply::new(StatusCode::OK));
+    net.run(Duration::from_secs(1));
+    assert_eq!(net.count(CALLER, "ACK"), 2);
 }
