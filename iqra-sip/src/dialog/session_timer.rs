@@ -12,6 +12,8 @@ use crate::message::{HeaderName, Headers, Params};
 pub(crate) const TAG: &str = "timer";
 /// The smallest Min-SE there is, and what counts where none is sent (RFC 4028 §5).
 const FLOOR: u32 = 90;
+/// The longest interval that is asked for because a peer wants it: a day. More watches over nothing.
+const LONGEST: u32 = 86_400;
 /// A BYE leaves this long before the end, or a third of the interval where that is less (RFC 4028 §10).
 const MARGIN: Duration = Duration::from_secs(32);
 
@@ -187,10 +189,11 @@ pub(crate) fn grant(headers: &mut Headers, terms: Terms, require: bool) {
     }
 }
 
-/// The Min-SE of a 422 that a repeat may satisfy: larger than what was asked before (RFC 4028 §7.3).
+/// The Min-SE of a 422 that a repeat may satisfy: larger than what was asked before (RFC 4028 §7.3), and no more than a
+/// day.
 pub(crate) fn raised(refusal: &Headers, asked: u32) -> Option<u32> {
     let MinSe { seconds: minimum, .. } = refusal.typed().ok()?;
-    (minimum > asked).then_some(minimum)
+    (minimum > asked && minimum <= LONGEST).then_some(minimum)
 }
 
 fn min_se(request: &Headers) -> u32 {

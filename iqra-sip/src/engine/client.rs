@@ -51,6 +51,8 @@ pub(crate) struct Client {
     pub(super) ack_due: Option<u64>,
     /// Where it goes next when this target fails (RFC 3263 §4.3).
     pub(super) hops: VecDeque<Hop>,
+    /// How often its session interval was lengthened for a 422.
+    pub(super) lengthened: u8,
 }
 
 /// How far a wish to cancel has come. A CANCEL may not leave before a provisional response (RFC 3261 §9.1).
@@ -305,6 +307,7 @@ impl Engine {
             forks: Vec::new(),
             ack_due: None,
             hops: VecDeque::new(),
+            lengthened: 0,
         };
         let end = if invite { Timer::B } else { Timer::F };
         self.timers.start(now, Owner::Client(id), &mut client.clocks, end, false);

@@ -24,6 +24,9 @@ use crate::transaction::timer::Timer;
 
 /// A refresh that was refused for a reason of its own is tried again after this, until the session's end.
 const RETRY: Duration = Duration::from_secs(10);
+/// How often a request that is refused with 422 goes out again. Two proxies and the callee may each want more than the one
+/// before, but whoever always wants more is given up.
+const MOST_LENGTHENED: u8 = 2;
 
 impl Engine {
     /// Refuses an INVITE or UPDATE whose session interval is too short (RFC 4028 §9).
@@ -217,7 +220,7 @@ impl Engine {
     }
 
     /// A request of the program was refused with 422: it goes out again with the interval that the peer wants, as the
-    /// same request for the program (RFC 4028 §7.3, §7.4). True when it did.
+    /// same request for the program, with the targets that are left (RFC 4028 §7.3, §7.4). True when it did.
     pub(super) fn retry_longer(&mut self, now: Instant, id: u64, refusal: &Response) -> bool {
         self.config.session.is_on() && self.repeat_longer(now, id, refusal).is_some()
     }
@@ -225,7 +228,9 @@ impl Engine {
     fn repeat_longer(&mut self, now: Instant, id: u64, refusal: &Response) -> Option<()> {
         let client = self.clients.get(id)?;
         let ours = client.purpose == Purpose::Program && client.cancel == Cancel::No;
-        let mut again = client.request().filter(|request| ours && refreshes(&request.method))?;
+        let (hops, times) = (client.hops.clone(), client.lengthened);
+        let may = ours && times < MOST_LENGTHENED && !self.is_full();
+        let mut again = client.request().filter(|request| may && refreshes(&request.method))?;
         let asked = again.headers.typed::<SessionExpires>().map_or(0, |asked| asked.seconds);
         let minimum = session_timer::raised(&refusal.headers, asked)?;
         let way = Way { flow: client.flow, fallback: None, name: client.name.clone(), lookup: None };
@@ -246,7 +251,11 @@ impl Engine {
         self.release_early(id);
         self.move_client(now, id);
         self.open_client_as(now, id, again, way, dialog, Purpose::Program, proof);
+        self.keep_hops(now, id, hops);
         self.set_delayed_offer(id, delayed_offer);
+        if let Some(client) = self.clients.get_mut(id) {
+            client.lengthened = times + 1;
+        }
         Some(())
     }
 }

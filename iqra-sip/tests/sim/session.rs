@@ -8,6 +8,7 @@ use iqra_sip::{
     Transport,
 };
 
+use crate::callee::{outgoing, place, respond};
 use crate::calls::connect;
 use crate::network::{CALLEE, CALLER, Network, Weather};
 
@@ -397,4 +398,57 @@ fn in_a_storm_a_session_lives_on_or_ends_on_both_sides() {
         let _ = engine.bye(now, &ours, Headers::new());
         net.settle();
     }
+}
+
+fn refused_with(minimum: u32, invite: &str) -> String {
+    respond(invite, "422 Session Interval Too Small", "b", &format!("Min-SE: {minimum}\r\n"), "")
+}
+
+fn invites(sent: Vec<String>) -> Vec<String> {
+    sent.into_iter().filter(|text| text.starts_with("INVITE ")).collect()
+}
+
+#[test]
+fn a_callee_that_wants_more_and_more_is_followed_twice() {
+    let (mut wire, tx, mut invite) = place(config(asking()), outgoing(Transport::Udp));
+    for minimum in [100, 200] {
+        let again = invites(wire.say(refused_with(minimum, &invite)));
+        assert_eq!(again.len(), 1);
+        assert!(has(&again[0], &format!("Session-Expires: {minimum}")), "{}", again[0]);
+        invite = again.into_iter().next().unwrap();
+    }
+    assert!(invites(wire.say(refused_with(300, &invite))).is_empty());
+    let Some(Event::Response { tx: refused, response, .. }) = wire.event() else { panic!("no 422") };
+    assert_eq!((refused, response.status), (tx, StatusCode::SESSION_INTERVAL_TOO_SMALL));
+    assert!(wire.event().is_none());
+}
+
+#[test]
+fn an_interval_past_a_day_is_not_asked_for() {
+    for (minimum, followed) in [(86_400, 1), (86_401, 0), (u32::MAX, 0)] {
+        let (mut wire, _, invite) = place(config(asking()), outgoing(Transport::Udp));
+        assert_eq!(invites(wire.say(refused_with(minimum, &invite))).len(), followed, "{minimum}");
+        assert_eq!(wire.event().is_some(), followed == 0);
+    }
+}
+
+#[test]
+fn a_call_with_a_longer_interval_keeps_its_further_targets() {
+    let mut call = outgoing(Transport::Udp);
+    let second = "198.51.100.8:5060".parse().unwrap();
+    call.hops.push((Transport::Udp, second).into());
+    let (mut wire, _, invite) = place(config(asking()), call);
+    let again = invites(wire.say(refused_with(120, &invite))).remove(0);
+    let response = respond(&again, "503 Service Unavailable", "b", "", "");
+    wire.engine.handle_message(wire.now, &wire.flow, response.into());
+    let onward = wire.transmits().into_iter().find(|one| one.bytes.starts_with(b"INVITE ")).unwrap();
+    assert_eq!(onward.flow.remote, second);
+}
+
+#[test]
+fn a_full_engine_tells_of_a_422() {
+    let full = EngineConfig { max_transactions: 1, ..config(asking()) };
+    let (mut wire, _, invite) = place(full, outgoing(Transport::Udp));
+    assert!(invites(wire.say(refused_with(120, &invite))).is_empty());
+    assert!(matches!(wire.event(), Some(Event::Response { .. })));
 }
