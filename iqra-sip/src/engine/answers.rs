@@ -293,7 +293,7 @@ impl Engine {
     }
 
     /// The ACK of a 2xx: inside the dialog, a branch of its own, the INVITE's number and credentials
-    /// (RFC 3261 §13.2.2.4).
+    /// (RFC 3261 §13.2.2.4). A long one goes by TCP like any request (§18.1.1).
     pub(super) fn word_ack(
         &self,
         dialog: &Dialog,
@@ -311,6 +311,17 @@ impl Engine {
         Ack { request, branch, way: self.way_within(dialog) }
     }
 
+    /// A request that no transaction repeats, signed for the way that its length asks for.
+    fn word_once(&self, mut request: Request, way: Way, branch: &str) -> Transmit {
+        let first = way.flow;
+        self.sign(&mut request, &first, branch);
+        let Way { flow, fallback, name, .. } = self.widen(way, request.to_bytes().len());
+        if flow != first {
+            request.headers.set_first(HeaderName::VIA, self.via(&flow, branch).to_string());
+        }
+        Transmit { flow, fallback, name, bytes: request.to_bytes(), owner: None }
+    }
+
     /// Sends the ACK of a dialog that lives on, once its way is known.
     pub(super) fn send_ack_within(&mut self, now: Instant, serial: u64, id: u64, tag: &str, ack: Ack) {
         if ack.way.lookup.is_none() && !self.waits_for_name(serial) {
@@ -322,9 +333,8 @@ impl Engine {
 
     /// Sends an ACK now, and keeps it to be repeated with each repeat of the 2xx.
     pub(super) fn send_ack(&mut self, id: u64, tag: &str, ack: Ack) {
-        let Ack { mut request, branch, way: Way { flow, fallback, name, .. } } = ack;
-        self.sign(&mut request, &flow, &branch);
-        let ack = Transmit { flow, fallback, name, bytes: request.to_bytes(), owner: None };
+        let Ack { request, branch, way } = ack;
+        let ack = self.word_once(request, way, &branch);
         self.transmits.push_back(ack.clone());
         self.note_branch(id, tag, Some(ack));
     }

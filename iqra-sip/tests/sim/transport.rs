@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use iqra_sip::event::{Body, ClientTx, EngineError, Event, Failure, OutgoingInvite, Reply};
+use iqra_sip::event::{Body, CallOptions, ClientTx, EngineError, Event, Failure, OutgoingInvite, Reply};
 use iqra_sip::{
     ConnectionId, Engine, EngineConfig, Flow, FlowConfig, FlowFirst, Headers, Listener, StatusCode, Transmit,
     Transport,
 };
 
+use crate::callee::{SDP, SDP_TYPE, outgoing, place, respond, text};
 use crate::calls::connect;
 use crate::network::{CALLEE, CALLER, Network, Weather};
 
@@ -220,4 +221,23 @@ fn a_contact_of_a_client_behind_a_nat_asks_for_its_flow() {
     engine.invite(now, call).unwrap();
     let invite = engine.poll_transmit().unwrap();
     assert!(String::from_utf8_lossy(&invite.bytes).contains("@10.0.0.1:5060;ob>"));
+}
+
+#[test]
+fn a_long_ack_goes_by_tcp_and_a_short_one_by_udp() {
+    for (lines, transport) in [(1, Transport::Udp), (300, Transport::Tcp)] {
+        let options = CallOptions { delayed_offer: true, ..CallOptions::default() };
+        let call = OutgoingInvite { body: None, options, ..outgoing(Transport::Udp) };
+        let (mut wire, _, invite) = place(EngineConfig::default(), call);
+        let extra = format!("Contact: <sip:b@198.51.100.7>\r\n{SDP_TYPE}");
+        assert!(wire.say(respond(&invite, "200 OK", "b", &extra, SDP)).is_empty());
+        let Some(Event::Answered { dialog, .. }) = wire.event() else { panic!("no answer") };
+        let answer = Some(Body::sdp("a=x\r\n".repeat(lines)));
+        wire.engine.acknowledge(wire.now, &dialog, &Headers::new(), answer).unwrap();
+        let ack = wire.transmits().remove(0);
+        assert_eq!(ack.flow.transport, transport);
+        assert!(text(&ack).contains(&format!("Via: SIP/2.0/{transport} 192.0.2.1:5060")));
+        let by_udp = ack.fallback.map(|flow| flow.transport);
+        assert_eq!(by_udp, (transport == Transport::Tcp).then_some(Transport::Udp));
+    }
 }
