@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -27,6 +27,7 @@ pub(crate) struct Server {
     merge: Option<MergeKey>,
     path: ReplyPath,
     tag: Box<str>,
+    came: Instant,
     /// The request, until its final response.
     pub(super) request: Option<Arc<Request>>,
     /// The newest response.
@@ -202,11 +203,14 @@ impl Server {
         self.path
     }
 
-    /// The response that a reply makes of the request (RFC 3261 §8.2.6).
-    fn word(&self, request: &Request, reply: Reply) -> Response {
+    /// The response that a reply makes of the request (RFC 3261 §8.2.6); a 100 repeats its Timestamp (§8.2.6.1).
+    fn word(&self, now: Instant, request: &Request, reply: Reply) -> Response {
         let mut response = Response::to_request(request, reply.status);
         if reply.status != StatusCode::TRYING {
             set_to_tag(&mut response.headers, &self.tag);
+        } else if let Some(sent) = request.headers.get(HeaderName::TIMESTAMP) {
+            let waited = now.saturating_duration_since(self.came);
+            response.headers.push(HeaderName::TIMESTAMP, with_delay(&sent, waited));
         }
         if let Some(reason) = reply.reason {
             response.reason = Text::from(reason);
@@ -219,6 +223,15 @@ impl Server {
             response.body = body.bytes;
         }
         response
+    }
+}
+
+/// A Timestamp as it goes back: with the seconds that its request waited for the answer (RFC 3261 §20.38).
+fn with_delay(sent: &str, waited: Duration) -> String {
+    let time = sent.split_ascii_whitespace().next().unwrap_or_default();
+    match time.starts_with(|first: char| first.is_ascii_digit()) && !waited.is_zero() {
+        true => format!("{time} {}", (waited.as_secs_f64() * 1_000.0).round() / 1_000.0),
+        false => String::from(sent),
     }
 }
 
@@ -248,6 +261,7 @@ impl Engine {
             merge: None,
             path,
             tag: self.random.tag().into(),
+            came: now,
             request: Some(request),
             wire: None,
             dialog: None,
@@ -290,7 +304,7 @@ impl Engine {
         let (owner, reliable) = (Owner::Server(id), server.path.flow.transport.is_reliable());
         match action {
             Action::Send => self.send_response(id),
-            Action::SendTrying => self.send_trying(id),
+            Action::SendTrying => self.send_trying(now, id),
             Action::Start(timer) => self.timers.start(now, owner, &mut server.clocks, timer, reliable),
             Action::Again(timer) => self.timers.again(now, owner, &mut server.clocks, timer, reliable),
             Action::AgainAtT2(timer) => {
@@ -319,10 +333,10 @@ impl Engine {
         self.transmits.push_back(Transmit { flow, fallback, name: None, bytes, owner });
     }
 
-    fn send_trying(&mut self, id: u64) {
+    fn send_trying(&mut self, now: Instant, id: u64) {
         let Some(server) = self.servers.by_id.get_mut(&id) else { return };
         let Some(request) = server.request.clone() else { return };
-        server.wire = Some(server.word(&request, Reply::new(StatusCode::TRYING)).to_bytes());
+        server.wire = Some(server.word(now, &request, Reply::new(StatusCode::TRYING)).to_bytes());
         self.send_response(id);
     }
 
@@ -376,7 +390,7 @@ impl Engine {
             reply.headers.push(HeaderName::SERVER, product);
         }
         let (dialog, body) = (server.dialog, reply.body.clone());
-        server.wire = Some(server.word(&request, reply).to_bytes());
+        server.wire = Some(server.word(now, &request, reply).to_bytes());
         if matches!(request.method, Method::Invite | Method::Update) && status.code() < 300 {
             self.keep_description(dialog, body.as_ref());
         }

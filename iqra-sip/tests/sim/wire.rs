@@ -367,3 +367,22 @@ fn a_prack_for_what_is_unknown_gets_481_and_one_without_rack_400() {
     assert_eq!(starts(&wire.say(request("PRACK", "p2", "3", &tag, ""))), ["400"]);
     assert_eq!(starts(&wire.say(request("PRACK", "p3", "4", ";tag=none", "RAck: 1 1 INVITE\r\n"))), ["481"]);
 }
+
+#[test]
+fn the_100_says_when_its_request_was_sent_and_how_long_it_waited() {
+    for (timestamp, repeated) in [("54", "54 0.2"), ("54.25 1", "54.25 0.2"), ("when?", "when?")] {
+        let mut wire = Wire::new(EngineConfig::default());
+        wire.say(request("INVITE", "x", "1", "", &format!("Timestamp: {timestamp}\r\n")));
+        let Some(Event::Invite { tx, .. }) = wire.event() else { panic!("no INVITE") };
+        let trying = wire.wait(Duration::from_millis(300)).remove(0);
+        assert!(trying.starts_with("SIP/2.0 100 "), "{trying}");
+        assert!(trying.contains(&format!("\r\nTimestamp: {repeated}\r\n")), "{trying}");
+        wire.engine.respond(wire.now, tx, Reply::new(StatusCode::RINGING)).unwrap();
+        assert!(!wire.out()[0].contains("Timestamp"), "the 100 alone");
+    }
+    let mut wire = Wire::new(EngineConfig::default());
+    wire.say(request("INVITE", "x", "1", "", "Timestamp: 54\r\n"));
+    let Some(Event::Invite { tx, .. }) = wire.event() else { panic!("no INVITE") };
+    wire.engine.respond(wire.now, tx, Reply::new(StatusCode::TRYING)).unwrap();
+    assert!(wire.out()[0].contains("\r\nTimestamp: 54\r\n"), "no delay to tell of");
+}
