@@ -168,7 +168,7 @@ impl Engine {
         }
         if client.forks.len() >= self.config.max_forks {
             self.watch.discard(DropReason::Forks);
-            return;
+            return self.hang_up_once(id, &invite, &tag, response);
         }
         match client.dialog {
             Some(serial) => self.answered_within(now, id, serial, &invite, &tag, response, unproven),
@@ -290,6 +290,24 @@ impl Engine {
         let (bye, way) = (dialog.request(Method::Bye, sequence), self.way_within(&dialog));
         let id = self.next_serial();
         self.open_client_as(now, id, bye, way, None, Purpose::Engine, dialog.proof.anew());
+    }
+
+    /// ACK and BYE to a branch past `max_forks`, without state: each 2xx of it gets both anew.
+    fn hang_up_once(&mut self, id: u64, invite: &Request, tag: &str, response: &Response) {
+        let Some((early, mut dialog)) = self.borrow_branch(id, invite, tag, response) else { return };
+        let branches = [self.random.branch(), self.random.branch()];
+        let (phase, origin) = (std::mem::replace(&mut dialog.phase, Phase::Live), dialog.origin);
+        dialog.confirm(response);
+        let ack = self.word_ack(&dialog, invite, &branches[0], &Headers::new(), None);
+        let (sequence, way) = (dialog.next_sequence(), self.way_within(&dialog));
+        let mut bye = dialog.request(Method::Bye, sequence);
+        self.authorize(&mut bye, &way.flow, &dialog.proof.anew());
+        let bye = self.word_once(bye, way, &branches[1]);
+        self.transmits.extend([ack, bye]);
+        (dialog.phase, dialog.origin) = (phase, origin);
+        if let Some(serial) = early {
+            self.dialogs.insert(serial, dialog);
+        }
     }
 
     /// The ACK of a 2xx: inside the dialog, a branch of its own, the INVITE's number and credentials

@@ -25,8 +25,8 @@ pub struct EngineConfig {
     pub max_transactions: usize,
     /// Most dialogs. A new INVITE above it is answered 503, an answer fails. Default 100,000.
     pub max_dialogs: usize,
-    /// Most answering branches of one forked INVITE that are acknowledged and hung up; more are ignored.
-    /// Default 16.
+    /// Most answering branches of one forked INVITE that are kept in mind; those of more are acknowledged and hung up
+    /// without state, again each time that they come. Default 16.
     pub max_forks: usize,
     /// Methods that the program takes outside dialogs, besides INVITE; others are answered 405 with Allow. `None`
     /// delivers them all. Default `None`.

@@ -136,6 +136,21 @@ impl Engine {
         }
     }
 
+    /// The dialog of a branch that is not kept: its early one, to be put back, or one that is known for the moment.
+    pub(super) fn borrow_branch(
+        &mut self,
+        client: u64,
+        invite: &Request,
+        tag: &str,
+        response: &Response,
+    ) -> Option<(Option<u64>, Dialog)> {
+        let mut early = self.clients.get(client)?.early.iter();
+        match early.find(|(known, _)| **known == *tag).map(|(_, serial)| *serial) {
+            Some(serial) => Some((Some(serial), self.dialogs.remove(serial)?)),
+            None => Some((None, self.dialog_of_response(client, invite, response)?)),
+        }
+    }
+
     /// An INVITE of ours has its final event: none of its early dialogs is wanted any more.
     pub(super) fn release_early(&mut self, id: u64) {
         let Some(client) = self.clients.get_mut(id) else { return };

@@ -29,7 +29,7 @@ pub enum DropReason {
     StrayAck,
     /// A request answered 503: a limit of the state is reached.
     Full,
-    /// A 2xx of one branch too many.
+    /// A response of one branch too many; a 2xx is acknowledged and hung up all the same.
     Forks,
     /// A request inside a dialog whose Route names this proxy and may not pass it.
     Unroutable,
@@ -100,7 +100,9 @@ impl DropReason {
             ),
             DropReason::StrayAck => ("stray_ack", "acknowledges nothing that we answered: its call is over"),
             DropReason::Full => ("full", "answered 503: raise max_transactions or max_dialogs"),
-            DropReason::Forks => ("forks", "one INVITE was answered by more than max_forks branches"),
+            DropReason::Forks => {
+                ("forks", "one INVITE was answered by more than max_forks branches; their 2xx are hung up")
+            }
             DropReason::Unroutable => (
                 "unroutable",
                 "may not pass this proxy: its Route is no Record-Route of the pool, or leads nowhere",

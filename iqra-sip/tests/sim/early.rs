@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use iqra_sip::event::{ClientTx, Event, InviteTx, Reply, ServerTx};
-use iqra_sip::{DialogId, Flow, HeaderName, Headers, Method, StatusCode, Transport};
+use iqra_sip::{DialogId, EngineConfig, Flow, HeaderName, Headers, Method, StatusCode, Transport};
 
+use crate::callee::{outgoing, place, respond};
 use crate::network::{CALLEE, CALLER, Network, is};
 
 /// Rings; the early dialog as each side sees it.
@@ -214,4 +215,30 @@ fn the_ack_of_another_branch_s_refusal_confirms_nothing() {
         invite.replace(&to, &format!("{to};tag={}", theirs.local_tag())).into(),
     );
     assert!(matches!(net.event(CALLEE), Event::Confirmed { .. }));
+}
+
+#[test]
+fn branches_past_the_limit_are_acknowledged_and_hung_up_without_state() {
+    let config = EngineConfig { max_forks: 2, ..EngineConfig::default() };
+    let (mut wire, _, invite) = place(config, outgoing(Transport::Udp));
+    let answer = |branch: &str, ring: &str| {
+        let extra = format!("Contact: <sip:{branch}@203.0.113.9>\r\n");
+        respond(&invite, ring, branch, &extra, "")
+    };
+    wire.say(answer("ringing", "180 Ringing"));
+    wire.answered(answer("first", "200 OK"));
+    assert_eq!(wire.say(answer("second", "200 OK")).len(), 2);
+    let held = wire.engine.counts();
+    for branch in ["third", "third", "ringing", "fourth"] {
+        wire.engine.handle_message(wire.now, &wire.flow, answer(branch, "200 OK").into());
+        let sent = wire.transmits();
+        let texts: Vec<_> = sent.iter().map(|one| String::from_utf8_lossy(&one.bytes)).collect();
+        for (text, method) in texts.iter().zip(["ACK", "BYE"]) {
+            assert!(text.starts_with(&format!("{method} sip:{branch}@203.0.113.9 ")), "{text}");
+            assert!(text.contains(&format!(";tag={branch}\r\n")), "{text}");
+        }
+        assert_eq!((texts.len(), sent[1].flow.remote), (2, "203.0.113.9:5060".parse().unwrap()));
+        assert_eq!(wire.engine.counts(), held, "{branch}");
+    }
+    assert_eq!(wire.engine.dropped().of(iqra_sip::observe::DropReason::Forks), 4);
 }
