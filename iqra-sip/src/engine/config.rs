@@ -44,7 +44,8 @@ pub struct EngineConfig {
     /// that ends TLS. Default `true`.
     pub sips_by_tls_only: bool,
     /// How often a re-INVITE or UPDATE of ours that met one of the peer's (491) goes out again by itself, after the waits
-    /// of RFC 3261 §14.1. Default 0: the program hears of the 491.
+    /// of RFC 3261 §14.1: up to 4 s for the side that made the call, up to 2 s for the other. The program hears of the last
+    /// 491; 0 tells it of the first. Default 2.
     pub glare_retries: u8,
     /// Whether provisional responses go and are asked for reliably (RFC 3262), where the call does not say. A request that
     /// requires `100rel` is answered 420 under `Never`; an INVITE that does not offer it 421 under `Required`. Those of a
@@ -85,7 +86,7 @@ impl Default for EngineConfig {
             session: SessionTimers::default(),
             transfer: TransferConfig::default(),
             sips_by_tls_only: true,
-            glare_retries: 0,
+            glare_retries: 2,
             reliability: Reliability::Never,
             product: None,
             relay: None,

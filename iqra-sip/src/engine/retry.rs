@@ -1,5 +1,6 @@
 //! Glare: a re-INVITE or UPDATE of ours that was answered 491 goes out again after a wait that the two sides draw from
-//! different ranges (RFC 3261 §14.1, RFC 3311 §5.2). An option: without it the program hears of the 491.
+//! different ranges (RFC 3261 §14.1, RFC 3311 §5.2). How often is `glare_retries`; the program hears of
+//! the 491 after the last.
 //!
 //! The request keeps its name for the program; its transaction lives on under another to absorb repeats.
 

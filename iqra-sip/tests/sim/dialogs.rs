@@ -9,7 +9,7 @@ use iqra_sip::{
 
 use crate::callee::header;
 use crate::calls::{connect, hang_up};
-use crate::network::{CALLEE, CALLER, Network};
+use crate::network::{CALLEE, CALLER, Network, Weather};
 use crate::seeds::checks::dangling;
 use crate::wire::{Wire, request, starts, tag_of};
 
@@ -45,7 +45,8 @@ fn a_reinvite_is_delivered_answered_and_acknowledged() {
 
 #[test]
 fn reinvites_that_cross_are_both_answered_491() {
-    let mut net = Network::calm();
+    let config = EngineConfig { glare_retries: 0, ..EngineConfig::default() };
+    let mut net = Network::of(1, Weather::default(), Transport::Udp, config);
     let (ours, theirs) = connect(&mut net);
     ask(&mut net, CALLER, &ours, Method::Invite);
     ask(&mut net, CALLEE, &theirs, Method::Invite);

@@ -29,8 +29,8 @@ fn status(event: Event) -> u16 {
     response.status.code()
 }
 
-fn retrying(seed: u64) -> Network {
-    let config = EngineConfig { glare_retries: 3, ..EngineConfig::default() };
+fn retrying(seed: u64, glare_retries: u8) -> Network {
+    let config = EngineConfig { glare_retries, ..EngineConfig::default() };
     Network::of(seed, Weather::default(), Transport::Udp, config)
 }
 
@@ -57,7 +57,7 @@ fn an_update_is_answered_with_contact_and_moves_the_target() {
 
 #[test]
 fn updates_with_offers_that_cross_are_both_answered_491() {
-    let mut net = Network::calm();
+    let mut net = retrying(1, 0);
     let (ours, theirs) = connect(&mut net);
     offer(&mut net, CALLER, &ours, Method::Update);
     offer(&mut net, CALLEE, &theirs, Method::Update);
@@ -121,7 +121,7 @@ fn an_early_dialog_takes_an_offer_by_update_once_the_first_is_answered() {
 fn glare_is_resolved_by_the_engines_and_the_callee_goes_first() {
     for (seed, method) in [(1, Method::Invite), (2, Method::Update), (3, Method::Invite), (4, Method::Update)]
     {
-        let mut net = retrying(seed);
+        let mut net = retrying(seed, 3);
         let (ours, theirs) = connect(&mut net);
         offer(&mut net, CALLER, &ours, method.clone());
         offer(&mut net, CALLEE, &theirs, method.clone());
@@ -143,7 +143,7 @@ fn glare_is_resolved_by_the_engines_and_the_callee_goes_first() {
 
 #[test]
 fn a_call_that_ends_while_a_request_waits_tells_of_its_491_once() {
-    let mut net = retrying(5);
+    let mut net = retrying(5, 3);
     let (ours, theirs) = connect(&mut net);
     offer(&mut net, CALLER, &ours, Method::Invite);
     offer(&mut net, CALLEE, &theirs, Method::Invite);
@@ -156,4 +156,18 @@ fn a_call_that_ends_while_a_request_waits_tells_of_its_491_once() {
     let told =
         net.nodes[CALLEE].events.iter().filter(|event| matches!(event, Event::Response { .. })).count();
     assert_eq!(told, 1);
+}
+
+#[test]
+fn a_reinvite_that_meets_another_goes_out_again_by_default() {
+    let mut net = Network::calm();
+    let (ours, theirs) = connect(&mut net);
+    offer(&mut net, CALLER, &ours, Method::Invite);
+    offer(&mut net, CALLEE, &theirs, Method::Invite);
+    let tx = asked(&mut net, CALLER);
+    grant(&mut net, CALLER, tx);
+    assert_eq!(status(net.event(CALLEE)), 200, "the side that was called waits the shorter time");
+    let tx = asked(&mut net, CALLEE);
+    grant(&mut net, CALLEE, tx);
+    assert_eq!(status(net.event(CALLER)), 200);
 }
