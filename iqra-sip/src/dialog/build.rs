@@ -9,7 +9,7 @@ use crate::message::{HeaderError, HeaderName, Headers, Request, Response, Text, 
 use crate::transaction::timer::Clocks;
 
 /// The first URI in Contact.
-pub(super) fn contact_uri(headers: &Headers) -> Option<Uri> {
+pub(crate) fn contact_uri(headers: &Headers) -> Option<Uri> {
     headers
         .typed_all::<Contact>()
         .flatten()

@@ -12,6 +12,7 @@ pub(crate) mod replaces;
 mod route_set;
 pub(crate) mod session_timer;
 
+pub(crate) use build::contact_uri;
 pub(crate) use exchange::{FirstOffer, Glare, UpdateOut, has_session};
 pub use id::DialogId;
 pub(crate) use prack::{Outstanding, Reliable};
@@ -209,7 +210,7 @@ impl Dialog {
 
     /// Takes the Contact of a target refresh, INVITE or UPDATE (RFC 3261 §12.2.2, RFC 3311 §5.1).
     pub(crate) fn refresh_target(&mut self, headers: &Headers) {
-        if let Some(uri) = build::contact_uri(headers) {
+        if let Some(uri) = contact_uri(headers) {
             self.target = uri;
         }
     }

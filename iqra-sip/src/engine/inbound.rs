@@ -73,6 +73,7 @@ impl Engine {
         if request.method == Method::Invite && self.config.relay.is_some() {
             self.check_relayable(id, &request)?;
         } else {
+            check_contact(&request)?;
             self.check_merged(id, &request)?;
             self.check_extensions(&request)?;
             self.check_session(&request)?;
@@ -199,6 +200,15 @@ impl Engine {
     pub(super) fn to_tag(&self, request: &Request) -> Option<String> {
         let to: crate::message::header::To = request.headers.typed().ok()?;
         to.tag().map(std::borrow::Cow::into_owned)
+    }
+}
+
+/// RFC 3261 §8.1.1.8: an INVITE says where its caller is reached; without that no dialog can be made. A proxy needs no
+/// Contact.
+fn check_contact(request: &Request) -> Result<(), Box<Reply>> {
+    match request.method == Method::Invite && crate::dialog::contact_uri(&request.headers).is_none() {
+        true => Err(Box::new(Reply::new(StatusCode::BAD_REQUEST).reason("No Usable Contact"))),
+        false => Ok(()),
     }
 }
 

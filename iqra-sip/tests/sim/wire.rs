@@ -386,3 +386,16 @@ fn the_100_says_when_its_request_was_sent_and_how_long_it_waited() {
     wire.engine.respond(wire.now, tx, Reply::new(StatusCode::TRYING)).unwrap();
     assert!(wire.out()[0].contains("\r\nTimestamp: 54\r\n"), "no delay to tell of");
 }
+
+#[test]
+fn an_invite_that_cannot_make_a_dialog_gets_400() {
+    let mut wire = Wire::new(EngineConfig::default());
+    let contact = "Contact: <sip:caller@198.51.100.7:5060>\r\n";
+    for (branch, unusable) in ["", "Contact: *\r\n", "Contact: <<>>\r\n"].into_iter().enumerate() {
+        let invite = request("INVITE", &branch.to_string(), "1", "", "").replace(contact, unusable);
+        assert_eq!(starts(&wire.say(invite.replace("Call-ID: c1", &format!("Call-ID: u{branch}")))), ["400"]);
+        assert!(wire.event().is_none(), "{unusable}");
+    }
+    let plain = request("OPTIONS", "o", "1", "", "").replace(contact, "");
+    assert!(wire.say(plain).is_empty() && matches!(wire.event(), Some(Event::Request { .. })));
+}
