@@ -295,14 +295,15 @@ impl Engine {
     /// ACK and BYE to a branch past `max_forks`, without state: each 2xx of it gets both anew.
     fn hang_up_once(&mut self, id: u64, invite: &Request, tag: &str, response: &Response) {
         let Some((early, mut dialog)) = self.borrow_branch(id, invite, tag, response) else { return };
-        let branches = [self.random.branch(), self.random.branch()];
+        let [of_ack, of_bye] = [self.random.branch(), self.random.branch()];
         let (phase, origin) = (std::mem::replace(&mut dialog.phase, Phase::Live), dialog.origin);
         dialog.confirm(response);
-        let ack = self.word_ack(&dialog, invite, &branches[0], &Headers::new(), None);
+        let Ack { request, branch, way } = self.word_ack(&dialog, invite, of_ack, &Headers::new(), None);
+        let ack = self.word_once(request, way, &branch);
         let (sequence, way) = (dialog.next_sequence(), self.way_within(&dialog));
         let mut bye = dialog.request(Method::Bye, sequence);
         self.authorize(&mut bye, &way.flow, &dialog.proof.anew());
-        let bye = self.word_once(bye, way, &branches[1]);
+        let bye = self.word_once(bye, way, &of_bye);
         self.transmits.extend([ack, bye]);
         (dialog.phase, dialog.origin) = (phase, origin);
         if let Some(serial) = early {
@@ -330,7 +331,7 @@ impl Engine {
     }
 
     /// A request that no transaction repeats, signed for the way that its length asks for.
-    fn word_once(&self, mut request: Request, way: Way, branch: &str) -> Transmit {
+    fn word_once(&mut self, mut request: Request, way: Way, branch: &str) -> Transmit {
         let first = way.flow;
         self.sign(&mut request, &first, branch);
         let Way { flow, fallback, name, .. } = self.widen(way, request.to_bytes().len());

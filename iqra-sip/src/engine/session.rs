@@ -226,10 +226,11 @@ impl Engine {
     }
 
     fn repeat_longer(&mut self, now: Instant, id: u64, refusal: &Response) -> Option<()> {
+        let room = !self.is_full();
         let client = self.clients.get(id)?;
         let ours = client.purpose == Purpose::Program && client.cancel == Cancel::No;
         let (hops, times) = (client.hops.clone(), client.lengthened);
-        let may = ours && times < MOST_LENGTHENED && !self.is_full();
+        let may = ours && room && times < MOST_LENGTHENED;
         let mut again = client.request().filter(|request| may && refreshes(&request.method))?;
         let asked = again.headers.typed::<SessionExpires>().map_or(0, |asked| asked.seconds);
         let minimum = session_timer::raised(&refusal.headers, asked)?;

@@ -51,7 +51,7 @@ pub(crate) fn header<'a>(message: &'a str, name: &str) -> &'a str {
 }
 
 /// The response to a request of the engine, from the branch of this To tag.
-pub(crate) fn respond(request: &str, status: &str, tag: &str, extra: &str, body: &str) -> String {
+pub(crate) fn answer_to(request: &str, status: &str, tag: &str, extra: &str, body: &str) -> String {
     let vias = request.lines().filter(|line| line.starts_with("Via: "));
     let vias: String = vias.map(|line| format!("{line}\r\n")).collect();
     let tag = if header(request, "To").contains(";tag=") { String::new() } else { format!(";tag={tag}") };

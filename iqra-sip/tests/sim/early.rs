@@ -6,7 +6,7 @@ use std::time::Duration;
 use iqra_sip::event::{ClientTx, Event, InviteTx, Reply, ServerTx};
 use iqra_sip::{DialogId, EngineConfig, Flow, HeaderName, Headers, Method, StatusCode, Transport};
 
-use crate::callee::{outgoing, place, respond};
+use crate::callee::{answer_to, outgoing, place};
 use crate::network::{CALLEE, CALLER, Network, is};
 
 /// Rings; the early dialog as each side sees it.
@@ -223,7 +223,7 @@ fn branches_past_the_limit_are_acknowledged_and_hung_up_without_state() {
     let (mut wire, _, invite) = place(config, outgoing(Transport::Udp));
     let answer = |branch: &str, ring: &str| {
         let extra = format!("Contact: <sip:{branch}@203.0.113.9>\r\n");
-        respond(&invite, ring, branch, &extra, "")
+        answer_to(&invite, ring, branch, &extra, "")
     };
     wire.say(answer("ringing", "180 Ringing"));
     wire.answered(answer("first", "200 OK"));

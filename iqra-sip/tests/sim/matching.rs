@@ -3,13 +3,13 @@
 use iqra_sip::observe::DropReason;
 use iqra_sip::{ConnectionId, EngineConfig, Transport};
 
-use crate::callee::{outgoing, place, respond};
+use crate::callee::{answer_to, outgoing, place};
 use crate::wire::Wire;
 
 fn called(transport: Transport) -> (Wire, String) {
     let (wire, _, invite) = place(EngineConfig::default(), outgoing(transport));
     let contact = "Contact: <sip:bob@198.51.100.7>\r\n";
-    (wire, respond(&invite, "200 OK", "b", contact, ""))
+    (wire, answer_to(&invite, "200 OK", "b", contact, ""))
 }
 
 fn is_dropped(wire: &mut Wire, response: String) {

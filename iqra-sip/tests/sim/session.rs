@@ -8,7 +8,7 @@ use iqra_sip::{
     Transport,
 };
 
-use crate::callee::{outgoing, place, respond};
+use crate::callee::{answer_to, outgoing, place};
 use crate::calls::connect;
 use crate::network::{CALLEE, CALLER, Network, Weather};
 
@@ -401,7 +401,7 @@ fn in_a_storm_a_session_lives_on_or_ends_on_both_sides() {
 }
 
 fn refused_with(minimum: u32, invite: &str) -> String {
-    respond(invite, "422 Session Interval Too Small", "b", &format!("Min-SE: {minimum}\r\n"), "")
+    answer_to(invite, "422 Session Interval Too Small", "b", &format!("Min-SE: {minimum}\r\n"), "")
 }
 
 fn invites(sent: Vec<String>) -> Vec<String> {
@@ -439,7 +439,7 @@ fn a_call_with_a_longer_interval_keeps_its_further_targets() {
     call.hops.push((Transport::Udp, second).into());
     let (mut wire, _, invite) = place(config(asking()), call);
     let again = invites(wire.say(refused_with(120, &invite))).remove(0);
-    let response = respond(&again, "503 Service Unavailable", "b", "", "");
+    let response = answer_to(&again, "503 Service Unavailable", "b", "", "");
     wire.engine.handle_message(wire.now, &wire.flow, response.into());
     let onward = wire.transmits().into_iter().find(|one| one.bytes.starts_with(b"INVITE ")).unwrap();
     assert_eq!(onward.flow.remote, second);

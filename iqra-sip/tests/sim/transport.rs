@@ -9,7 +9,7 @@ use iqra_sip::{
     Transport,
 };
 
-use crate::callee::{SDP, SDP_TYPE, outgoing, place, respond, text};
+use crate::callee::{SDP, SDP_TYPE, answer_to, outgoing, place, text};
 use crate::calls::connect;
 use crate::network::{CALLEE, CALLER, Network, Weather};
 
@@ -230,7 +230,7 @@ fn a_long_ack_goes_by_tcp_and_a_short_one_by_udp() {
         let call = OutgoingInvite { body: None, options, ..outgoing(Transport::Udp) };
         let (mut wire, _, invite) = place(EngineConfig::default(), call);
         let extra = format!("Contact: <sip:b@198.51.100.7>\r\n{SDP_TYPE}");
-        assert!(wire.say(respond(&invite, "200 OK", "b", &extra, SDP)).is_empty());
+        assert!(wire.say(answer_to(&invite, "200 OK", "b", &extra, SDP)).is_empty());
         let Some(Event::Answered { dialog, .. }) = wire.event() else { panic!("no answer") };
         let answer = Some(Body::sdp("a=x\r\n".repeat(lines)));
         wire.engine.acknowledge(wire.now, &dialog, &Headers::new(), answer).unwrap();

@@ -6,7 +6,7 @@ use iqra_sip::{
     ConnectionId, DialogId, EngineConfig, Flow, Headers, Listener, Method, StatusCode, Transport,
 };
 
-use crate::callee::{SDP, outgoing, place, respond, text};
+use crate::callee::{SDP, answer_to, outgoing, place, text};
 use crate::wire::{Wire, request, tag_of};
 
 /// Where a re-INVITE and then the BYE of a call go.
@@ -43,7 +43,7 @@ fn inside_a_call_of_ours_the_target_is_asked_as_the_call_was_unless_it_says_othe
         let (mut wire, _, invite) = place(EngineConfig::default(), outgoing(placed));
         let routes = if routes.is_empty() { String::new() } else { format!("Record-Route: {routes}\r\n") };
         let extra = format!("{routes}Contact: <{contact}>\r\n");
-        let (dialog, ack) = wire.answered(respond(&invite, "200 OK", "b", &extra, ""));
+        let (dialog, ack) = wire.answered(answer_to(&invite, "200 OK", "b", &extra, ""));
         assert!(text(&ack).starts_with("ACK "));
         let [again, bye] = later(&mut wire, &dialog);
         for flow in [ack.flow, again, bye] {
