@@ -5,8 +5,10 @@ mod drops;
 mod events;
 pub mod hep;
 pub mod ladder;
+mod numbers;
 mod redact;
 mod traces;
+mod uris;
 mod watch;
 
 use std::time::SystemTime;
