@@ -1,18 +1,18 @@
 //! Takes phone numbers out of a capsule, so that it can be handed on.
 //!
-//! In: the text of an entry. Out: the same text with every number of five digits or more that stands in the user part of
-//! a URI, in a display name, or in a header that this stack does not read replaced by another of the same length: the
-//! first number of the capsule by `…001`, the next by `…002`, each wherever it stands. So what parsed parses, what was
+//! In: the text of an entry. Out: the same text with every number ([`numbers`](crate::observe::numbers)) that stands in
+//! the user part of a URI, in a display name, or in a header that this stack does not read replaced by another of as many
+//! digits: the first number of the capsule by `…001`, the next by `…002`, each wherever and however it is written. So what parsed parses, what was
 //! equal stays equal, and nobody can compute the number from what stands there.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use bytes::Bytes;
 
 use super::{Capsule, Entry};
-
-/// Shorter runs of digits are extensions, status codes and the like.
-const SHORTEST: usize = 5;
+use crate::observe::numbers::{Number, numbers_in};
+use crate::observe::uris::uris_in;
 
 /// Headers whose digits belong to the protocol; of the rest every number is masked.
 const PROTOCOL: [&str; 29] = [
@@ -104,19 +104,20 @@ impl Numbers {
 
     /// Masks what stands in user parts and quoted names, or everywhere.
     fn mask_line(&mut self, line: &[u8], everywhere: bool, names: bool, masked: &mut Vec<u8>) {
-        let (mut at, mut user_until, mut quoted) = (0, 0, false);
-        while at < line.len() {
-            if user_until <= at {
-                user_until = user_part(line, at).unwrap_or(0);
+        let start = masked.len();
+        masked.extend_from_slice(line);
+        let users = uris_in(line).flat_map(|uri| numbers_in(line, uri.user, true));
+        let mut found: Vec<Number> = users.collect();
+        if everywhere {
+            found = numbers_in(line, 0..line.len(), false);
+        } else if names {
+            found.extend(quoted(line).into_iter().flat_map(|name| numbers_in(line, name, false)));
+        }
+        for Number { digits } in found {
+            let number: Vec<u8> = digits.iter().map(|digit| line[*digit]).collect();
+            for (digit, other) in digits.iter().zip(self.other(&number)) {
+                masked[start + digit] = *other;
             }
-            quoted ^= names && line[at] == b'"' && user_until <= at;
-            let digits = line[at..].iter().take_while(|octet| octet.is_ascii_digit()).count();
-            if digits >= SHORTEST && (everywhere || quoted || at < user_until) {
-                masked.extend_from_slice(self.other(&line[at..at + digits]));
-            } else {
-                masked.extend_from_slice(&line[at..at + digits.max(1)]);
-            }
-            at += digits.max(1);
         }
     }
 
@@ -130,20 +131,13 @@ impl Numbers {
 }
 
 fn finds_uri(line: &[u8]) -> bool {
-    (0..line.len()).any(|at| user_part(line, at).is_some())
+    uris_in(line).next().is_some()
 }
 
-/// Where the user part ends of a URI that starts here: before the host, or with the number of a `tel` URI.
-fn user_part(line: &[u8], at: usize) -> Option<usize> {
-    let schemes: [&[u8]; 3] = [b"sip:", b"sips:", b"tel:"];
-    let starts =
-        |scheme: &&&[u8]| line[at..].get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme));
-    let scheme = schemes.iter().find(starts)?;
-    let rest = &line[at + scheme.len()..];
-    let ends = |octet: &u8| matches!(octet, b'@' | b'>' | b' ' | b'"' | b',' | b'\r' | b'\n');
-    let length = rest.iter().position(ends).unwrap_or(rest.len());
-    let user = scheme[0] == b't' || rest.get(length) == Some(&b'@');
-    user.then_some(at + scheme.len() + length)
+/// What stands between quotes.
+fn quoted(line: &[u8]) -> Vec<Range<usize>> {
+    let quotes: Vec<usize> = memchr::memchr_iter(b'"', line).chain([line.len()]).collect();
+    quotes.chunks_exact(2).map(|pair| pair[0]..pair[1]).collect()
 }
 
 #[cfg(test)]
@@ -159,15 +153,15 @@ mod tests {
     fn numbers_of_people_go_and_those_of_the_protocol_stay() {
         let text = "INVITE sip:+4930123456@192.0.2.100:50600;x=123456 SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1234567\r\n\
                     From: \"030 7654321\" <sip:4930123456@h>;tag=1234567\r\nTo: <tel:+4930123456>\r\nCSeq: 1234567 INVITE\r\n\
-                    Call-ID: 1234567\r\nX-Caller: 004930123456\r\nSession-Expires: 1800\r\n\r\no=- 1234567 1 IN IP4 h\r\n\
+                    Call-ID: 1234567\r\nX-Caller: 004930123456\r\nX-Dialled: +49 30-12 34 56 at 192.0.2.100\r\nSession-Expires: 1800\r\n\r\no=- 1234567 1 IN IP4 h\r\n\
                     a=x sip:7654321@h\r\n";
         let clean = masked(text);
         assert_eq!(
             clean,
             "INVITE sip:+0000000001@192.0.2.100:50600;x=123456 SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1234567\r\n\
-             From: \"030 0000002\" <sip:0000000001@h>;tag=1234567\r\nTo: <tel:+0000000001>\r\nCSeq: 1234567 INVITE\r\n\
-             Call-ID: 1234567\r\nX-Caller: 000000000003\r\nSession-Expires: 1800\r\n\r\no=- 1234567 1 IN IP4 h\r\n\
-             a=x sip:0000002@h\r\n"
+             From: \"000 0000002\" <sip:0000000001@h>;tag=1234567\r\nTo: <tel:+0000000001>\r\nCSeq: 1234567 INVITE\r\n\
+             Call-ID: 1234567\r\nX-Caller: 000000000003\r\nX-Dialled: +00 00-00 00 01 at 192.0.2.100\r\nSession-Expires: 1800\r\n\r\no=- 1234567 1 IN IP4 h\r\n\
+             a=x sip:0000004@h\r\n"
         );
         assert_eq!(clean.len(), text.len());
     }
