@@ -13,9 +13,10 @@ use super::flow::{Flow, Hop, Owner, Transmit, Transport};
 use super::outbound::Purpose;
 use super::target::Way;
 use crate::fault::Fault;
+use crate::guard::glance::call_id;
 use crate::message::header::{CSeq, Via};
 use crate::message::{HeaderName, Headers, Host, Message, Method, Request, Response, StatusCode};
-use crate::observe::{DropReason, Side, TransactionState, TransactionStep};
+use crate::observe::{DropReason, Side, TransactionChange, TransactionState, TransactionStep};
 use crate::transaction::key::ClientKey;
 use crate::transaction::timer::{Clocks, Timer};
 use crate::transaction::{Action, Step, client, invite_client};
@@ -53,6 +54,21 @@ pub(crate) struct Client {
     pub(super) hops: VecDeque<Hop>,
     /// How often its session interval was lengthened for a 422.
     pub(super) lengthened: u8,
+}
+
+impl Client {
+    fn change(&self, id: u64, step: TransactionStep, status: Option<StatusCode>) -> TransactionChange {
+        TransactionChange {
+            id,
+            side: Side::Client,
+            method: self.key.method.clone(),
+            step,
+            call_id: call_id(&self.wire).map(Arc::from),
+            branch: Some(Arc::from(&*self.key.branch)),
+            flow: self.flow,
+            status,
+        }
+    }
 }
 
 /// How far a wish to cancel has come. A CANCEL may not leave before a provisional response (RFC 3261 §9.1).
@@ -312,7 +328,7 @@ impl Engine {
         let end = if invite { Timer::B } else { Timer::F };
         self.timers.start(now, Owner::Client(id), &mut client.clocks, end, false);
         let step = TransactionStep::Created(machine.state());
-        self.watch.transaction(id, Side::Client, &key.method, step);
+        self.watch.transaction(|| client.change(id, step, None));
         self.clients.by_key.insert(key, id);
         self.clients.by_id.insert(id, client);
         match dialog.filter(|&serial| way.lookup.is_some() || self.waits_for_name(serial)) {
@@ -385,7 +401,8 @@ impl Engine {
         let Some((next, actions)) = client.machine.step(cause) else { return };
         if client.machine != next {
             let step = TransactionStep::Moved(next.state());
-            self.watch.transaction(id, Side::Client, &client.key.method, step);
+            let status = if let Cause::Response(response) = cause { Some(response.status) } else { None };
+            self.watch.transaction(|| client.change(id, step, status));
         }
         client.machine = next;
         for &action in actions {
@@ -436,9 +453,9 @@ impl Engine {
         };
         let reliable = client.flow.transport.is_reliable();
         self.timers.start(now, Owner::Client(fresh), &mut client.clocks, absorb, reliable);
-        let (method, state) = (client.key.method.clone(), client.machine.state());
-        self.watch.transaction(id, Side::Client, &method, TransactionStep::Ended);
-        self.watch.transaction(fresh, Side::Client, &method, TransactionStep::Created(state));
+        let state = client.machine.state();
+        self.watch.transaction(|| client.change(id, TransactionStep::Ended, None));
+        self.watch.transaction(|| client.change(fresh, TransactionStep::Created(state), None));
         self.clients.by_key.insert(client.key.clone(), fresh);
         self.clients.by_id.insert(fresh, client);
     }
@@ -446,7 +463,7 @@ impl Engine {
     pub(super) fn close_client(&mut self, id: u64) {
         if let Some(mut client) = self.clients.by_id.remove(&id) {
             self.clients.by_key.remove(&client.key);
-            self.watch.transaction(id, Side::Client, &client.key.method, TransactionStep::Ended);
+            self.watch.transaction(|| client.change(id, TransactionStep::Ended, None));
             self.timers.forget(Owner::Client(id), &mut client.clocks);
             self.close_calling(&client.early);
         }

@@ -13,9 +13,10 @@ use super::flow::{Owner, Transmit};
 use super::stateless::set_to_tag;
 use super::via::ReplyPath;
 use crate::fault::Fault;
+use crate::message::header::CallId;
 use crate::message::{HeaderName, Method, Request, Response, StatusCode, Text};
 use crate::observe::capsule::{Command, Input};
-use crate::observe::{DropReason, Side, TransactionState, TransactionStep};
+use crate::observe::{DropReason, Side, TransactionChange, TransactionState, TransactionStep};
 use crate::transaction::key::{MergeKey, ServerKey};
 use crate::transaction::timer::{Clocks, Timer};
 use crate::transaction::{Action, Step, invite_server, server};
@@ -35,6 +36,23 @@ pub(crate) struct Server {
     /// The dialog that the request is in, or that its 2xx made.
     pub(super) dialog: Option<u64>,
     clocks: Clocks,
+    /// Kept where somebody watches: its events name it after the request is gone.
+    call_id: Option<Arc<str>>,
+}
+
+impl Server {
+    fn change(&self, id: u64, step: TransactionStep, status: Option<StatusCode>) -> TransactionChange {
+        TransactionChange {
+            id,
+            side: Side::Server,
+            method: self.key.method().clone(),
+            step,
+            call_id: self.call_id.clone(),
+            branch: self.key.branch().map(Arc::from),
+            flow: self.path.flow,
+            status,
+        }
+    }
 }
 
 /// Which of the two machines it runs.
@@ -262,17 +280,23 @@ impl Engine {
             path,
             tag: self.random.tag().into(),
             came: now,
+            call_id: self.call_id_to_tell(&request),
             request: Some(request),
             wire: None,
             dialog: None,
             clocks,
         };
         let step = TransactionStep::Created(machine.state());
-        self.watch.transaction(id, Side::Server, key.method(), step);
+        self.watch.transaction(|| server.change(id, step, None));
         self.servers.by_key.insert(key, id);
         self.servers.by_id.insert(id, server);
         self.waits(now, id);
         id
+    }
+
+    fn call_id_to_tell(&self, request: &Request) -> Option<Arc<str>> {
+        let watched = self.watch.is_watched();
+        watched.then(|| request.headers.typed().ok().map(|id: CallId| id.to_string().into())).flatten()
     }
 
     /// Steps a transaction and does what its machine asks. True where the layer above has to look at the cause.
@@ -284,7 +308,8 @@ impl Engine {
         let Some((next, actions)) = server.machine.step(cause) else { return false };
         if server.machine != next {
             let step = TransactionStep::Moved(next.state());
-            self.watch.transaction(id, Side::Server, server.key.method(), step);
+            let status = if let Cause::Answer(status) = cause { Some(status) } else { None };
+            self.watch.transaction(|| server.change(id, step, status));
         }
         server.machine = next;
         let mut delivered = false;
@@ -362,7 +387,7 @@ impl Engine {
         self.waits_no_more(id);
         if let Some(mut server) = self.servers.remove(id) {
             self.timers.forget(Owner::Server(id), &mut server.clocks);
-            self.watch.transaction(id, Side::Server, server.key.method(), TransactionStep::Ended);
+            self.watch.transaction(|| server.change(id, TransactionStep::Ended, None));
             self.close_called(id, server.dialog);
             self.settle_within(id, server.dialog, true);
         }

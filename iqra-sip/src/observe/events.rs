@@ -9,8 +9,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::{Discarded, TraceRecord};
 use crate::dialog::DialogId;
+use crate::engine::flow::Flow;
 use crate::event::EndReason;
-use crate::message::Method;
+use crate::message::{Method, StatusCode};
 
 /// Watches an engine. Every method does nothing unless it is overridden.
 ///
@@ -73,6 +74,15 @@ pub struct TransactionChange {
     pub method: Method,
     /// What happened.
     pub step: TransactionStep,
+    /// The Call-ID of its request. `None` for a server transaction that began before anybody watched.
+    pub call_id: Option<Arc<str>>,
+    /// The branch of its request's topmost Via, lower case where the peer drew it. `None` where the peer sent none that
+    /// is unique (RFC 3261 §17.2.3).
+    pub branch: Option<Arc<str>>,
+    /// Between which ends its messages travel.
+    pub flow: Flow,
+    /// The status of the response that moved it. `None` where something else did.
+    pub status: Option<StatusCode>,
 }
 
 /// Why a dialog is gone.
@@ -221,15 +231,21 @@ impl Observer for Feed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::flow::Transport;
 
     #[test]
     fn a_full_feed_loses_the_newest_counts_them_and_never_waits() {
         let (observer, events) = feed(2);
+        let addr = "192.0.2.1:5060".parse().unwrap();
         let change = |id| TransactionChange {
             id,
             side: Side::Server,
             method: Method::Options,
             step: TransactionStep::Ended,
+            call_id: None,
+            branch: None,
+            flow: Flow { transport: Transport::Udp, local: addr, remote: addr, connection: None },
+            status: None,
         };
         (1..=5).for_each(|id| observer.transaction(&change(id)));
         assert_eq!(observer.lost(), 3);

@@ -4,13 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::drops::DropLog;
-use super::{
-    DialogChange, DialogStep, Discarded, DropReason, Dropped, Observer, Side, TransactionChange,
-    TransactionStep,
-};
+use super::{DialogChange, DialogStep, Discarded, DropReason, Dropped, Observer, TransactionChange};
 use crate::dialog::DialogId;
 use crate::engine::flow::Flow;
-use crate::message::Method;
 
 /// Held by an engine; each hook is one call that costs a branch where nobody watches.
 #[derive(Default)]
@@ -44,9 +40,15 @@ impl Watch {
         }
     }
 
-    pub(crate) fn transaction(&self, id: u64, side: Side, method: &Method, step: TransactionStep) {
+    /// True where somebody watches.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.observer.is_some()
+    }
+
+    /// Tells of a transaction; the change is made where somebody watches.
+    pub(crate) fn transaction(&self, change: impl FnOnce() -> TransactionChange) {
         if let Some(observer) = &self.observer {
-            observer.transaction(&TransactionChange { id, side, method: method.clone(), step });
+            observer.transaction(&change());
         }
     }
 

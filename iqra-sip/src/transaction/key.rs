@@ -35,6 +35,11 @@ impl ServerKey {
         &self.method
     }
 
+    /// The branch, lower case; none where it was not unique.
+    pub(crate) fn branch(&self) -> Option<&str> {
+        self.id.split_once('\n').map(|(branch, _)| branch).filter(|branch| !branch.is_empty())
+    }
+
     /// The key of the INVITE that this ACK or CANCEL is about.
     pub(crate) fn of_invite(&self) -> Self {
         Self { id: self.id.clone(), method: Method::Invite }

@@ -230,10 +230,15 @@ fn an_observer_sees_every_transaction_and_dialog_begin_and_end() {
     engine.bye(now, &ours, Headers::new()).unwrap();
     net.event(CALLEE);
     net.settle();
-    let (mut steps, mut dialogs) = (Vec::new(), Vec::new());
+    let (mut steps, mut dialogs, mut moved) = (Vec::new(), Vec::new(), Vec::new());
     for event in events.try_iter() {
         match event {
-            Observed::Transaction(change) => steps.push((change.method.to_string(), change.step)),
+            Observed::Transaction(change) => {
+                assert_eq!(change.call_id.as_deref(), Some(ours.call_id()), "{change:?}");
+                assert!(change.branch.is_some_and(|branch| branch.starts_with("z9hg4bk")));
+                moved.extend(change.status.map(|status| status.code()));
+                steps.push((change.method.to_string(), change.step));
+            }
             Observed::Dialog(change) => dialogs.push(change.step),
             Observed::Message(_) | Observed::Dropped(_) => {}
         }
@@ -241,5 +246,6 @@ fn an_observer_sees_every_transaction_and_dialog_begin_and_end() {
     let begun = steps.iter().filter(|(_, step)| matches!(step, TransactionStep::Created(_))).count();
     let ended = steps.iter().filter(|(_, step)| matches!(step, TransactionStep::Ended)).count();
     assert_eq!((begun, ended, observer.lost()), (2, 2, 0), "INVITE and BYE: {steps:?}");
+    assert_eq!(moved, [200, 200]);
     assert_eq!(dialogs, [DialogStep::Created, DialogStep::Confirmed, DialogStep::Ended(DialogEnd::Remote)]);
 }
