@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::observe::Outline;
+
 /// A transport protocol under SIP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -165,8 +167,8 @@ pub(crate) enum Owner {
     Lookup(u64),
 }
 
-/// A message to put on the wire.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A message to put on the wire. Its `Debug` shows the kind and the size of the message, nothing that it says.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Transmit {
     /// Between which ends.
     pub flow: Flow,
@@ -178,6 +180,13 @@ pub struct Transmit {
     /// The message.
     pub bytes: Bytes,
     pub(crate) owner: Option<Owner>,
+}
+
+impl fmt::Debug for Transmit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { flow, fallback, name, bytes, owner: _ } = self;
+        write!(f, "Transmit({flow:?} else {fallback:?} to {name:?} {:?})", Outline(bytes))
+    }
 }
 
 impl Transmit {

@@ -1,6 +1,8 @@
 //! Bodies of several parts (RFC 5621, RFC 2046 §5.1): an offer may come with other data around it, and then stands in
 //! one part of a `multipart/mixed` body.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use super::header::ContentType;
@@ -14,13 +16,19 @@ const MOST_PARTS: usize = 32;
 /// Levels of multipart bodies within each other that are looked into.
 const MOST_LEVELS: usize = 4;
 
-/// One part of a body.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One part of a body. Its `Debug` shows no more of the octets than their count.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Part {
     /// The part's own headers: Content-Type, Content-Disposition, Content-ID and the like.
     pub headers: Headers,
     /// Its octets.
     pub body: Bytes,
+}
+
+impl fmt::Debug for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Part({:?} body {})", self.headers, self.body.len())
+    }
 }
 
 /// The first body of a media type: the whole body where `Content-Type` says so, else the first such part of a multipart

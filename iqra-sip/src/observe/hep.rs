@@ -5,12 +5,13 @@
 //! ```
 //! All numbers are big-endian; vendor 0 is the protocol's own. A decoder passes over chunks that it does not know.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::{Direction, TraceRecord};
+use super::{Direction, Outline, TraceRecord};
 use crate::engine::flow::Transport;
 use crate::guard::glance::call_id;
 
@@ -41,8 +42,8 @@ mod kind {
     pub(super) const CORRELATION: u16 = 17;
 }
 
-/// One captured message.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One captured message. Its `Debug` shows the kind and the size of the message, nothing that it says.
+#[derive(Clone, PartialEq, Eq)]
 pub struct HepPacket {
     /// Who sent it.
     pub source: SocketAddr,
@@ -58,6 +59,14 @@ pub struct HepPacket {
     pub correlation: Option<String>,
     /// The message.
     pub payload: Bytes,
+}
+
+impl fmt::Debug for HepPacket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { source, target, udp, at, agent, correlation: _, payload } = self;
+        let outline = Outline(payload);
+        write!(f, "HepPacket({at:?} {source} to {target} udp {udp} agent {agent} {outline:?})")
+    }
 }
 
 /// Why octets are no HEP3 packet of a SIP message.

@@ -6,11 +6,13 @@ mod events;
 pub mod hep;
 pub mod ladder;
 mod numbers;
+mod outline;
 mod redact;
 mod traces;
 mod uris;
 mod watch;
 
+use std::fmt;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -21,6 +23,7 @@ pub use events::{
     DialogChange, DialogEnd, DialogStep, Feed, Observed, Observer, Observers, Side, TransactionChange,
     TransactionState, TransactionStep, feed,
 };
+pub(crate) use outline::Outline;
 pub use redact::redact;
 pub use traces::{TraceLimits, Traces};
 pub(crate) use watch::Watch;
@@ -34,8 +37,8 @@ pub enum Direction {
     Out,
 }
 
-/// One message on the wire.
-#[derive(Debug, Clone)]
+/// One message on the wire. Its `Debug` shows the kind and the size of the message, nothing that it says.
+#[derive(Clone)]
 pub struct TraceRecord {
     /// When.
     pub at: SystemTime,
@@ -46,4 +49,11 @@ pub struct TraceRecord {
     /// The message. Credentials and media keys are replaced unless secrets were asked for; phone numbers are left in,
     /// so a trace is not a log.
     pub bytes: Bytes,
+}
+
+impl fmt::Debug for TraceRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { at, direction, flow, bytes } = self;
+        write!(f, "TraceRecord({at:?} {direction:?} {flow:?} {:?})", Outline(bytes))
+    }
 }

@@ -5,6 +5,7 @@
 //! unknown is played as RFC 3261 asks of a plain caller; redirects, which the RFC leaves free, are not followed.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use crate::engine::flow::Transport;
 use crate::engine::nat::is_private;
 use crate::message::header::{self, To, Via};
 use crate::message::{Host, Message, Request, Response, StatusCode, Uri};
+use crate::observe::Outline;
 use crate::{HeaderName, Method};
 
 /// Most redirects that one call follows, so that two servers cannot send it round.
@@ -31,8 +33,8 @@ pub struct Addresses {
     pub target: SocketAddr,
 }
 
-/// A message that the peer sends.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A message that the peer sends. Its `Debug` shows the kind and the size of the message, nothing that it says.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Sent {
     /// From this socket of the peer.
     pub from: SocketAddr,
@@ -40,6 +42,12 @@ pub struct Sent {
     pub to: SocketAddr,
     /// The octets.
     pub bytes: Bytes,
+}
+
+impl fmt::Debug for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sent({} to {} {:?})", self.from, self.to, Outline(&self.bytes))
+    }
 }
 
 /// How far the call is.

@@ -48,7 +48,7 @@ pub(crate) use tape::{Queues, Tape};
 const HEADING: &str = "iqra-capsule 1";
 
 /// One thing that entered the engine or left it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) at: Duration,
     words: String,
@@ -74,8 +74,8 @@ impl Entry {
     }
 }
 
-/// A recorded call.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A recorded call. [`Display`](fmt::Display) writes it down; `Debug` shows its size alone.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Capsule {
     pub(crate) listeners: Vec<Listener>,
     /// Of the relay, which what it signs carries.
@@ -83,6 +83,12 @@ pub struct Capsule {
     entries: Vec<Entry>,
     /// Entries that found no room; such a capsule replays up to there.
     left_out: usize,
+}
+
+impl fmt::Debug for Capsule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Capsule({} entries, {} left out)", self.entries.len(), self.left_out)
+    }
 }
 
 /// Why a text is no capsule.
