@@ -56,7 +56,7 @@ impl Number {
     }
 }
 
-/// The numbers in a range of a text. IPv4 addresses are none, unless the range is a user part.
+/// The numbers in a range of a text. IPv4 addresses are none, except in what names a `user`.
 pub(super) fn numbers_in(text: &[u8], range: Range<usize>, user: bool) -> Vec<Number> {
     let (mut found, mut at) = (Vec::new(), range.start);
     let text = &text[..range.end];

@@ -111,7 +111,7 @@ impl Numbers {
         if everywhere {
             found = numbers_in(line, 0..line.len(), false);
         } else if names {
-            found.extend(quoted(line).into_iter().flat_map(|name| numbers_in(line, name, false)));
+            found.extend(quoted(line).into_iter().flat_map(|name| numbers_in(line, name, true)));
         }
         for Number { digits } in found {
             let number: Vec<u8> = digits.iter().map(|digit| line[*digit]).collect();
