@@ -142,8 +142,8 @@ impl Engine {
             Ok(Message::Request(request)) => self.handle_request(now, flow, request),
             Ok(Message::Response(response)) => self.handle_response(now, flow, response),
             Err(error) => {
-                self.offended(now, flow);
-                self.refuse_malformed(flow, error);
+                let answered = !self.offended(now, flow) && self.refuse_malformed(flow, error);
+                self.watch.discard(if answered { DropReason::Refused } else { DropReason::Malformed });
             }
         }
     }
@@ -232,8 +232,8 @@ impl Engine {
         self.recorded();
         self.watch.arrives(now, flow);
         self.watch.discard(DropReason::Unframed);
-        self.offended(now, flow);
-        if let Some(error) = error.filter(|error| error.reply.is_some()) {
+        let banned = self.offended(now, flow);
+        if let Some(error) = error.filter(|_| !banned) {
             self.refuse_malformed(flow, error);
         }
     }
@@ -264,6 +264,19 @@ impl Engine {
     fn is_full(&mut self) -> bool {
         let full = self.servers.len() + self.clients.len() >= self.config.max_transactions;
         self.random.facts.whether('f', full)
+    }
+
+    /// The same for requests of the peer inside dialogs, and CANCEL: they have a reserve.
+    fn is_full_to_the_brim(&mut self) -> bool {
+        let most = self.config.max_transactions.saturating_add(self.config.max_transactions / 8).max(1);
+        let full = self.servers.len() + self.clients.len() >= most;
+        self.random.facts.whether('f', full)
+    }
+
+    /// How full the table of transactions is, in percent.
+    fn fill(&self) -> u8 {
+        let percent = (self.servers.len() + self.clients.len()) * 100 / self.config.max_transactions.max(1);
+        u8::try_from(percent).unwrap_or(u8::MAX)
     }
 
     fn is_full_of_dialogs(&mut self) -> bool {

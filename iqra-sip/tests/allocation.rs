@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use iqra_sip::guard::{Guard, GuardConfig, Load, Network, Verdict};
+use iqra_sip::guard::{Guard, GuardConfig, Load, Network, Sender, Verdict};
 use iqra_sip::message::header::{CSeq, CallId, Contact, From, To, Via};
 use iqra_sip::{HeaderName, Message};
 
@@ -103,10 +103,10 @@ fn what_passes_the_guard_allocates_nothing() {
     let mut guard = Guard::new(GuardConfig { peers, ..GuardConfig::default() });
     let load = Load::default();
     for source in ["192.0.2.9", "2001:db8::9", "198.51.100.1"] {
-        let source = source.parse().expect("an address");
+        let source = Sender { ip: source.parse().expect("an address"), forgeable: true };
         // A source that is met for the first time takes its place in the table.
         assert_eq!(guard.judge(now, source, &message, &load), Verdict::Pass);
         let (verdict, count) = allocations(|| guard.judge(now, source, &message, &load));
-        assert_eq!((verdict, count), (Verdict::Pass, 0), "{source}");
+        assert_eq!((verdict, count), (Verdict::Pass, 0), "{source:?}");
     }
 }

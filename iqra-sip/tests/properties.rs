@@ -84,6 +84,7 @@ fn ten_thousand_bent_messages_break_nothing() {
         for seed in [INVITE, options()] {
             let bent = bend(seed.as_bytes(), &mut rng);
             accepted += usize::from(entry::message(&bent));
+            entry::glance(&bent);
             entry::stream_framing(&[&[rng.u8(..)], &bent[..], options().as_bytes()].concat());
         }
     }
@@ -101,6 +102,25 @@ fn ten_thousand_bent_uris_break_nothing() {
     ];
     for _ in 0..2_500 {
         seeds.iter().for_each(|seed| entry::uri(&bend(seed.as_bytes(), &mut rng)));
+    }
+}
+
+/// A request whose To and User-Agents are what the guard looks at, to bend.
+const GLANCED: &str = "\r\nBYE sip:a@h.example SIP/2.0\r\nv: SIP/2.0/UDP h.example;branch=z9hG4bK1\r\n\
+    User-Agent: one\r\n two\r\nf: <sip:a@h.example>;tag=1\r\nTo : \"a;tag=\\\"\" <sip:b;tag=1@h.example;tag=2>\r\n\
+    ;x=\";tag=3\";\r\n\ttag\r\n =4\r\nUser-agent:\r\n three\r\ni: c\r\nCSeq: 1 BYE\r\n\r\n";
+
+#[test]
+fn ten_thousand_bent_heads_look_to_the_guard_as_they_do_to_the_parser() {
+    let mut rng = fastrand::Rng::with_seed(0x1419);
+    let seeds = [
+        GLANCED.to_owned(),
+        GLANCED.replace(";x=\";tag=3\";\r\n\ttag\r\n =4", ""),
+        GLANCED.replace("\"a;tag=\\\"\" <sip:b;tag=1@h.example;tag=2>\r\n", "sip:b@h.example"),
+    ];
+    for seed in &seeds {
+        entry::glance(seed.as_bytes());
+        (0..3_334).for_each(|_| entry::glance(&bend(seed.as_bytes(), &mut rng)));
     }
 }
 
@@ -178,6 +198,7 @@ proptest! {
     #[test]
     fn any_octets_are_read_without_a_panic(data in any::<Vec<u8>>()) {
         entry::message(&data);
+        entry::glance(&data);
         entry::stream_framing(&data);
         entry::uri(&data);
         entry::digest(&data);

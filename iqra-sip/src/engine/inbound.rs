@@ -7,16 +7,30 @@ use std::time::Instant;
 use super::Engine;
 use super::event::{EndReason, Event, Reply, ServerTx};
 use super::flow::Flow;
+use super::relay::Passage;
 use super::server::{Cause, Server};
+use super::stateless::is_acknowledged;
 use super::via;
 use crate::fault::Fault;
-use crate::message::header::CSeq;
+use crate::message::header::{CSeq, Via};
 use crate::message::{HeaderName, Method, Request, Scheme, StatusCode};
 use crate::observe::DropReason;
 use crate::transaction::key::{MergeKey, ServerKey};
 
 /// What Allow says besides the methods of the configuration.
 const ALWAYS_ALLOWED: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, NOTIFY";
+
+/// What a request that begins a transaction belongs to.
+enum Standing {
+    /// To nothing yet.
+    New,
+    /// To this dialog.
+    Within(u64),
+    /// To the INVITE of this transaction, which it cancels.
+    Cancel(u64),
+    /// To a call that another end answers.
+    Relayed(Box<Passage>),
+}
 
 impl Engine {
     pub(super) fn handle_request(&mut self, now: Instant, flow: &Flow, mut request: Request) {
@@ -27,45 +41,71 @@ impl Engine {
             return;
         };
         if request.method == Method::Ack {
-            return self.handle_ack(now, &key, request);
+            return self.handle_ack(now, &key, &via, request);
         }
         if let Some(id) = self.servers.find(&key) {
             self.step_server(now, id, Cause::Request);
             return;
         }
+        let standing = match self.standing(&key, &request) {
+            Ok(standing) => standing,
+            Err(refusal) => return self.refuse_stray(now, flow, &request, (&via, path), *refusal),
+        };
         if self.shed(&request, &via, path) {
             return;
         }
-        if self.is_full() || self.has_no_room_for(&request) {
+        let full = match standing {
+            Standing::New => {
+                self.is_full() || (request.method == Method::Invite && self.is_full_of_dialogs())
+            }
+            _ => self.is_full_to_the_brim(),
+        };
+        if full {
             return self.refuse_overload(&request, &via, path);
         }
         let request = Arc::new(request);
-        let id = self.open_server(now, key.clone(), path, request.clone());
-        if request.method == Method::Cancel {
-            return self.handle_cancel(now, id, &key, &request);
-        }
-        if let Err(refusal) = self.place(now, id, request, flow) {
+        let id = self.open_server(now, key, path, request.clone());
+        let placed = match standing {
+            Standing::New => self.place(id, request, flow),
+            Standing::Within(serial) => self.place_within(now, id, serial, request),
+            Standing::Cancel(invite) => return self.handle_cancel(now, id, invite, &request),
+            Standing::Relayed(passage) => self.relay_through(now, id, *passage),
+        };
+        if let Err(refusal) = placed {
             self.answer(now, id, *refusal);
         }
     }
 
-    fn has_no_room_for(&mut self, request: &Request) -> bool {
-        let new_call = request.method == Method::Invite && self.to_tag(request).is_none();
-        new_call && self.is_full_of_dialogs()
+    /// Finds out what a request that begins a transaction belongs to, before anything is kept for it: a claim to a dialog,
+    /// to an INVITE or to a call of the relay that nothing bears out is refused (RFC 3261 §9.2, §12.2.2).
+    fn standing(&mut self, key: &ServerKey, request: &Request) -> Result<Standing, Box<Reply>> {
+        let gone = || Box::new(Reply::new(StatusCode::CALL_DOES_NOT_EXIST));
+        if request.method == Method::Cancel {
+            return self.servers.find(&key.of_invite()).map(Standing::Cancel).ok_or_else(gone);
+        }
+        if self.to_tag(request).is_none() {
+            return Ok(Standing::New);
+        }
+        if self.is_for_relay(request) {
+            return self.passage(request).map(|passage| Standing::Relayed(Box::new(passage)));
+        }
+        self.dialogs.find(request).map(Standing::Within).ok_or_else(gone)
     }
 
-    /// Hands a new request to the dialog it belongs to, or to the program; `Err` is the answer that refuses it.
-    fn place(&mut self, now: Instant, id: u64, request: Arc<Request>, flow: &Flow) -> Result<(), Box<Reply>> {
-        if self.to_tag(&request).is_some() {
-            if self.is_for_relay(&request) {
-                return self.relay_through(now, id, &request);
-            }
-            let gone = || Box::new(Reply::new(StatusCode::CALL_DOES_NOT_EXIST));
-            let serial = self.dialogs.find(&request).ok_or_else(gone)?;
-            self.check_extensions(&request)?;
-            self.check_session(&request)?;
-            return self.handle_within(now, id, serial, request);
-        }
+    fn place_within(
+        &mut self,
+        now: Instant,
+        id: u64,
+        serial: u64,
+        request: Arc<Request>,
+    ) -> Result<(), Box<Reply>> {
+        self.check_extensions(&request)?;
+        self.check_session(&request)?;
+        self.handle_within(now, id, serial, request)
+    }
+
+    /// Hands a request outside dialogs to the program; `Err` is the answer that refuses it.
+    fn place(&mut self, id: u64, request: Arc<Request>, flow: &Flow) -> Result<(), Box<Reply>> {
         check_scheme(&request)?;
         self.check_secure(&request, flow)?;
         self.check_method(&request)?;
@@ -153,10 +193,7 @@ impl Engine {
     }
 
     /// RFC 3261 §9.2: the CANCEL is answered 200 where its INVITE is known, and the INVITE 487 if it still can be.
-    fn handle_cancel(&mut self, now: Instant, id: u64, key: &ServerKey, cancel: &Arc<Request>) {
-        let Some(invite) = self.servers.find(&key.of_invite()) else {
-            return self.answer(now, id, Reply::new(StatusCode::CALL_DOES_NOT_EXIST));
-        };
+    fn handle_cancel(&mut self, now: Instant, id: u64, invite: u64, cancel: &Arc<Request>) {
         self.servers.share_tag(invite, id);
         self.answer(now, id, Reply::new(StatusCode::OK));
         if self.relays.contains(invite) {
@@ -174,7 +211,7 @@ impl Engine {
     }
 
     /// An ACK ends an INVITE transaction (non-2xx) or confirms a dialog (2xx, whose ACK has a branch of its own).
-    fn handle_ack(&mut self, now: Instant, key: &ServerKey, ack: Request) {
+    fn handle_ack(&mut self, now: Instant, key: &ServerKey, via: &Via, ack: Request) {
         let serial = match self.servers.find(&key.of_invite()) {
             Some(invite) if !self.is_to_us(invite, &ack) => return self.watch.discard(DropReason::StrayAck),
             Some(invite) if self.step_server(now, invite, Cause::Ack) => {
@@ -187,6 +224,7 @@ impl Engine {
         match (serial, sequence) {
             (Some(serial), Ok(sequence)) => self.acknowledged(now, serial, sequence, ack),
             (None, _) if self.relay_ack(&ack) => {}
+            (None, _) if is_acknowledged(via, self.to_tag(&ack).as_deref()) => {}
             _ => self.watch.discard(DropReason::StrayAck),
         }
     }

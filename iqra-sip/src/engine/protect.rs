@@ -1,13 +1,15 @@
 //! The guard in the engine: what it refuses is answered here without state, and the load that it judges by is measured
-//! here.
+//! here. The driver notes what it alone sees: its queue to the program, and how long it has read without an end.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::Engine;
+use super::event::Reply;
 use super::flow::Flow;
+use super::server;
 use super::via::{self, ReplyPath};
-use crate::guard::{Guard, GuardConfig, Load, Verdict};
+use crate::guard::{CROWD, Guard, GuardConfig, Load, Sender, Verdict};
 use crate::message::header::Via;
 use crate::message::{HeaderName, Message, Method, Request, Response, StatusCode};
 use crate::observe::DropReason;
@@ -18,18 +20,34 @@ pub(super) struct Protection {
     /// Requests that the program has not answered at all, by the number of their transaction: the first is the oldest.
     waiting: BTreeMap<u64, Instant>,
     queued: usize,
+    /// Since when each reader of the driver has not read its socket empty.
+    backlogs: BTreeMap<usize, Instant>,
     /// The message under way is to be shed, with a Retry-After between these seconds, unless it is a repeat.
     shed: Option<(u32, u32)>,
 }
 
 impl Protection {
     pub(super) fn new(config: GuardConfig) -> Self {
-        Self { guard: Guard::new(config), waiting: BTreeMap::new(), queued: 0, shed: None }
+        Self {
+            guard: Guard::new(config),
+            waiting: BTreeMap::new(),
+            queued: 0,
+            backlogs: BTreeMap::new(),
+            shed: None,
+        }
     }
 
-    fn load(&self, now: Instant) -> Load {
-        let oldest = self.waiting.first_key_value().map(|(_, since)| now.saturating_duration_since(*since));
-        Load { waiting: self.waiting.len(), queued: self.queued, oldest: oldest.unwrap_or(Duration::ZERO) }
+    fn load(&self, now: Instant, fill: u8) -> Load {
+        let age = |since: Option<&Instant>| {
+            since.map_or(Duration::ZERO, |since| now.saturating_duration_since(*since))
+        };
+        Load {
+            waiting: self.waiting.len(),
+            queued: self.queued,
+            stalled: age(self.waiting.values().nth(CROWD - 1)),
+            behind: age(self.backlogs.values().min()),
+            fill,
+        }
     }
 }
 
@@ -60,15 +78,54 @@ impl Engine {
         }
     }
 
+    /// Learns since when a reader of the driver has found more to read each time it looked; `None` once it has read its
+    /// socket empty. Readers are told apart by numbers of the driver's own. One of the measures of load.
+    pub fn note_backlog(&mut self, reader: usize, since: Option<Instant>) {
+        let Some(protection) = &mut self.protection else { return };
+        match since {
+            Some(since) => drop(protection.backlogs.insert(reader, since)),
+            None => drop(protection.backlogs.remove(&reader)),
+        }
+    }
+
     /// The load that the guard judges by; all zero without a guard.
     #[must_use]
     pub fn load(&self, now: Instant) -> Load {
-        self.protection.as_ref().map(|protection| protection.load(now)).unwrap_or_default()
+        self.protection.as_ref().map(|protection| protection.load(now, self.fill())).unwrap_or_default()
+    }
+
+    /// Whether the guard kept the last message away, so that it concerns no call.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn kept_away(&self) -> bool {
+        self.watch.kept_away()
+    }
+
+    /// Asks the guard about a STUN Binding request; false where it is not to be answered.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn admits_keep_alive(&mut self, now: Instant, flow: &Flow) -> bool {
+        self.watch.arrives(now, flow);
+        let Some(protection) = &mut self.protection else { return true };
+        match protection.guard.judge_keep_alive(now, Sender::of(flow)) {
+            Verdict::Drop(reason) => {
+                self.watch.discard(reason);
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Tells the observer of bans that were made or lifted; with the next message at the latest.
+    pub(crate) fn tell_bans(&mut self) {
+        let Some(protection) = &mut self.protection else { return };
+        while let Some(change) = protection.guard.poll_change() {
+            self.watch.banned(&change);
+        }
     }
 
     /// Asks the guard about a message that came in; false where that is all that becomes of it.
     pub(super) fn admits(&mut self, now: Instant, flow: &Flow, message: &bytes::Bytes) -> bool {
         let verdict = self.judge(now, flow, message);
+        self.tell_bans();
         let Some(protection) = &mut self.protection else { return true };
         protection.shed = None;
         match verdict {
@@ -88,13 +145,48 @@ impl Engine {
 
     /// What the guard says; it looks at other calls too, so a replay is told.
     fn judge(&mut self, now: Instant, flow: &Flow, message: &bytes::Bytes) -> Verdict {
+        self.ask_guard('g', |guard, fill| {
+            let load = guard.load(now, fill);
+            guard.guard.judge(now, Sender::of(flow), message, &load)
+        })
+    }
+
+    fn ask_guard(&mut self, kind: char, ask: impl FnOnce(&mut Protection, u8) -> Verdict) -> Verdict {
+        let fill = self.fill();
         let Self { protection, random, .. } = self;
         let Some(protection) = protection else { return Verdict::Pass };
-        let verdict = random.facts.seldom('g', || {
-            let load = protection.load(now);
-            protection.guard.judge(now, flow.remote.ip(), message, &load).word()
-        });
+        let verdict = random.facts.seldom(kind, || ask(protection, fill).word());
         verdict.and_then(|word| Verdict::read(&word)).unwrap_or(Verdict::Pass)
+    }
+
+    /// Refuses a request that claims to be inside a dialog or to cancel another, and is not; nothing is kept for it. It
+    /// costs what a new one costs, and where that is too much it gets no answer.
+    pub(super) fn refuse_stray(
+        &mut self,
+        now: Instant,
+        flow: &Flow,
+        request: &Request,
+        (via, path): (&Via, ReplyPath),
+        refusal: Reply,
+    ) {
+        let verdict = self.ask_guard('s', |guard, fill| {
+            let load = guard.load(now, fill);
+            guard.guard.judge_stray(now, Sender::of(flow), &load)
+        });
+        self.tell_bans();
+        match verdict {
+            Verdict::Pass => {
+                let gone = refusal.status == StatusCode::CALL_DOES_NOT_EXIST;
+                self.watch.discard(if gone { DropReason::NoDialog } else { DropReason::Unroutable });
+                self.send_stateless(server::word(request, refusal), via, path);
+            }
+            Verdict::Drop(reason) => self.watch.discard(reason),
+            Verdict::Forbid(reason) => {
+                self.watch.discard(reason);
+                self.send_stateless(Response::to_request(request, StatusCode::FORBIDDEN), via, path);
+            }
+            Verdict::Shed(least, most) => self.refuse_for_load(request, via, path, (least, most)),
+        }
     }
 
     fn forbid(&mut self, flow: &Flow, message: bytes::Bytes) {
@@ -110,24 +202,28 @@ impl Engine {
     /// Answers a new request 503 where the guard sheds load. Repeats never come here, so that what was begun is
     /// finished.
     pub(super) fn shed(&mut self, request: &Request, via: &Via, path: ReplyPath) -> bool {
-        let Some((least, most)) = self.protection.as_mut().and_then(|protection| protection.shed.take())
-        else {
+        let Some(seconds) = self.protection.as_mut().and_then(|protection| protection.shed.take()) else {
             return false;
         };
+        self.refuse_for_load(request, via, path, seconds);
+        true
+    }
+
+    fn refuse_for_load(&mut self, request: &Request, via: &Via, path: ReplyPath, (least, most): (u32, u32)) {
         self.watch.discard(DropReason::Shed);
         let span = most.saturating_sub(least).saturating_add(1);
         let seconds = least.saturating_add(self.random.sequence() % span);
         let mut response = Response::to_request(request, StatusCode::SERVICE_UNAVAILABLE);
         response.headers.push(HeaderName::RETRY_AFTER, seconds.to_string());
         self.send_stateless(response, via, path);
-        true
     }
 
-    /// What this source sent could not be read.
-    pub(super) fn offended(&mut self, now: Instant, flow: &Flow) {
-        if let Some(protection) = &mut self.protection {
-            protection.guard.malformed(now, flow.remote.ip());
-        }
+    /// What this source sent could not be read; true where it is banned and needs no answer.
+    pub(super) fn offended(&mut self, now: Instant, flow: &Flow) -> bool {
+        let Some(protection) = &mut self.protection else { return false };
+        let banned = protection.guard.malformed(now, Sender::of(flow));
+        self.tell_bans();
+        banned
     }
 
     /// A request waits for the program.

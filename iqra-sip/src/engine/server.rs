@@ -221,24 +221,15 @@ impl Server {
         self.path
     }
 
-    /// The response that a reply makes of the request (RFC 3261 §8.2.6); a 100 repeats its Timestamp (§8.2.6.1).
+    /// The response that a reply makes of the request, with our tag; a 100 repeats its Timestamp (RFC 3261 §8.2.6.1).
     fn word(&self, now: Instant, request: &Request, reply: Reply) -> Response {
-        let mut response = Response::to_request(request, reply.status);
-        if reply.status != StatusCode::TRYING {
+        let trying = reply.status == StatusCode::TRYING;
+        let mut response = word(request, reply);
+        if !trying {
             set_to_tag(&mut response.headers, &self.tag);
         } else if let Some(sent) = request.headers.get(HeaderName::TIMESTAMP) {
             let waited = now.saturating_duration_since(self.came);
             response.headers.push(HeaderName::TIMESTAMP, with_delay(&sent, waited));
-        }
-        if let Some(reason) = reply.reason {
-            response.reason = Text::from(reason);
-        }
-        for (name, value) in reply.headers.iter() {
-            response.headers.push(name, value);
-        }
-        if let Some(body) = reply.body {
-            response.headers.push(HeaderName::CONTENT_TYPE, body.content_type);
-            response.body = body.bytes;
         }
         response
     }
@@ -251,6 +242,22 @@ fn with_delay(sent: &str, waited: Duration) -> String {
         true => format!("{time} {}", (waited.as_secs_f64() * 1_000.0).round() / 1_000.0),
         false => String::from(sent),
     }
+}
+
+/// The response that a reply makes of the request (RFC 3261 §8.2.6), without a tag of ours.
+pub(super) fn word(request: &Request, reply: Reply) -> Response {
+    let mut response = Response::to_request(request, reply.status);
+    if let Some(reason) = reply.reason {
+        response.reason = Text::from(reason);
+    }
+    for (name, value) in reply.headers.iter() {
+        response.headers.push(name, value);
+    }
+    if let Some(body) = reply.body {
+        response.headers.push(HeaderName::CONTENT_TYPE, body.content_type);
+        response.body = body.bytes;
+    }
+    response
 }
 
 impl Engine {

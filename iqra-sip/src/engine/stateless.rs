@@ -22,21 +22,15 @@ pub(super) fn set_to_tag(headers: &mut Headers, tag: &str) {
 }
 
 impl Engine {
-    /// Answers a malformed request where enough of it could be read, saying what is wrong with it.
-    pub(super) fn refuse_malformed(&mut self, flow: &Flow, error: ParseError) {
+    /// Answers a malformed request where enough of it could be read, saying what is wrong with it; false where not.
+    pub(super) fn refuse_malformed(&mut self, flow: &Flow, error: ParseError) -> bool {
         tracing::debug!(remote = %flow.remote, %error, "malformed message");
-        let Some(mut request) = error.reply else {
-            self.watch.discard(DropReason::Malformed);
-            return;
-        };
-        match via::receive(&mut request, flow) {
-            Ok((via, path)) => {
-                let mut response = Response::to_request(&request, error.status);
-                response.reason = Text::from(error.fault.to_string());
-                self.send_stateless(response, &via, path);
-            }
-            Err(_) => self.watch.discard(DropReason::Malformed),
-        }
+        let Some(mut request) = error.reply else { return false };
+        let Ok((via, path)) = via::receive(&mut request, flow) else { return false };
+        let mut response = Response::to_request(&request, error.status);
+        response.reason = Text::from(error.fault.to_string());
+        self.send_stateless(response, &via, path);
+        true
     }
 
     /// Answers 503 without keeping anything; an ACK is never answered.
@@ -50,11 +44,9 @@ impl Engine {
         self.send_stateless(response, via, path);
     }
 
-    /// A stateless answer must carry the same tag each time (RFC 3261 §8.2.7), so it follows from the Via.
+    /// Sends an answer for which nothing is kept.
     pub(super) fn send_stateless(&mut self, mut response: Response, via: &Via, path: ReplyPath) {
-        let mut hasher = DefaultHasher::new();
-        via.to_string().hash(&mut hasher);
-        set_to_tag(&mut response.headers, &format!("{:x}", hasher.finish()));
+        set_to_tag(&mut response.headers, &stateless_tag(via));
         let ReplyPath { flow, fallback } = path;
         self.transmits.push_back(Transmit {
             flow,
@@ -64,4 +56,16 @@ impl Engine {
             owner: None,
         });
     }
+}
+
+/// A stateless answer must carry the same tag each time (RFC 3261 §8.2.7), so it follows from the Via.
+fn stateless_tag(via: &Via) -> String {
+    let mut hasher = DefaultHasher::new();
+    via.to_string().hash(&mut hasher);
+    format!("{:x}", hasher.finish())
+}
+
+/// Whether an ACK acknowledges a stateless answer: it has its tag, and the Via of the INVITE (RFC 3261 §17.1.1.3).
+pub(super) fn is_acknowledged(via: &Via, to_tag: Option<&str>) -> bool {
+    to_tag.is_some_and(|tag| tag == stateless_tag(via))
 }

@@ -1,21 +1,36 @@
-//! A first look at the octets of a message, before anything is parsed: what kind it is and where it would be matched.
+//! A first look at the octets of a message, before anything is parsed: what it claims to be and where it would be matched.
 //!
-//! Reads lines without allocating and believes nothing; what it gets wrong only puts a message into another bucket.
+//! Lines, names and the tag of To are read by the functions of the parser, so that a fold, a quoted `;tag=`, an empty line
+//! in front or a hundred headers show the guard what the parser will see. Nothing is allocated. That a message claims to
+//! be inside a dialog is not believed: the engine asks again ([`Guard::judge_stray`](super::Guard::judge_stray)) where it
+//! knows no such dialog.
 
 use memchr::memchr;
 
-/// Lines that are looked at. A message of ours has a fraction of it.
-const MAX_LINES: usize = 64;
+use crate::framing::{self, HeaderLine};
+use crate::lines::Lines;
+use crate::message::grammar::{Cursor, is_space};
+use crate::message::{Known, Limits, name_addr};
 
-/// What a message is, for its bucket.
+/// What a message claims to be, for its bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A request outside any dialog: what costs most.
     New,
-    /// A request inside a dialog, an ACK, or a CANCEL.
+    /// A request with a tag in To, an ACK, or a CANCEL.
     Within,
     /// A response.
     Response,
+    /// A STUN Binding request, which keeps a flow open (RFC 5626 §4.4.2).
+    KeepAlive,
+}
+
+impl Kind {
+    /// What a SIP message claims to be.
+    #[must_use]
+    pub fn of(message: &[u8]) -> Kind {
+        Glance::at(message).kind
+    }
 }
 
 /// What a signature or a bucket looks at.
@@ -23,36 +38,66 @@ pub enum Kind {
 pub(crate) struct Glance<'a> {
     pub(crate) kind: Kind,
     pub(crate) start_line: &'a [u8],
+    /// From the first User-Agent to the end of the last: the value of the one that there should be.
     pub(crate) user_agent: &'a [u8],
     pub(crate) head: &'a [u8],
 }
 
 impl<'a> Glance<'a> {
     pub(crate) fn at(message: &'a [u8]) -> Self {
-        let (start_line, mut at) = line(message, 0);
-        let method = start_line.split(|&b| b == b' ').next().unwrap_or_default();
-        let mut glance = Glance { kind: Kind::New, start_line, user_agent: &[], head: message };
-        let mut tagged = matches!(method, b"ACK" | b"CANCEL");
-        for _ in 0..MAX_LINES {
-            let (header, next) = line(message, at);
-            if header.is_empty() {
-                break;
+        let mut lines = Lines::new(message);
+        let begin = framing::skip_empty_lines(message);
+        // The parser refuses what has no line or an unfit break in it.
+        let end = lines.end(begin).unwrap_or(message.len());
+        let start_line = &message[begin..end];
+        let mut glance = Glance { kind: claim(start_line), start_line, user_agent: &[], head: message };
+        let (mut at, mut agent) = ((end + 2).min(message.len()), None);
+        for _ in 0..=Limits::DEFAULT.headers {
+            match framing::header_line(&mut lines, at) {
+                Ok(HeaderLine::Field(field)) => {
+                    let value = field.value_range();
+                    match field.known {
+                        Some(Known::To) if glance.kind == Kind::New && has_tag(&message[value.clone()]) => {
+                            glance.kind = Kind::Within;
+                        }
+                        Some(Known::UserAgent) => {
+                            glance.user_agent = &message[*agent.get_or_insert(value.start)..value.end];
+                        }
+                        _ => {}
+                    }
+                    at = field.end as usize + 2;
+                }
+                Ok(HeaderLine::Unreadable { next }) => at = next,
+                Ok(HeaderLine::End { .. }) | Err(_) => break,
             }
-            if let Some(value) = value_of(header, b"To").or_else(|| value_of(header, b"t")) {
-                tagged |= has_tag(value);
-            } else if let Some(value) = value_of(header, b"User-Agent") {
-                glance.user_agent = value;
-            }
-            at = next;
         }
-        glance.head = &message[..at];
-        if method == b"SIP/2.0" {
-            glance.kind = Kind::Response;
-        } else if tagged {
-            glance.kind = Kind::Within;
-        }
+        glance.head = &message[begin..at.max(begin)];
         glance
     }
+}
+
+/// What the first line says by itself.
+fn claim(start_line: &[u8]) -> Kind {
+    if start_line.get(..4).is_some_and(|word| word.eq_ignore_ascii_case(b"SIP/")) {
+        return Kind::Response;
+    }
+    match start_line.split(|&b| b == b' ').next() {
+        Some(b"ACK" | b"CANCEL") => Kind::Within,
+        _ => Kind::New,
+    }
+}
+
+/// Whether this value of To has a tag behind its address; one in quotes, or of the URI, is none.
+fn has_tag(to: &[u8]) -> bool {
+    let mut cursor = Cursor::new(to);
+    let Ok(params) = name_addr::scan_params(&mut cursor) else { return false };
+    let mut params = Cursor::new(&to[params]);
+    while let Ok(Some(param)) = params.param() {
+        if params.bytes[param.name].eq_ignore_ascii_case(b"tag") {
+            return param.value.is_some();
+        }
+    }
+    false
 }
 
 /// The Call-ID of a message that may be malformed: the first there is.
@@ -85,13 +130,27 @@ fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     found.eq_ignore_ascii_case(name).then(|| value.trim_ascii())
 }
 
-fn has_tag(to: &[u8]) -> bool {
-    finds(to, b";tag=") || finds(to, b"; tag=")
+/// Whether `text` holds `lower`, which is in lower case, whatever the case of the text. A space stands for any white
+/// space, folds included (RFC 3261 §7.3.1).
+pub(crate) fn finds(text: &[u8], lower: &[u8]) -> bool {
+    let Some((&first, rest)) = lower.split_first() else { return true };
+    let starts = |at: usize| text[at].to_ascii_lowercase() == first && begins(&text[at + 1..], rest);
+    match first {
+        b' ' => (0..text.len()).any(|at| is_space(text[at]) && begins(&text[at + 1..], rest)),
+        _ => (0..text.len()).any(starts),
+    }
 }
 
-/// Whether `text` holds `lower`, which is in lower case, whatever the case of the text.
-pub(crate) fn finds(text: &[u8], lower: &[u8]) -> bool {
-    lower.is_empty() || text.windows(lower.len()).any(|window| window.eq_ignore_ascii_case(lower))
+fn begins(mut text: &[u8], lower: &[u8]) -> bool {
+    for &b in lower {
+        let Some((&next, rest)) = text.split_first() else { return false };
+        text = match b {
+            b' ' if is_space(next) => rest.trim_ascii_start(),
+            _ if next.to_ascii_lowercase() == b => rest,
+            _ => return false,
+        };
+    }
+    true
 }
 
 #[cfg(test)]
@@ -99,27 +158,59 @@ mod tests {
     use super::*;
 
     fn kind(message: &str) -> Kind {
-        Glance::at(message.as_bytes()).kind
+        Kind::of(message.as_bytes())
+    }
+
+    fn to(method: &str, to: &str) -> Kind {
+        kind(&format!("{method} sip:a@b SIP/2.0\r\n{to}\r\nCall-ID: 1\r\n\r\nTo: x;tag=1\r\n"))
     }
 
     #[test]
     fn requests_outside_dialogs_inside_them_and_responses_are_told_apart() {
-        assert_eq!(kind("INVITE sip:a@b SIP/2.0\r\nTo: <sip:a@b>\r\n\r\n"), Kind::New);
-        assert_eq!(kind("INVITE sip:a@b SIP/2.0\r\nt : <sip:a@b>;TAG=x\r\n\r\n"), Kind::Within);
-        assert_eq!(
-            kind("BYE sip:a@b SIP/2.0\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:a@b>; tag=x\r\n\r\n"),
-            Kind::Within
-        );
-        assert_eq!(kind("ACK sip:a@b SIP/2.0\r\nTo: <sip:a@b>\r\n\r\n"), Kind::Within);
-        assert_eq!(kind("SIP/2.0 200 OK\r\nTo: <sip:a@b>;tag=1\r\n\r\n"), Kind::Response);
-        assert_eq!(
-            kind("OPTIONS sip:a@b SIP/2.0\r\nTo: <sip:a@b>\r\n\r\nTo: x;tag=1\r\n"),
-            Kind::New,
-            "body"
-        );
-        for nonsense in ["", "\r\n", ":", "INVITE", "\n\n\n", "To:;tag="] {
+        for within in [
+            "t : <sip:a@b>;TAG=x",
+            "From: <sip:a@b>;tag=1\r\nTo: <sip:a@b>; tag=x",
+            "To: <sip:a@b>;  tag=x",
+            "To: <sip:a@b>;\ttag=x",
+            "To: <sip:a@b>;tag =x",
+            "To: <sip:a@b>;x=\";tag\";tag=\t\"x\"",
+            "To: <sip:a@b>\r\n ;tag=x",
+            "To:\r\n\t<sip:a@b>\r\n ;\r\n tag\r\n =\r\n x",
+            "To: sip:a@b;tag=x",
+        ] {
+            assert_eq!(to("INVITE", within), Kind::Within, "{within:?}");
+        }
+        for new in [
+            "To: <sip:a@b>",
+            "To: \";tag=\" <sip:a@b>",
+            "To: \"\\\";tag=\" <sip:a@b>",
+            "To: <sip:a;tag=1@b>",
+            "To: <sip:a@b;tag=1>",
+            "To: sip:a;tag=1@b",
+            "To: <sip:a@b>;x=\";tag=1\"",
+            "To: <sip:a@b>;tag",
+            "To: <sip:a@b>;mytag=1",
+            "From: <sip:a@b>;tag=1\r\nTo: <sip:a@b>",
+            "X-To: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\nTo2: <sip:a@b>;tag=2",
+        ] {
+            assert_eq!(to("INVITE", new), Kind::New, "{new:?}");
+        }
+        assert_eq!(to("ACK", "To: <sip:a@b>"), Kind::Within);
+        assert_eq!(to("CANCEL", "To: <sip:a@b>"), Kind::Within);
+        let far = format!("{}To: <sip:a@b>;tag=x", "X-A: b\r\n".repeat(200));
+        assert_eq!(to("BYE", &far), Kind::Within, "behind 200 lines");
+        assert_eq!(kind("sip/2.0 200 OK\r\nTo: <sip:a@b>;tag=1\r\n\r\n"), Kind::Response);
+        assert_eq!(kind("\r\n\r\nBYE sip:a@b SIP/2.0\r\nTo: <sip:a@b>;tag=1\r\n\r\n"), Kind::Within);
+        for nonsense in ["", "\r\n", ":", "INVITE", "\n\n\n", "To:;tag=", "INVITE\r", "x\r\nTo: <sip:a@b"] {
             assert_eq!(kind(nonsense), Kind::New, "{nonsense:?}");
         }
+    }
+
+    #[test]
+    fn a_text_is_found_across_folds_and_in_any_case() {
+        assert!(finds(b"a Scan\r\n\t  Tool/1", b"scan tool"));
+        assert!(finds(b"x\r\n y", b" y") && finds(b"xay", b"ay") && finds(b"x", b""));
+        assert!(!finds(b"scantool", b"scan tool") && !finds(b"scan ", b"scan tool") && !finds(b"", b"x"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::glance::{Glance, finds};
+use crate::message::grammar::is_space;
 
 /// Names that scanners give in User-Agent. Each is what a tool sends by default; whoever scans in earnest renames it,
 /// so this list takes away noise and is no defence.
@@ -22,7 +23,7 @@ const KNOWN: [&str; 10] = [
 /// What part of a message a signature looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Part {
-    /// The value of User-Agent.
+    /// The value of User-Agent; where there are several, from the first to the last.
     UserAgent,
     /// The first line: method and Request-URI.
     StartLine,
@@ -51,10 +52,14 @@ pub struct Signature {
 }
 
 impl Signature {
-    /// Matches where this part contains `text`, whatever the case of either. An empty text matches nothing.
+    /// Matches where this part contains `text`, whatever the case of either and however much white space, a fold among
+    /// it, stands where `text` has some. An empty text matches nothing.
     #[must_use]
     pub fn new(part: Part, text: &str, action: Action) -> Self {
-        Self { part, lower: text.to_ascii_lowercase().into_bytes(), action }
+        let mut lower: Vec<u8> =
+            text.bytes().map(|b| if is_space(b) { b' ' } else { b.to_ascii_lowercase() }).collect();
+        lower.dedup_by(|b, before| *b == b' ' && *before == b' ');
+        Self { part, lower, action }
     }
 
     /// The names of well-known scanners, dropped in silence.

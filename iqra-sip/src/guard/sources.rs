@@ -21,12 +21,12 @@ pub struct Rate {
 
 /// When a bucket would be full again, which is all there is to know of it (the generic cell rate algorithm of
 /// ITU-T I.371).
-#[derive(Debug, Clone, Copy)]
-struct Bucket(Option<Instant>);
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Bucket(Option<Instant>);
 
 impl Bucket {
     /// Takes a token; false where there is none.
-    fn take(&mut self, now: Instant, rate: Rate) -> bool {
+    pub(super) fn take(&mut self, now: Instant, rate: Rate) -> bool {
         let one = Duration::from_secs(1) / rate.per_second.max(1);
         let full_at = self.0.map_or(now, |at| at.max(now)) + one;
         let fits = full_at - now <= one * rate.burst.max(1);
@@ -40,11 +40,11 @@ impl Bucket {
 /// One source.
 #[derive(Debug, Clone, Copy)]
 struct Source {
-    buckets: [Bucket; 3],
+    buckets: [Bucket; 4],
     offences: Bucket,
 }
 
-const FRESH: Source = Source { buckets: [Bucket(None); 3], offences: Bucket(None) };
+const FRESH: Source = Source { buckets: [Bucket(None); 4], offences: Bucket(None) };
 
 /// All sources.
 #[derive(Debug, Default)]

@@ -13,7 +13,7 @@ mod limits;
 mod method;
 pub mod multipart;
 mod name;
-mod name_addr;
+pub(crate) mod name_addr;
 mod params;
 mod parse;
 mod print;

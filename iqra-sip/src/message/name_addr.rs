@@ -117,6 +117,11 @@ pub(crate) fn scan(cursor: &mut Cursor<'_>) -> Result<Parts, Why> {
     Ok(Parts { display, uri, uri_parts, params: cursor.params()? })
 }
 
+/// The bounds of the parameters of a value that is one address.
+pub(crate) fn scan_params(cursor: &mut Cursor<'_>) -> Result<Range<usize>, Why> {
+    scan(cursor).map(|parts| parts.params)
+}
+
 #[inline(always)]
 fn bracketed(cursor: &mut Cursor<'_>) -> Result<(Range<usize>, uri::Parts), Why> {
     let start = cursor.at;

@@ -34,6 +34,8 @@ pub struct Closed {
     pub idle: u64,
     /// What came is no SIP message stream.
     pub unframed: u64,
+    /// The guard had banned the source: refused at once, or closed with the message that it was banned for.
+    pub banned: u64,
 }
 
 /// All connections.

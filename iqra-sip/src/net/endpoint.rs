@@ -190,7 +190,10 @@ impl Endpoint {
     /// Looks at the guard, bans or unbans; `None` where there is none. `act` is called under the engine's lock and must
     /// not call the endpoint.
     pub fn with_guard<R>(&self, act: impl FnOnce(&mut Guard) -> R) -> Option<R> {
-        self.handle.shared().lock().engine.guard_mut().map(act)
+        let mut core = self.handle.shared().lock();
+        let result = core.engine.guard_mut().map(act);
+        core.engine.tell_bans();
+        result
     }
 
     /// Why connections were refused or closed so far, other than by the peer.

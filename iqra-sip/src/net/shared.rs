@@ -194,9 +194,23 @@ impl Shared {
         self.enter(|core, now| {
             core.engine.note_queued(core.router.queued());
             for (flow, bytes) in messages {
+                let seen = (!self.observers.is_empty()).then(|| bytes.clone());
                 core.engine.handle_message(now, &flow, bytes);
+                if let Some(bytes) = seen.filter(|_| !core.engine.kept_away()) {
+                    self.record(Direction::In, &flow, &bytes);
+                }
             }
         });
+    }
+
+    /// Notes since when a socket has not been read empty.
+    pub(crate) fn note_backlog(&self, reader: usize, since: Option<Instant>) {
+        self.lock().engine.note_backlog(reader, since);
+    }
+
+    /// Whether a STUN request of this flow is answered.
+    pub(crate) fn admits_keep_alive(&self, flow: &Flow) -> bool {
+        self.lock().engine.admits_keep_alive(now(), flow)
     }
 
     /// True where the guard hears nothing of this source: its connections are closed.

@@ -11,7 +11,6 @@ use super::connections::Lane;
 use super::shared::Shared;
 use crate::engine::flow::{Flow, Transmit};
 use crate::framing::{Frame, Framer};
-use crate::observe::Direction;
 
 /// Room for one read.
 const READ: usize = 8_192;
@@ -127,11 +126,14 @@ fn take_frames(
 
 /// One message of a connection; false when its source is banned for it.
 pub(super) fn take_message(shared: &Arc<Shared>, flow: Flow, bytes: Bytes) -> bool {
-    shared.record(Direction::In, &flow, &bytes);
     #[cfg(feature = "tls")]
     super::tls::learn_alias(shared, &flow, &bytes);
     shared.receive([(flow, bytes)]);
-    !shared.is_banned(flow.remote.ip())
+    let banned = shared.is_banned(flow.remote.ip());
+    if banned {
+        shared.streams.count(|closed| closed.banned += 1);
+    }
+    !banned
 }
 
 /// Answers a ping. A full queue means that the peer gets enough signs of life.

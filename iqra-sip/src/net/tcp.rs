@@ -116,7 +116,9 @@ pub(super) async fn accept(shared: Arc<Shared>, Acceptor { transport, listener }
             () = shared.stop.cancelled() => break,
         };
         match accepted {
-            Ok((_, remote)) if shared.is_banned(remote.ip()) => {}
+            Ok((_, remote)) if shared.is_banned(remote.ip()) => {
+                shared.streams.count(|closed| closed.banned += 1)
+            }
             Ok((stream, remote)) => match shared.streams.accept(&shared, transport, remote) {
                 Some(lane) => {
                     shared.tasks.spawn(run(lane, transport, stream, Side::Server));

@@ -10,11 +10,10 @@ use tokio::net::UdpSocket;
 
 use super::builder::named;
 use super::keep_alive::Heard;
-use super::shared::Shared;
+use super::shared::{Shared, now};
 use super::stun::{self, Stun};
 use crate::engine::flow::{Flow, Transmit, Transport};
 use crate::framing::is_keep_alive;
-use crate::observe::Direction;
 
 /// Most datagrams that one wake-up reads, so that one socket does not starve the other tasks.
 const BATCH: usize = 64;
@@ -50,20 +49,33 @@ pub(super) async fn receive(shared: Arc<Shared>, index: usize) {
     let Some(Socket { local, socket }) = shared.udp.get(index) else { return };
     let mut buffer = vec![0; MAX_DATAGRAM];
     let mut batch = Vec::with_capacity(BATCH);
+    let mut unread_since = None;
     loop {
         tokio::select! {
             ready = socket.readable() => if ready.is_err() { break },
             () = shared.stop.cancelled() => break,
         }
+        let mut emptied = false;
         for _ in 0..BATCH {
             match socket.try_recv_from(&mut buffer) {
                 Ok((length, remote)) => batch.extend(message(&shared, *local, remote, &buffer[..length])),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    emptied = true;
+                    break;
+                }
                 Err(error) => tracing::debug!(%local, %error, "a datagram was not received"),
             }
         }
-        batch.iter().for_each(|(flow, bytes)| shared.record(Direction::In, flow, bytes));
+        let since = (!emptied).then(|| unread_since.unwrap_or_else(now));
+        if since != unread_since {
+            unread_since = since;
+            shared.note_backlog(index, since);
+        }
         shared.receive(batch.drain(..));
+        if !emptied {
+            // A ready socket costs nothing of tokio's budget: under a flood nobody else would have a turn.
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -80,6 +92,7 @@ fn message(shared: &Shared, local: SocketAddr, remote: SocketAddr, datagram: &[u
 /// Answers a keep-alive, or hands on the answer to one of ours (RFC 5626 §8).
 fn take_stun(shared: &Shared, flow: Flow, datagram: &[u8]) {
     match stun::parse(datagram) {
+        Some(Stun::Request(..)) if !shared.admits_keep_alive(&flow) => {}
         Some(Stun::Request(id, unknown)) => {
             let bytes = stun::answer(id, &unknown, flow.remote).into();
             // One that is lost is asked for again.

@@ -16,6 +16,8 @@ const LOG_EVERY: Duration = Duration::from_secs(1);
 pub enum DropReason {
     /// It could neither be parsed nor answered.
     Malformed,
+    /// It could not be parsed and was answered so.
+    Refused,
     /// A stream carried what is no message.
     Unframed,
     /// A connection that agreed on neither TLS nor WebSocket.
@@ -27,6 +29,8 @@ pub enum DropReason {
     MisroutedResponse,
     /// An ACK of nothing that we answered.
     StrayAck,
+    /// A request answered 481: it claims to be inside a dialog, or to cancel a request, and there is none.
+    NoDialog,
     /// A request answered 503: a limit of the state is reached.
     Full,
     /// A response of one branch too many; a 2xx is acknowledged and hung up all the same.
@@ -41,10 +45,16 @@ pub enum DropReason {
     RateDialog,
     /// Too many responses from one source.
     RateResponse,
+    /// Too many new requests from everybody.
+    RateTotal,
+    /// Too many STUN requests from one source.
+    RateKeepAlive,
     /// It looks like a scanner.
     Scanner,
-    /// A new request answered 503: the program does not keep up.
+    /// A new request answered 503: the program does not keep up, or the tables fill.
     Shed,
+    /// A new request that was not looked at: more datagrams come than are read.
+    Behind,
 }
 
 /// What stands in the table of reasons.
@@ -58,13 +68,15 @@ pub struct DropRow {
 
 impl DropReason {
     /// Every reason, in the order of the table.
-    pub const ALL: [DropReason; 15] = [
+    pub const ALL: [DropReason; 20] = [
         DropReason::Malformed,
+        DropReason::Refused,
         DropReason::Unframed,
         DropReason::Handshake,
         DropReason::StrayResponse,
         DropReason::MisroutedResponse,
         DropReason::StrayAck,
+        DropReason::NoDialog,
         DropReason::Full,
         DropReason::Forks,
         DropReason::Unroutable,
@@ -72,8 +84,11 @@ impl DropReason {
         DropReason::RateNew,
         DropReason::RateDialog,
         DropReason::RateResponse,
+        DropReason::RateTotal,
+        DropReason::RateKeepAlive,
         DropReason::Scanner,
         DropReason::Shed,
+        DropReason::Behind,
     ];
 
     /// Its row of the table.
@@ -98,6 +113,24 @@ impl DropReason {
                 "misrouted_response",
                 "its Via is not ours, it has a second one, or it came in the clear to what left by TLS",
             ),
+            DropReason::Refused => {
+                ("refused", "could not be parsed and was answered why; trace the source to see what it sends")
+            }
+            DropReason::NoDialog => (
+                "no_dialog",
+                "answered 481: claims a call that is not here, which is over or was never begun",
+            ),
+            DropReason::RateTotal => (
+                "rate_total",
+                "all sources together start more than total_requests allows: list peers or raise it",
+            ),
+            DropReason::RateKeepAlive => {
+                ("rate_keep_alive", "the source sends more STUN than its rate allows: raise keep_alives")
+            }
+            DropReason::Behind => (
+                "behind",
+                "a new request in a datagram while more come than are read: spread or stop the flood",
+            ),
             DropReason::StrayAck => ("stray_ack", "acknowledges nothing that we answered: its call is over"),
             DropReason::Full => ("full", "answered 503: raise max_transactions or max_dialogs"),
             DropReason::Forks => {
@@ -120,11 +153,33 @@ impl DropReason {
             DropReason::Scanner => {
                 ("scanner", "matches a scanner's signature; change the signatures if it is a phone")
             }
-            DropReason::Shed => {
-                ("shed", "answered 503 with Retry-After: the program does not keep up with new requests")
-            }
+            DropReason::Shed => (
+                "shed",
+                "answered 503 with Retry-After: the program does not keep up, or max_transactions is near",
+            ),
         };
         DropRow { label, help }
+    }
+}
+
+impl DropReason {
+    /// True where the guard kept it away, so that nobody but the guard has seen it.
+    pub(crate) const fn is_of_guard(self) -> bool {
+        use DropReason::{
+            Banned, Behind, RateDialog, RateKeepAlive, RateNew, RateResponse, RateTotal, Scanner, Shed,
+        };
+        matches!(
+            self,
+            Banned
+                | Behind
+                | RateDialog
+                | RateKeepAlive
+                | RateNew
+                | RateResponse
+                | RateTotal
+                | Scanner
+                | Shed
+        )
     }
 }
 

@@ -11,6 +11,7 @@ use super::{Discarded, TraceRecord};
 use crate::dialog::DialogId;
 use crate::engine::flow::Flow;
 use crate::event::EndReason;
+use crate::guard::BanChange;
 use crate::message::{Method, StatusCode};
 
 /// Watches an engine. Every method does nothing unless it is overridden.
@@ -20,7 +21,9 @@ use crate::message::{Method, StatusCode};
 /// nor panics, and never calls the engine or the endpoint. What takes longer goes through a bounded queue, such as
 /// [`feed`].
 pub trait Observer: Send + Sync {
-    /// A message on the wire, before the guard and the parser see it, or as it leaves. Secrets are taken out.
+    /// A message that came in and that the guard let pass, after what it led to and before anything leaves for it; or one
+    /// that leaves. What the guard keeps away is told by [`dropped`](Self::dropped) alone, so that a flood does not push
+    /// out what is kept of honest calls. Secrets are taken out.
     fn message(&self, _record: &TraceRecord) {}
     /// A transaction was made, moved or ended.
     fn transaction(&self, _change: &TransactionChange) {}
@@ -28,6 +31,8 @@ pub trait Observer: Send + Sync {
     fn dialog(&self, _change: &DialogChange) {}
     /// A message was dropped, or refused without a transaction.
     fn dropped(&self, _drop: &Discarded) {}
+    /// A source was banned, or its ban lifted.
+    fn banned(&self, _change: &BanChange) {}
 }
 
 /// Who started a transaction.
@@ -145,6 +150,8 @@ pub enum Observed {
     Dialog(DialogChange),
     /// A drop.
     Dropped(Discarded),
+    /// A ban.
+    Banned(BanChange),
 }
 
 /// Several observers as one.
@@ -179,6 +186,10 @@ impl Observer for Observers {
 
     fn dropped(&self, drop: &Discarded) {
         self.0.iter().for_each(|observer| observer.dropped(drop));
+    }
+
+    fn banned(&self, change: &BanChange) {
+        self.0.iter().for_each(|observer| observer.banned(change));
     }
 }
 
@@ -225,6 +236,10 @@ impl Observer for Feed {
 
     fn dropped(&self, drop: &Discarded) {
         self.offer(Observed::Dropped(*drop));
+    }
+
+    fn banned(&self, change: &BanChange) {
+        self.offer(Observed::Banned(*change));
     }
 }
 

@@ -1,11 +1,13 @@
 //! The traces of the last calls, ready to be drawn as ladders. In: messages, as an observer. Bounded in calls, messages
-//! and octets; the oldest call goes first.
+//! and octets; the oldest call goes first. A call begins with a request: a response to nothing that is kept, such as our
+//! refusals of a flood and the strays of one, begins none.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::ladder::{self, Style};
 use super::{Observer, TraceRecord};
+use crate::guard::Kind;
 use crate::guard::glance::call_id;
 
 /// The bounds of [`Traces`].
@@ -98,6 +100,9 @@ impl Observer for Traces {
     fn message(&self, record: &TraceRecord) {
         let Some(call_id) = call_id(&record.bytes) else { return };
         let mut table = self.lock();
+        if Kind::of(&record.bytes) == Kind::Response && !table.calls.contains_key(call_id) {
+            return;
+        }
         let call = table.call(call_id, self.limits.calls);
         let size = record.bytes.len();
         if call.records.len() >= self.limits.messages || call.bytes + size > self.limits.bytes {
@@ -138,6 +143,14 @@ mod tests {
         assert_eq!(traces.calls(), ["b", "c"]);
         assert!(traces.of("a").is_empty());
         assert!(traces.ladder("b", Style::default()).contains("OPTIONS sip:a"));
+        let answer = |call_id: &str| {
+            let mut record = traces.of("c").remove(0);
+            record.bytes = format!("SIP/2.0 503 Busy\r\nCall-ID: {call_id}\r\n\r\n").into();
+            traces.message(&record);
+        };
+        answer("d");
+        answer("c");
+        assert_eq!((traces.calls(), traces.of("c").len()), (vec!["b".into(), "c".into()], 2));
         let small = Traces::new(TraceLimits { bytes: 80, ..TraceLimits::default() });
         (0..3).for_each(|n| message(&small, "a", n));
         assert_eq!((small.of("a").len(), small.left_out("a")), (1, 2), "in octets");

@@ -7,6 +7,7 @@ use super::drops::DropLog;
 use super::{DialogChange, DialogStep, Discarded, DropReason, Dropped, Observer, TransactionChange};
 use crate::dialog::DialogId;
 use crate::engine::flow::Flow;
+use crate::guard::BanChange;
 
 /// Held by an engine; each hook is one call that costs a branch where nobody watches.
 #[derive(Default)]
@@ -15,6 +16,8 @@ pub(crate) struct Watch {
     drops: DropLog,
     /// The message under way: what is dropped is this one.
     arriving: Option<(Instant, Flow)>,
+    /// The guard kept it away.
+    kept_away: bool,
 }
 
 impl Watch {
@@ -24,6 +27,12 @@ impl Watch {
 
     pub(crate) fn arrives(&mut self, now: Instant, flow: &Flow) {
         self.arriving = Some((now, *flow));
+        self.kept_away = false;
+    }
+
+    /// Whether the guard kept the last message away.
+    pub(crate) fn kept_away(&self) -> bool {
+        self.kept_away
     }
 
     pub(crate) fn dropped(&self) -> Dropped {
@@ -33,10 +42,17 @@ impl Watch {
     /// Counts the message under way as dropped.
     pub(crate) fn discard(&mut self, reason: DropReason) {
         let Some((now, flow)) = self.arriving else { return };
+        self.kept_away |= reason.is_of_guard();
         let drop = Discarded { reason, flow };
         self.drops.count(now, &drop);
         if let Some(observer) = &self.observer {
             observer.dropped(&drop);
+        }
+    }
+
+    pub(crate) fn banned(&self, change: &BanChange) {
+        if let Some(observer) = &self.observer {
+            observer.banned(change);
         }
     }
 

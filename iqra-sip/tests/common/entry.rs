@@ -1,11 +1,15 @@
 //! What must hold for any octets at all. Run as property tests here and by the fuzz targets in `fuzz/`.
 #![allow(dead_code)] // Each user runs some of it.
 
+use std::time::Instant;
+
 use bytes::{Bytes, BytesMut};
 use iqra_sip::framing::{Frame, Framer};
+use iqra_sip::guard::{Action, Guard, GuardConfig, Kind, Load, Part, Sender, Signature, Verdict};
 use iqra_sip::message::TypedHeader;
 use iqra_sip::message::header::*;
-use iqra_sip::{Headers, Message, Uri};
+use iqra_sip::observe::DropReason;
+use iqra_sip::{HeaderName, Headers, Message, Method, Uri};
 
 /// A message that parses prints as an equal one, once printed it prints the same for ever, and no header panics. Says
 /// whether it parsed.
@@ -17,6 +21,33 @@ pub(crate) fn message(data: &[u8]) -> bool {
     assert_eq!(again, message);
     assert_eq!(again.to_bytes(), printed);
     true
+}
+
+/// The guard's first look sees what the parser sees: what a message is, and each User-Agent in it.
+pub(crate) fn glance(data: &[u8]) {
+    let claimed = Kind::of(data);
+    let Ok(message) = Message::parse(Bytes::copy_from_slice(data)) else { return };
+    let tagged = message.headers().typed::<To>().is_ok_and(|to| to.tag().is_some());
+    let kind = match &message {
+        Message::Response(_) => Kind::Response,
+        Message::Request(request) if tagged || matches!(request.method, Method::Ack | Method::Cancel) => {
+            Kind::Within
+        }
+        Message::Request(_) => Kind::New,
+    };
+    assert_eq!(claimed, kind);
+    for (name, value) in message.headers().iter() {
+        let odd = |c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER;
+        if kind == Kind::Response || name != HeaderName::USER_AGENT || value.is_empty() || value.contains(odd)
+        {
+            continue;
+        }
+        let signatures = vec![Signature::new(Part::UserAgent, &value, Action::Drop)];
+        let mut guard = Guard::new(GuardConfig { signatures, overload: None, ..GuardConfig::default() });
+        let sender = Sender { ip: [192, 0, 2, 1].into(), forgeable: true };
+        let verdict = guard.judge(Instant::now(), sender, data, &Load::default());
+        assert_eq!(verdict, Verdict::Drop(DropReason::Scanner), "{value:?}");
+    }
 }
 
 /// However a stream is cut into reads, the same frames come out; and the parser sees each frame end where the

@@ -16,6 +16,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
+pub(in crate::engine) use through::Passage;
+
 use super::Engine;
 use super::event::{ClientTx, EngineError, Event, Reply, ServerTx};
 use super::flow::{Hop, Owner};

@@ -26,7 +26,7 @@ const MAX_OWN_ROUTES: usize = 16;
 
 /// Where a request goes on to.
 #[allow(clippy::large_enum_variant, reason = "one at a time, taken apart at once")]
-enum Next {
+pub(in crate::engine) enum Next {
     Way {
         way: Way,
         pinned: bool,
@@ -36,7 +36,7 @@ enum Next {
 }
 
 /// A request as it goes on, and where to.
-type Passage = (Arc<Request>, Next);
+pub(in crate::engine) type Passage = (Arc<Request>, Next);
 
 impl Engine {
     /// Whether a request inside a dialog is another end's to answer: its Route names us, or a strict router put our
@@ -77,15 +77,13 @@ impl Engine {
         if spiral { Ok(()) } else { self.check_merged(id, request) }
     }
 
-    /// Forwards a request inside a dialog; `Err` is the answer that refuses it.
+    /// Forwards a request inside a dialog, whose passage was checked.
     pub(in crate::engine) fn relay_through(
         &mut self,
         now: Instant,
         id: u64,
-        request: &Arc<Request>,
+        (forwarded, next): Passage,
     ) -> Result<(), Box<Reply>> {
-        let (forwarded, next) =
-            self.passage(request).inspect_err(|_| self.watch.discard(DropReason::Unroutable))?;
         match next {
             Next::Resolve(uri) => {
                 self.ask(Lookup::of_request(&forwarded, uri, Asker::Through(id, forwarded.clone())));
@@ -160,7 +158,7 @@ impl Engine {
     }
 
     /// Checks a request inside a dialog, takes our Routes off and says where it goes next.
-    fn passage(&mut self, received: &Request) -> Result<Passage, Box<Reply>> {
+    pub(in crate::engine) fn passage(&mut self, received: &Request) -> Result<Passage, Box<Reply>> {
         let refuse = |status| Box::new(Reply::new(status));
         let hops = pass::next_max_forwards(&received.headers)?;
         self.check_loop(received)?;
