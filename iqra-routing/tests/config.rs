@@ -198,7 +198,7 @@ fn guard_and_export_are_read_and_off_without_their_sections() {
     let text = format!(
         "{PROXY}[guard]\nallow = [\"192.0.2.9\"]\nabove_rate = \"ban\"\nban_s = 60\nknown_scanners = false\n\
          signatures = [{{ part = \"head\", text = \"x-scan\", action = \"forbid\" }}]\n\
-         new_requests = {{ per_second = 7 }}\noverload = {{ refuse = false }}\n\
+         new_requests = {{ per_second = 7 }}\ntotal_requests = {{ per_second = 900 }}\noverload = {{ refuse = false }}\n\
          [hep]\ncollector = \"192.0.2.40:9060\"\ncapture_id = 9\npassword = \"hush\"\n"
     );
     let edge = ProxyConfig::parse("p.toml", &text).unwrap().edge;
@@ -207,6 +207,7 @@ fn guard_and_export_are_read_and_off_without_their_sections() {
     assert_eq!(guard.above_rate, Action::Ban(Duration::from_secs(60)));
     assert_eq!(guard.signatures, [Signature::new(Part::Head, "X-Scan", Action::Forbid)]);
     assert_eq!((guard.new_requests, guard.overload), (Rate { per_second: 7, burst: 200 }, None));
+    assert_eq!(guard.total_requests, Some(Rate { per_second: 900, burst: 1_800 }));
     assert_eq!((hep.collector, hep.agent), ("192.0.2.40:9060".parse().unwrap(), 9));
     assert_eq!(hep.key.as_deref(), Some("hush"));
     assert!(!format!("{edge:?}").contains("hush"));
@@ -222,6 +223,13 @@ fn faults_of_guard_and_export_name_line_key_and_remedy() {
         ("[guard]\nsignatures = [{ part = \"body\", text = \"x\" }]", 1, "guard.signatures.part", "\"head\""),
         ("[guard]\nsignatures = [{ part = \"head\", text = \"\" }]", 1, "guard.signatures.text", "remove"),
         ("[guard.overload]\nwaiting = 0", 1, "guard.overload.waiting", "1 to 1000000"),
+        ("[guard.overload]\nfill_percent = 101", 1, "guard.overload.fill_percent", "1 to 100"),
+        (
+            "[guard]\ntotal_requests = { per_second = 0 }",
+            1,
+            "guard.total_requests.per_second",
+            "1 to 1000000",
+        ),
         ("[guard]\nban_s = 999999", 1, "guard.ban_s", "0 to 604800"),
         ("[hep]\ncollector = \"homer\"", 1, "hep.collector", "192.0.2.40:9060"),
         (

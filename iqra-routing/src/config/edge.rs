@@ -48,6 +48,7 @@ pub(super) fn of_backend(source: &Source<'_>, file: &BackendNodeFile, capacity: 
     let default = GuardConfig::default();
     let default = GuardConfig {
         new_requests: at_least(default.new_requests, capacity),
+        wide_requests: at_least(default.wide_requests, capacity),
         in_dialog: at_least(default.in_dialog, capacity.saturating_mul(10)),
         responses: at_least(default.responses, capacity.saturating_mul(10)),
         ..default
@@ -81,6 +82,9 @@ fn guard<'f>(
         peers: networks(source, known.chain(&file.peers), "guard.peers")?,
         deny: networks(source, &file.deny, "guard.deny")?,
         new_requests: rate(source, &file.new_requests, "guard.new_requests", default.new_requests)?,
+        wide_requests: rate(source, &file.wide_requests, "guard.wide_requests", default.wide_requests)?,
+        total_requests: total(source, file.total_requests.as_ref())?,
+        keep_alives: rate(source, &file.keep_alives, "guard.keep_alives", default.keep_alives)?,
         in_dialog: rate(source, &file.in_dialog, "guard.in_dialog", default.in_dialog)?,
         responses: rate(source, &file.responses, "guard.responses", default.responses)?,
         above_rate: action(source, file.above_rate.as_ref(), "guard.above_rate", ban)?,
@@ -112,6 +116,15 @@ fn rate(source: &Source<'_>, file: &RateFile, key: &str, default: Rate) -> Check
         per_second: number(file.per_second.as_ref(), "per_second", default.per_second)?,
         burst: number(file.burst.as_ref(), "burst", default.burst)?,
     })
+}
+
+/// No such rate where the section is left out; a burst of twice the rate where only that is given.
+fn total(source: &Source<'_>, file: Option<&RateFile>) -> Checked<Option<Rate>> {
+    let Some(file) = file else { return Ok(None) };
+    let per_second =
+        file.per_second.as_ref().map_or(1_000, |given| u32::try_from(*given.get_ref()).unwrap_or(u32::MAX));
+    let default = Rate { per_second, burst: per_second.saturating_mul(2) };
+    rate(source, file, "guard.total_requests", default).map(Some)
 }
 
 fn action(source: &Source<'_>, text: Option<&Spanned<String>>, key: &str, ban: Duration) -> Checked<Action> {
@@ -152,7 +165,8 @@ fn signature(source: &Source<'_>, file: &SignatureFile, ban: Duration) -> Checke
     Ok(Signature::new(part, file.text.get_ref(), action))
 }
 
-/// Shedding ends at half of the marks where it begins, by the queue and the oldest at a quarter.
+/// Shedding ends at half of the marks where it begins, by the queue and the wait at a quarter, by the table ten percent
+/// below.
 fn overload(source: &Source<'_>, file: &OverloadFile) -> Checked<Option<OverloadConfig>> {
     let default = OverloadConfig::default();
     let mark = |value: Option<&Spanned<u64>>, name: &str, default: usize| {
@@ -163,13 +177,30 @@ fn overload(source: &Source<'_>, file: &OverloadFile) -> Checked<Option<Overload
     };
     let waiting = mark(file.waiting.as_ref(), "waiting", default.start.waiting)?;
     let queued = mark(file.queued.as_ref(), "queued", default.start.queued)?;
-    let oldest = usize::try_from(default.start.oldest.as_millis()).unwrap_or(usize::MAX);
-    let oldest = Duration::from_millis(mark(file.oldest_ms.as_ref(), "oldest_ms", oldest)? as u64);
+    let millis = |value: Option<&Spanned<u64>>, name: &str, default: Duration| {
+        let default = usize::try_from(default.as_millis()).unwrap_or(usize::MAX);
+        mark(value, name, default).map(|mark| Duration::from_millis(mark as u64))
+    };
+    let stalled = millis(file.stalled_ms.as_ref(), "stalled_ms", default.start.stalled)?;
+    let behind = millis(file.behind_ms.as_ref(), "behind_ms", default.start.behind)?;
+    let fill = source.count(
+        file.fill_percent.as_ref(),
+        "guard.overload.fill_percent",
+        1..=100,
+        default.start.fill.into(),
+    )?;
+    let fill = u8::try_from(fill).unwrap_or(100);
     let (least, most) = default.retry_after;
     let most = source.count(file.retry_after_s.as_ref(), "guard.overload.retry_after_s", 1..=3_600, most)?;
     let config = OverloadConfig {
-        start: Load { waiting, queued, oldest },
-        end: Load { waiting: waiting / 2, queued: queued / 4, oldest: oldest / 4 },
+        start: Load { waiting, queued, stalled, behind, fill },
+        end: Load {
+            waiting: waiting / 2,
+            queued: queued / 4,
+            stalled: stalled / 4,
+            behind: Duration::ZERO,
+            fill: fill.saturating_sub(10),
+        },
         retry_after: (least.min(most), most),
         ..default
     };
@@ -204,6 +235,11 @@ pub(super) struct GuardFile {
     pub(super) deny: Vec<Spanned<String>>,
     #[serde(default)]
     pub(super) new_requests: RateFile,
+    #[serde(default)]
+    pub(super) wide_requests: RateFile,
+    pub(super) total_requests: Option<RateFile>,
+    #[serde(default)]
+    pub(super) keep_alives: RateFile,
     #[serde(default)]
     pub(super) in_dialog: RateFile,
     #[serde(default)]
@@ -240,13 +276,23 @@ pub(super) struct OverloadFile {
     pub(super) refuse: bool,
     pub(super) waiting: Option<Spanned<u64>>,
     pub(super) queued: Option<Spanned<u64>>,
-    pub(super) oldest_ms: Option<Spanned<u64>>,
+    pub(super) stalled_ms: Option<Spanned<u64>>,
+    pub(super) behind_ms: Option<Spanned<u64>>,
+    pub(super) fill_percent: Option<Spanned<u64>>,
     pub(super) retry_after_s: Option<Spanned<u64>>,
 }
 
 impl Default for OverloadFile {
     fn default() -> Self {
-        Self { refuse: true, waiting: None, queued: None, oldest_ms: None, retry_after_s: None }
+        Self {
+            refuse: true,
+            waiting: None,
+            queued: None,
+            stalled_ms: None,
+            behind_ms: None,
+            fill_percent: None,
+            retry_after_s: None,
+        }
     }
 }
 
