@@ -173,6 +173,7 @@ async fn a_banned_source_loses_its_connections_and_gets_no_new_one() {
     let mut second = TcpStream::connect(endpoint.listeners()[0].addr).await.unwrap();
     assert_eq!(second.read(&mut [0; 1]).await.unwrap_or(0), 0, "closed at once");
     assert_eq!(endpoint.dropped().of(DropReason::Banned), 1);
+    assert_eq!(endpoint.closed().banned, 2, "one closed, one refused");
     endpoint.with_guard(|guard| guard.unban(banned)).unwrap();
     let mut third = TcpStream::connect(endpoint.listeners()[0].addr).await.unwrap();
     third.write_all(message("OPTIONS", "three").as_bytes()).await.unwrap();
