@@ -44,6 +44,7 @@ struct Relay {
     /// The targets that are left.
     targets: VecDeque<Target>,
     record_route: bool,
+    follow_routes: bool,
     timings: RelayTimings,
     /// The request as it goes on, but for what each hop gets of us.
     onward: Option<Arc<Request>>,
@@ -102,6 +103,7 @@ impl Relay {
             kind,
             targets: plan.targets.into(),
             record_route: plan.record_route,
+            follow_routes: plan.follow_routes,
             timings: plan.timings,
             onward: None,
             hops: VecDeque::new(),
@@ -202,8 +204,8 @@ impl Engine {
         let Some(relay) = self.relays.get_mut(id) else { return };
         relay.attempt += 1;
         (relay.onward, relay.hops) = (None, VecDeque::new());
-        let attempt = relay.attempt;
-        let opened = self.open_target(id, target).and_then(|onward| {
+        let (attempt, follow_routes) = (relay.attempt, relay.follow_routes);
+        let opened = self.open_target(id, target, follow_routes).and_then(|onward| {
             let found = self.take_hops(now, id, onward, target.hops.clone());
             found.or_else(|error| self.ask_for_target(now, id, error))
         });
@@ -213,12 +215,22 @@ impl Engine {
         }
     }
 
-    /// The INVITE as it goes to a target (RFC 3261 §16.6).
-    fn open_target(&self, id: u64, target: &Target) -> Result<Arc<Request>, EngineError> {
+    /// The request as it goes to a target (RFC 3261 §16.6). Its way is the target's: Routes that are not ours stay behind
+    /// unless the plan follows them, as nothing shows who wrote them (§26.1).
+    fn open_target(
+        &self,
+        id: u64,
+        target: &Target,
+        follow_routes: bool,
+    ) -> Result<Arc<Request>, EngineError> {
         let server = self.servers.get(id).ok_or(EngineError::TransactionOver)?;
         let received = server.request.clone().ok_or(EngineError::TransactionOver)?;
         let mut request = (*received).clone();
         self.take_own_routes(&mut request);
+        if !follow_routes && request.headers.contains(HeaderName::ROUTE) {
+            tracing::debug!("a caller's Route is left out: Plan::follow_routes would follow it");
+            request.headers.remove(HeaderName::ROUTE);
+        }
         let hops =
             pass::next_max_forwards(&request.headers).map_err(|_| EngineError::Header("Max-Forwards"))?;
         request.headers.set(HeaderName::MAX_FORWARDS, hops.to_string());

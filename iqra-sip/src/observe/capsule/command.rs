@@ -295,15 +295,16 @@ fn write_request(request: &Request) -> Bytes {
 }
 
 fn write_plan(tx: ServerTx, plan: &Plan) -> String {
-    let Plan { record_route, timings: RelayTimings { silent, trying }, .. } = plan;
-    format!("relay {} {record_route} {} {}", tx.0, silent.as_nanos(), trying.as_nanos())
+    let Plan { record_route, follow_routes, timings: RelayTimings { silent, trying }, .. } = plan;
+    format!("relay {} {record_route} {follow_routes} {} {}", tx.0, silent.as_nanos(), trying.as_nanos())
 }
 
 fn read_plan(words: &[&str], text: &Bytes) -> Option<Plan> {
-    let [_, record_route, silent, trying] = words else { return None };
+    let [_, record_route, follow_routes, silent, trying] = words else { return None };
     let time = |word: &str| word.parse().ok().map(Duration::from_nanos);
     let timings = RelayTimings { silent: time(silent)?, trying: time(trying)? };
-    Some(Plan { targets: read_targets(text)?, record_route: record_route.parse().ok()?, timings })
+    let (record_route, follow_routes) = (record_route.parse().ok()?, follow_routes.parse().ok()?);
+    Some(Plan { targets: read_targets(text)?, record_route, follow_routes, timings })
 }
 
 /// `TARGET`, the Request-URI and the hop, `-` for what is not given; then the target's headers.

@@ -71,6 +71,15 @@ pub struct Plan {
     pub targets: Vec<Target>,
     /// Whether this proxy stays on the path of the dialog. Default yes.
     pub record_route: bool,
+    /// Whether the caller may route: Route headers of its own, which do not name us or the pool, go on to the target, and
+    /// the first of them is the way where [`Target::hops`] has none. Default no: they are taken off, and the way comes
+    /// from the target alone.
+    ///
+    /// # Risk
+    /// With it whoever may call can send through us to any place that we reach, our own networks among them, and in our
+    /// name where peers trust our address: what RFC 3261 §16.4 lets a proxy do, for callers who are known (§26.1). Leave
+    /// it off for callers from outside.
+    pub follow_routes: bool,
     /// When the next target is tried.
     pub timings: RelayTimings,
 }
@@ -79,7 +88,12 @@ impl Plan {
     /// One target after the other, staying on the path.
     #[must_use]
     pub fn new(targets: impl IntoIterator<Item = Target>) -> Self {
-        Self { targets: targets.into_iter().collect(), record_route: true, timings: RelayTimings::default() }
+        Self {
+            targets: targets.into_iter().collect(),
+            record_route: true,
+            follow_routes: false,
+            timings: RelayTimings::default(),
+        }
     }
 }
 
@@ -89,10 +103,11 @@ pub struct Target {
     /// The new Request-URI; `None` leaves the one that came.
     pub uri: Option<Uri>,
     /// Where it goes, each tried when the one before fails, is silent or answers 503 (RFC 3263 §4.3). None takes the
-    /// first Route header, else the Request-URI; a name in it is asked for by
-    /// [`Event::Lookup`](crate::event::Event::Lookup).
+    /// first Route among [`headers`](Self::headers), else the Request-URI; a name in it is asked for by
+    /// [`Event::Lookup`](crate::event::Event::Lookup). The caller's own Routes count with [`Plan::follow_routes`] alone.
     pub hops: Vec<Hop>,
-    /// Headers for this target alone; each replaces all of its name.
+    /// Headers for this target alone; each replaces all of its name. A Route here is the path that the request is to take
+    /// (RFC 3261 §16.6 step 6).
     pub headers: Headers,
 }
 
