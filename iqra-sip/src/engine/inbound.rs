@@ -110,8 +110,11 @@ impl Engine {
         self.check_secure(&request, flow)?;
         self.check_method(&request)?;
         let mut replaces = None;
-        if request.method == Method::Invite && self.config.relay.is_some() {
-            self.check_relayable(id, &request)?;
+        if self.config.relay.is_some() {
+            match request.method {
+                Method::Invite => self.check_relayable(id, &request)?,
+                _ => self.check_ways(id, &request)?,
+            }
         } else {
             check_contact(&request)?;
             self.check_merged(id, &request)?;

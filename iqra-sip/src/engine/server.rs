@@ -469,7 +469,8 @@ impl Engine {
     }
 
     /// Answers a request. Provisional responses may be sent any number of times before the one final response;
-    /// one of 101 to 199 to an INVITE makes an early dialog.
+    /// one of 101 to 199 to an INVITE makes an early dialog. Where requests can be relayed, Require is looked at only
+    /// now: one that asks for an extension that we lack hears 420 in place of a 2xx (RFC 3261 §8.2.2.3).
     ///
     /// # Errors
     /// [`EngineError::TransactionOver`] after the final response or a CANCEL; [`EngineError::Misuse`] for a 2xx to an
@@ -482,6 +483,9 @@ impl Engine {
         match server.dialog {
             _ if invite && self.is_initial(tx.0) => self.prepare_reply_outside(tx.0, &request, &mut reply)?,
             Some(serial) => self.prepare_reply_within(now, tx.0, serial, &mut reply, &request),
+            None if reply.status.is_success() && self.config.relay.is_some() => {
+                reply = self.check_extensions(&request).map_or_else(|refusal| *refusal, |()| reply);
+            }
             None => {}
         }
         if invite && reply.status.is_provisional() {

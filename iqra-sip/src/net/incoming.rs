@@ -307,8 +307,26 @@ impl IncomingOther {
 
     /// Answers it, once and finally.
     pub fn respond(mut self, reply: Reply) {
+        self.settle(reply);
+    }
+
+    fn settle(&mut self, reply: Reply) {
         self.settled = true;
         let _ = self.handle.enter(|core, now| core.engine.respond(now, self.tx, reply));
+    }
+
+    /// Leaves the request to what `act` starts; where that fails it is answered 500.
+    pub(super) fn hand_over(
+        mut self,
+        act: impl FnOnce(&mut Core, Instant, ServerTx) -> Result<(), EngineError>,
+    ) -> Result<(Handle, ServerTx), EngineError> {
+        let started = self.handle.enter(|core, now| act(core, now, self.tx));
+        if let Err(error) = started {
+            self.settle(Reply::new(StatusCode::SERVER_INTERNAL_ERROR));
+            return Err(error);
+        }
+        self.settled = true;
+        Ok((self.handle.clone(), self.tx))
     }
 }
 

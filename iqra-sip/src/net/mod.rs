@@ -63,7 +63,7 @@ pub use keep_alive::KeepAlive;
 pub use outgoing::{OutgoingCall, OutgoingEvent};
 pub use pursue::CallPolicy;
 pub use register::Registered;
-pub use relay::RelayedCall;
+pub use relay::Relayed;
 pub use resolver::{FixedResolver, Resolver, SystemResolver};
 #[cfg(feature = "tls")]
 pub use tls::{TlsClients, TlsConfig, TlsError, TlsIdentity, TlsRoots, TlsSettings};

@@ -1,30 +1,32 @@
-//! A call that is relayed: the program is told of every step and says where it goes next.
+//! A request that is relayed: the program is told of every step and says where it goes next.
+
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 
 use super::Error;
-use super::incoming::IncomingInvite;
+use super::incoming::{IncomingInvite, IncomingOther};
 use super::router::Router;
-use super::shared::Handle;
-use crate::event::{Reply, ServerTx};
+use super::shared::{Core, Handle};
+use crate::event::{EngineError, Reply, ServerTx};
 use crate::message::StatusCode;
 use crate::roles::relay::{Plan, RelayEvent, Target};
 
-/// Events of one call that wait for the program.
+/// Events of one request that wait for the program.
 const EVENT_QUEUE: usize = 32;
 /// Room in the queue that provisional responses leave to the rest, each of which waits for the program.
 const RESERVED: usize = 8;
 
-/// An INVITE that is being relayed, until its final response. Dropping it before answers the caller 500 and cancels the
+/// A request that is being relayed, until its final response. Dropping it before answers the caller 500 and cancels the
 /// target.
-pub struct RelayedCall {
+pub struct Relayed {
     handle: Handle,
     tx: ServerTx,
     events: mpsc::Receiver<RelayEvent>,
     over: bool,
 }
 
-/// The router's end of a [`RelayedCall`].
+/// The router's end of a [`Relayed`].
 pub(super) struct RelaySlot(mpsc::Sender<RelayEvent>);
 
 impl RelaySlot {
@@ -42,24 +44,49 @@ pub(super) fn is_last(event: &RelayEvent) -> bool {
 }
 
 impl IncomingInvite {
-    /// Relays the call to the first target of a plan; see [`RelayedCall::next`] for what becomes of it. Requests inside
+    /// Relays the call to the first target of a plan; see [`Relayed::next`] for what becomes of it. Requests inside
     /// the dialog pass without the program.
     ///
     /// # Errors
     /// [`Error::Engine`] when the call was cancelled meanwhile, the plan is empty or
     /// [`EngineConfig::relay`](crate::EngineConfig::relay) is not set.
-    pub async fn relay(self, plan: Plan) -> Result<RelayedCall, Error> {
+    pub async fn relay(self, plan: Plan) -> Result<Relayed, Error> {
         let (sender, events) = mpsc::channel(EVENT_QUEUE);
-        let (handle, tx) = self.hand_over(|core, now, tx| {
-            core.router.relays.insert(tx, RelaySlot(sender));
-            core.engine.relay(now, tx, plan).inspect_err(|_| drop(core.router.relays.remove(&tx)))
-        })?;
-        Ok(RelayedCall { handle, tx, events, over: false })
+        let (handle, tx) = self.hand_over(|core, now, tx| core.relay(now, tx, plan, sender))?;
+        Ok(Relayed { handle, tx, events, over: false })
     }
 }
 
-impl RelayedCall {
-    /// The next event; `None` after the last one. After [`RelayEvent::NextTarget`] the call waits for
+impl IncomingOther {
+    /// Relays the request to the first target of a plan, as [`IncomingInvite::relay`] does a call: its caller hears
+    /// neither provisional responses nor a 408 (RFC 4320 §4). SUBSCRIBE and REFER open dialogs, whose requests pass
+    /// without the program, as long as the plan records our route.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] when the plan is empty or [`EngineConfig::relay`](crate::EngineConfig::relay) is not set; the
+    /// request is answered 500 then.
+    pub async fn relay(self, plan: Plan) -> Result<Relayed, Error> {
+        let (sender, events) = mpsc::channel(EVENT_QUEUE);
+        let (handle, tx) = self.hand_over(|core, now, tx| core.relay(now, tx, plan, sender))?;
+        Ok(Relayed { handle, tx, events, over: false })
+    }
+}
+
+impl Core {
+    fn relay(
+        &mut self,
+        now: Instant,
+        tx: ServerTx,
+        plan: Plan,
+        events: mpsc::Sender<RelayEvent>,
+    ) -> Result<(), EngineError> {
+        self.router.relays.insert(tx, RelaySlot(events));
+        self.engine.relay(now, tx, plan).inspect_err(|_| drop(self.router.relays.remove(&tx)))
+    }
+}
+
+impl Relayed {
+    /// The next event; `None` after the last one. After [`RelayEvent::NextTarget`] the request waits for
     /// [`try_target`](Self::try_target), [`best`](Self::best) or [`give_up`](Self::give_up). Cancel-safe.
     pub async fn next(&mut self) -> Option<RelayEvent> {
         if self.over {
@@ -102,7 +129,7 @@ impl RelayedCall {
     }
 }
 
-impl Drop for RelayedCall {
+impl Drop for Relayed {
     fn drop(&mut self) {
         if !self.over {
             self.end(Reply::new(StatusCode::SERVER_INTERNAL_ERROR));
@@ -110,14 +137,14 @@ impl Drop for RelayedCall {
     }
 }
 
-impl std::fmt::Debug for RelayedCall {
+impl std::fmt::Debug for Relayed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "RelayedCall({:?})", self.tx)
+        write!(f, "Relayed({:?})", self.tx)
     }
 }
 
 impl Router {
-    /// Hands an event to the relayed call it is about.
+    /// Hands an event to the relayed request it is about.
     pub(super) fn tell_relay(&mut self, tx: ServerTx, event: RelayEvent) {
         let last = is_last(&event);
         if let Some(slot) = self.relays.get(&tx) {

@@ -4,6 +4,7 @@ mod failover;
 mod giving_up;
 mod passing;
 mod refusals;
+mod requests;
 mod routes;
 mod storm;
 

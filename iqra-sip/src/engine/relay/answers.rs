@@ -30,18 +30,22 @@ impl Engine {
         match response.status {
             status if status.is_success() && invite => self.pass_success(now, client, id, response),
             _ if !current => {}
+            status if status.is_success() => {
+                let response = self.vouch(client, response).into_owned();
+                self.target_answered(now, id, &response);
+            }
             status if status.is_final() => self.target_answered(now, id, response),
             StatusCode::TRYING => self.target_tries(now, id),
-            // RFC 4320 §4.1: no other provisional response to anything but INVITE.
+            // RFC 4320 §4.1: no other provisional response to anything but INVITE goes on.
             _ if invite => self.pass_provisional(now, client, id, response),
-            _ => {}
+            _ => self.target_tries(now, id),
         }
     }
 
-    /// A 100 stays here; it gives a silent target more time.
+    /// A 100 stays here; it gives a silent target more time, where its time is short.
     fn target_tries(&mut self, now: Instant, id: u64) {
         let Some(relay) = self.relays.by_server.get_mut(&id) else { return };
-        let waiting = relay.kind == Kind::Call && !relay.rang && !relay.trying;
+        let waiting = relay.kind.is_followed() && !relay.rang && !relay.trying && relay.clocks.runs();
         relay.trying = true;
         if waiting {
             let time = relay.timings.trying;
@@ -81,8 +85,9 @@ impl Engine {
         let Some(relay) = self.relays.get_mut(id) else { return };
         relay.current = None;
         let goes_on = !relay.rang && !relay.cancelled;
-        let within = relay.kind != Kind::Call;
+        let (kind, within) = (relay.kind, !relay.kind.is_followed());
         match response.status.code() {
+            408 if kind == Kind::Request => self.target_failed(now, id, AttemptFailure::Silent),
             503 if within && goes_on && self.next_hop(now, id) => {}
             500..=599 if goes_on && !within => {
                 self.target_failed(now, id, AttemptFailure::Refused(response.clone()));
@@ -99,8 +104,11 @@ impl Engine {
 
     /// RFC 4320 §4.2: a 408 to anything but INVITE comes too late to be of use, so nothing is answered at all.
     pub(super) fn drop_relayed(&mut self, now: Instant, id: u64) {
-        self.end_relay(now, id);
+        let ended = self.end_relay(now, id);
         self.drop_server(id);
+        if ended.is_some_and(|relay| relay.kind.is_followed()) {
+            self.tell(id, RelayEvent::Ended);
+        }
     }
 
     /// No response came from `client`, or the request never left.
@@ -119,11 +127,11 @@ impl Engine {
         match (kind, failure) {
             _ if cancelled => self.finish(now, id, None, StatusCode::REQUEST_TERMINATED),
             (Kind::Call, Failure::Timeout) if !rang => self.target_failed(now, id, AttemptFailure::Silent),
-            (Kind::Call, Failure::Transport) if !rang => {
+            (Kind::Call | Kind::Request, Failure::Transport) if !rang => {
                 self.target_failed(now, id, AttemptFailure::Unreachable);
             }
             (Kind::Within { .. }, _) if !rang && self.next_hop(now, id) => {}
-            (Kind::Within { .. }, Failure::Timeout) if self.is_not_invite(id) => self.drop_relayed(now, id),
+            (_, Failure::Timeout) if self.is_not_invite(id) => self.drop_relayed(now, id),
             (_, Failure::Timeout) => self.finish(now, id, None, StatusCode::REQUEST_TIMEOUT),
             (Kind::Within { pinned: true }, _) => self.finish(now, id, None, StatusCode::FLOW_FAILED),
             (_, Failure::Transport | Failure::Unproven) => {
@@ -141,18 +149,20 @@ impl Engine {
         status: StatusCode,
     ) {
         let Some(relay) = self.end_relay(now, id) else { return };
-        let call = relay.kind == Kind::Call;
+        let followed = relay.kind.is_followed();
         let earlier = relay.best.filter(|_| !relay.cancelled);
         let Some(received) = response.cloned().or(earlier) else {
-            return self.refuse_relayed(now, id, status, call);
+            return self.refuse_relayed(now, id, status, followed);
         };
         let mut response = received;
-        if call && response.status == StatusCode::SERVICE_UNAVAILABLE {
+        if followed && response.status == StatusCode::SERVICE_UNAVAILABLE {
             Arc::make_mut(&mut response).headers.remove(HeaderName::RETRY_AFTER);
         }
         self.forward_response(now, id, &response);
-        if call {
-            self.tell(id, RelayEvent::Refused(response));
+        match response.status.is_success() {
+            _ if !followed => {}
+            true => self.tell(id, RelayEvent::Answered(response)),
+            false => self.tell(id, RelayEvent::Refused(response)),
         }
     }
 

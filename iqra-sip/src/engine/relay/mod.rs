@@ -1,12 +1,16 @@
-//! Relaying an INVITE: one target after the other, until one rings or answers (RFC 3261 §16.6 to §16.8, §16.10).
+//! Relaying a request: one target after the other, until one rings or answers (RFC 3261 §16.6 to §16.8, §16.10).
 //!
-//! In: an INVITE that waits for the program, and its [`Plan`]. Out: a client transaction for each target, whose
+//! In: a request outside a dialog that waits for the program, and its [`Plan`]. Out: a client transaction for each target, whose
 //! responses go back by the server transaction ([`answers`]), and [`RelayEvent`]s. Requests inside dialogs pass without
 //! the program ([`through`]); what both put into a request is in [`record`].
 //!
 //! A target is a list of hops (RFC 3263 §4.3), by its name where it has no other: a hop that is silent, unreachable or
 //! answers 503 gives way to the next one, and only then the target to the next target. The same holds for the next hop
 //! of a request inside a dialog.
+//!
+//! An INVITE has a caller who hears it ring and may cancel. Any other request has neither: its caller waits for one final
+//! response, for 64*T1 and no longer, so the last hop of the last target has all of that time, and where it passes in
+//! silence nothing is answered (RFC 4320 §4).
 
 mod answers;
 mod record;
@@ -68,11 +72,20 @@ struct Relay {
 enum Kind {
     /// An INVITE outside a dialog, whose way the program follows.
     Call,
+    /// Any other request outside a dialog, which the program follows too.
+    Request,
     /// A request inside a dialog.
     Within {
         /// It went out by the connection that its peer opened.
         pinned: bool,
     },
+}
+
+impl Kind {
+    /// Whether the program follows it.
+    fn is_followed(self) -> bool {
+        !matches!(self, Kind::Within { .. })
+    }
 }
 
 impl Relays {
@@ -119,23 +132,32 @@ impl Relay {
 }
 
 impl Engine {
-    /// Forwards an INVITE to the first target of a plan. What becomes of it comes as [`Event::Relay`].
+    /// Forwards a request outside a dialog to the first target of a plan. What becomes of it comes as [`Event::Relay`];
+    /// one that may pass no proxy, its hops spent or an extension asked of us that we lack, is refused at once.
     ///
     /// # Errors
-    /// [`EngineError::TransactionOver`] when it was answered or cancelled; [`EngineError::Misuse`] for any other
-    /// request, without targets, or where [`EngineConfig::relay`](crate::EngineConfig::relay) is not set.
+    /// [`EngineError::TransactionOver`] when it was answered or cancelled; [`EngineError::Misuse`] for a request inside a
+    /// dialog, without targets, or where [`EngineConfig::relay`](crate::EngineConfig::relay) is not set.
     pub fn relay(&mut self, now: Instant, tx: ServerTx, mut plan: Plan) -> Result<(), EngineError> {
         self.record(Some(now), || Input::command(Command::Relay(tx, plan.clone())));
         let server = self.servers.get(tx.0).ok_or(EngineError::TransactionOver)?;
-        let invite = server.request.as_ref().ok_or(EngineError::TransactionOver)?;
-        let fits = invite.method == Method::Invite && server.dialog.is_none() && !self.relays.contains(tx.0);
-        if !fits || self.config.relay.is_none() || plan.targets.is_empty() {
+        let request = server.request.clone().ok_or(EngineError::TransactionOver)?;
+        let outside = server.dialog.is_none() && self.to_tag(&request).is_none();
+        let fits = outside && !self.relays.contains(tx.0) && self.config.relay.is_some();
+        if !fits || plan.targets.is_empty() {
             let need =
-                "relay takes an INVITE outside a dialog, a plan with targets and the engine's relay settings";
+                "relay takes a request outside a dialog, a plan with targets and the engine's relay settings";
             return Err(EngineError::Misuse(need));
         }
+        if let Err(refusal) = pass::check_passage(&request.headers) {
+            let refused = Self::stand_in(&request, refusal.status);
+            self.answer(now, tx.0, *refusal);
+            self.tell(tx.0, RelayEvent::Refused(refused));
+            return Ok(());
+        }
+        let kind = if request.method == Method::Invite { Kind::Call } else { Kind::Request };
         let first = plan.targets.remove(0);
-        self.relays.by_server.insert(tx.0, Relay::new(Kind::Call, plan));
+        self.relays.by_server.insert(tx.0, Relay::new(kind, plan));
         self.attempt(now, tx.0, &first);
         Ok(())
     }
@@ -190,7 +212,7 @@ impl Engine {
     }
 
     fn followed(&mut self, tx: ServerTx) -> Result<&mut Relay, EngineError> {
-        let relay = self.relays.get_mut(tx.0).filter(|relay| relay.kind == Kind::Call);
+        let relay = self.relays.get_mut(tx.0).filter(|relay| relay.kind.is_followed());
         relay.ok_or(EngineError::TransactionOver)
     }
 
@@ -253,7 +275,7 @@ impl Engine {
         relay.hops = hops;
         let attempt = relay.attempt;
         self.send_on(now, id, way)?;
-        if self.relays.get_mut(id).is_some_and(|relay| relay.kind == Kind::Call) {
+        if self.relays.get_mut(id).is_some_and(|relay| relay.kind.is_followed()) {
             self.tell(id, RelayEvent::Trying { attempt });
         }
         Ok(())
@@ -297,8 +319,8 @@ impl Engine {
         }
     }
 
-    /// Opens the client transaction of a hop. An INVITE of a call has its time from now; a request inside a dialog that of
-    /// one target of several, the last one all of Timer B or F.
+    /// Opens the client transaction of a hop. An INVITE of a call has its time from now; any other request that of one hop
+    /// of several, and at the last one all of Timer B or F.
     fn send_on(&mut self, now: Instant, id: u64, way: Way) -> Result<(), EngineError> {
         if self.is_full() {
             return Err(EngineError::Full("max_transactions"));
@@ -306,9 +328,13 @@ impl Engine {
         let server = self.servers.get(id).ok_or(EngineError::TransactionOver)?;
         let (upstream, received) = (server.path().flow, server.request.clone());
         let received = received.ok_or(EngineError::TransactionOver)?;
-        let Some(relay) = self.relays.get_mut(id) else { return Err(EngineError::TransactionOver) };
+        let relay = self.relays.by_server.get(&id).ok_or(EngineError::TransactionOver)?;
         let onward = relay.onward.clone().ok_or(EngineError::TransactionOver)?;
-        let recorded = (relay.kind == Kind::Call && relay.record_route).then_some(upstream);
+        let stays = match relay.kind {
+            Kind::Within { .. } => self.stays_for_subscriber(&received, &onward),
+            Kind::Call | Kind::Request => relay.record_route && record::forms_dialog(&onward.method),
+        };
+        let recorded = stays.then_some(upstream);
         let branch = self.relay_branch(&received);
         let (request, way) = self.dress(&onward, way, &branch, recorded.as_ref());
         let client = self.start_client(now, request, branch, way, None, Purpose::Relay(id));
@@ -316,7 +342,8 @@ impl Engine {
         (relay.current, relay.trying) = (Some(client), false);
         let length = match relay.kind {
             Kind::Call => Some(relay.timings.silent),
-            Kind::Within { .. } if relay.hops.is_empty() => None,
+            _ if relay.hops.is_empty() && relay.targets.is_empty() => None,
+            Kind::Request => Some(relay.timings.silent),
             Kind::Within { .. } => Some(self.config.timings.target_limit),
         };
         if let Some(length) = length {
@@ -381,7 +408,7 @@ impl Engine {
             self.avoid_silent(now, silent);
         }
         match kind {
-            Kind::Call => self.target_failed(now, id, failure),
+            Kind::Call | Kind::Request => self.target_failed(now, id, failure),
             Kind::Within { .. } if matches!(failure, AttemptFailure::Stalled) => {}
             Kind::Within { .. } if self.next_hop(now, id) => {}
             Kind::Within { .. } if self.is_not_invite(id) => self.drop_relayed(now, id),
@@ -409,7 +436,7 @@ impl Engine {
     /// The caller's transport failed: there is nobody to answer. False where nothing was relayed.
     pub(super) fn relay_orphaned(&mut self, now: Instant, id: u64) -> bool {
         let Some(relay) = self.end_relay(now, id) else { return false };
-        if relay.kind == Kind::Call {
+        if relay.kind.is_followed() {
             self.tell(id, RelayEvent::Ended);
         }
         true

@@ -5,10 +5,11 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::Engine;
+use crate::engine::client::Client;
 use crate::engine::flow::{Flow, Transport};
 use crate::engine::target::Way;
-use crate::message::header::{CallId, Contact, From, RecordRoute, Via};
-use crate::message::{HeaderName, Headers, Host, NameAddr, Request, Response, Scheme, Uri};
+use crate::message::header::{CallId, Contact, From, RecordRoute, To, Via};
+use crate::message::{HeaderName, Headers, Host, Message, Method, NameAddr, Request, Response, Scheme, Uri};
 use crate::roles::relay::stamp::{self, OwnedFlow, Side, Stamp, StampedCall};
 use crate::roles::relay::{RelayConfig, pass};
 
@@ -64,12 +65,12 @@ impl Engine {
     /// One Record-Route where both sides know us by the same name, two where they do not or where the caller is
     /// reached by its own connection alone.
     fn record_route(&self, relay: &RelayConfig, request: &mut Request, upstream: &Flow, downstream: &Flow) {
-        let call = call_of(&request.headers);
+        let (call, near) = call_and_side(request);
         let pinned = is_pinned(request, upstream);
         let (up, down) = (self.name_on(relay, upstream), self.name_on(relay, downstream));
         let sips = request.uri.scheme() == Scheme::Sips;
         let mut stamp = Stamp::new(&relay.keys, pinned.then(|| self.own_flow(relay, upstream)));
-        for (side, host) in places(request, upstream, downstream) {
+        for (side, host) in places(request, near, upstream, downstream) {
             stamp.allow(&relay.keys, &call, side, &host);
         }
         let mut push = |name: &Name, stamp: &Stamp| {
@@ -82,12 +83,12 @@ impl Engine {
         }
     }
 
-    /// A response to an INVITE that `client` sent for another, as the caller gets it. Where the callee's side is called
+    /// A response to a request that opens a dialog and that `client` sent for another, as the caller gets it. Where the callee's side is called
     /// by a host that our Record-Route does not have yet, it is written anew (RFC 3261 §16.7 step 8).
     pub(super) fn vouch<'a>(&self, client: u64, response: &'a Arc<Response>) -> Cow<'a, Arc<Response>> {
-        let sent = self.clients.get(client).and_then(|client| client.invite.as_ref());
+        let sent = self.clients.get(client).and_then(opening);
         let written = sent.zip(self.config.relay.as_ref());
-        match written.and_then(|(sent, relay)| self.restamped(relay, sent, response)) {
+        match written.and_then(|(sent, relay)| self.restamped(relay, &sent, response)) {
             Some(headers) => Cow::Owned(Arc::new(Response { headers, ..(**response).clone() })),
             None => Cow::Borrowed(response),
         }
@@ -176,7 +177,32 @@ impl Name {
     }
 }
 
-/// The call of an INVITE.
+/// Whether a request opens a dialog, whose path we may be on (RFC 3261 §12.1, RFC 6665 §4.4.1, RFC 3515 §2.4.4).
+pub(super) fn forms_dialog(method: &Method) -> bool {
+    matches!(method, Method::Invite | Method::Subscribe | Method::Refer)
+}
+
+/// What a client transaction sent, if it opens a dialog.
+fn opening(client: &Client) -> Option<Arc<Request>> {
+    let sent = || match Message::parse(client.wire.clone()) {
+        Ok(Message::Request(request)) if forms_dialog(&request.method) => Some(Arc::new(request)),
+        _ => None,
+    };
+    client.invite.clone().or_else(sent)
+}
+
+/// The call of a request that we record our route in, and from which of its sides it comes: a NOTIFY from that of the
+/// callee.
+fn call_and_side(request: &Request) -> (StampedCall, Side) {
+    let headers = &request.headers;
+    if request.method != Method::Notify {
+        return (call_of(headers), Side::Caller);
+    }
+    let caller = headers.typed::<To>().ok().and_then(|to| to.tag().map(Cow::into_owned));
+    (StampedCall { call_id: call_id(headers), caller: caller.unwrap_or_default() }, Side::Callee)
+}
+
+/// The call of a request that opens a dialog.
 fn call_of(invite: &Headers) -> StampedCall {
     let caller = invite.typed::<From>().ok().and_then(|from| from.tag().map(Cow::into_owned));
     StampedCall { call_id: call_id(invite), caller: caller.unwrap_or_default() }
@@ -187,18 +213,15 @@ pub(super) fn call_id(headers: &Headers) -> Vec<u8> {
     headers.typed::<CallId>().map(|id| id.to_string().into_bytes()).unwrap_or_default()
 }
 
-/// What the two sides of an INVITE are called, and where it comes from and goes.
-fn places(invite: &Request, upstream: &Flow, downstream: &Flow) -> Vec<(Side, String)> {
-    let route = invite.headers.typed::<RecordRoute>().ok().map(|route| route.0.uri);
-    let caller = route.or_else(|| contact(&invite.headers)).and_then(|uri| stamp::host(&uri));
-    let callee = stamp::host(&pass::next_uri(invite));
+/// What the two sides of a request are called, the near one being that which it comes from, and where it comes from and
+/// goes.
+fn places(request: &Request, near: Side, upstream: &Flow, downstream: &Flow) -> Vec<(Side, String)> {
+    let far = if near == Side::Caller { Side::Callee } else { Side::Caller };
+    let route = request.headers.typed::<RecordRoute>().ok().map(|route| route.0.uri);
+    let sender = route.or_else(|| contact(&request.headers)).and_then(|uri| stamp::host(&uri));
+    let receiver = stamp::host(&pass::next_uri(request));
     let seen = |flow: &Flow| Some(stamp::in_one_form(Host::Ip(flow.remote.ip())));
-    let found = [
-        (Side::Caller, caller),
-        (Side::Caller, seen(upstream)),
-        (Side::Callee, callee),
-        (Side::Callee, seen(downstream)),
-    ];
+    let found = [(near, sender), (near, seen(upstream)), (far, receiver), (far, seen(downstream))];
     found.into_iter().filter_map(|(side, host)| Some((side, host?))).collect()
 }
 

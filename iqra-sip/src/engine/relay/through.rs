@@ -16,7 +16,7 @@ use crate::engine::flow::{Flow, Hop, Transmit};
 use crate::engine::lookup::{Asker, Lookup};
 use crate::engine::target::{self, Way};
 use crate::message::header::{From, Route, To, Via};
-use crate::message::{HeaderName, Host, Request, StatusCode, Uri};
+use crate::message::{HeaderName, Host, Method, Request, StatusCode, Uri};
 use crate::observe::DropReason;
 use crate::roles::relay::stamp::{self, OwnedFlow, Side, Stamp, StampedCall};
 use crate::roles::relay::{RelayConfig, pass};
@@ -70,9 +70,13 @@ impl Engine {
         id: u64,
         request: &Request,
     ) -> Result<(), Box<Reply>> {
-        pass::next_max_forwards(&request.headers)?;
+        pass::check_passage(&request.headers)?;
+        self.check_ways(id, request)
+    }
+
+    /// The same of any other request, which the program may answer itself: whether it may pass shows when it is relayed.
+    pub(in crate::engine) fn check_ways(&mut self, id: u64, request: &Request) -> Result<(), Box<Reply>> {
         self.check_loop(request)?;
-        pass::check_proxy_require(&request.headers)?;
         let spiral = request.headers.typed_all::<Via>().flatten().any(|via| self.signed_by_us(&via));
         if spiral { Ok(()) } else { self.check_merged(id, request) }
     }
@@ -219,6 +223,18 @@ impl Engine {
             }
         }
         Some((last?, ends))
+    }
+
+    /// Whether we stay on the path between a subscriber who called through us and his notifier: his dialog begins with the
+    /// NOTIFY, and takes its route from there (RFC 6665 §4.3, §4.4.1). One that goes to a flow's owner is the owner's to
+    /// record.
+    pub(super) fn stays_for_subscriber(&self, received: &Request, onward: &Request) -> bool {
+        let Some(relay) = self.config.relay.as_ref().filter(|_| received.method == Method::Notify) else {
+            return false;
+        };
+        let owned = onward.headers.typed::<Route>().is_ok_and(|route| self.names_us(&route.uri));
+        let stamps = self.take_stamps(relay, &mut received.clone());
+        !owned && stamps.is_some_and(|(_, (_, far))| far == Side::Caller)
     }
 
     /// By the next Route, or the Request-URI, if the call leads there.

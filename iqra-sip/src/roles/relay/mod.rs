@@ -1,7 +1,8 @@
-//! Relaying calls: a proxy that stays on the path of what it forwards (RFC 3261 §16).
+//! Relaying calls and other requests: a proxy that stays on the path of the dialogs it opens (RFC 3261 §16).
 //!
 //! ```text
 //!  INVITE ─ Event::Invite ─ Engine::relay(Plan) ─► target 1 ─ 5xx, silence ─► NextTarget ─► target 2 ─ 180, 200 ─► caller
+//!  MESSAGE, SUBSCRIBE … ─ Event::Request ─ the same; no provisional response and no 408 goes back (RFC 4320 §4)
 //!  in a dialog, ACK ─ Route with our stamp ─ checked, taken off ─► next Route, Request-URI or the peer's connection
 //! ```
 //! Here are its settings and what can be decided without state: the keys of the pool, the [`stamp`] in a Record-Route,
@@ -64,12 +65,12 @@ pub struct PoolName {
     pub port: u16,
 }
 
-/// How a call is to be relayed.
+/// How a request is to be relayed.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// Where it may go, best first; at least one.
     pub targets: Vec<Target>,
-    /// Whether this proxy stays on the path of the dialog. Default yes.
+    /// Whether this proxy stays on the path of the dialog that an INVITE, SUBSCRIBE or REFER opens. Default yes.
     pub record_route: bool,
     /// Whether the caller may route: Route headers of its own, which do not name us or the pool, go on to the target, and
     /// the first of them is the way where [`Target::hops`] has none. Default no: they are taken off, and the way comes
@@ -97,7 +98,7 @@ impl Plan {
     }
 }
 
-/// A place to forward an INVITE to.
+/// A place to forward a request to.
 #[derive(Debug, Clone, Default)]
 pub struct Target {
     /// The new Request-URI; `None` leaves the one that came.
@@ -111,7 +112,8 @@ pub struct Target {
     pub headers: Headers,
 }
 
-/// When a target is given up. After a response from 101 to 199 has been forwarded none is.
+/// When a target is given up. After a response from 101 to 199 has been forwarded none is. Where nothing is left to try, a
+/// request other than INVITE waits on as long as its sender does (Timer F).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RelayTimings {
     /// Without any response of a hop, or without an address for its name. Default 2 s.
@@ -126,15 +128,15 @@ impl Default for RelayTimings {
     }
 }
 
-/// What happens to a relayed INVITE.
+/// What happens to a relayed request.
 #[derive(Debug, Clone)]
 pub enum RelayEvent {
-    /// The INVITE left for the next target; the first is number 1. Another hop of the same target is no news.
+    /// The request left for the next target; the first is number 1. Another hop of the same target is no news.
     Trying {
         /// The target's number.
         attempt: u32,
     },
-    /// A target is given up. The call waits for [`Engine::relay_to`](crate::Engine::relay_to) with the next one,
+    /// A target is given up. The request waits for [`Engine::relay_to`](crate::Engine::relay_to) with the next one,
     /// changed where need be, [`Engine::relay_best`](crate::Engine::relay_best) or
     /// [`Engine::give_up`](crate::Engine::give_up).
     NextTarget {
@@ -154,7 +156,8 @@ pub enum RelayEvent {
     /// The caller cancelled by this CANCEL; one goes on as soon as it may. The target's answer decides, unless
     /// [`Engine::give_up`](crate::Engine::give_up) answers 487 before.
     Cancelled(Arc<Request>),
-    /// The caller cannot be reached any more. Nothing follows.
+    /// The caller cannot be reached any more, or waits no longer: nobody answered a request other than INVITE in its time
+    /// (RFC 4320 §4.2). Nothing follows.
     Ended,
 }
 
@@ -163,7 +166,7 @@ pub enum RelayEvent {
 pub enum AttemptFailure {
     /// It answered 5xx.
     Refused(Arc<Response>),
-    /// Nothing came.
+    /// Nothing came, or a 408 to a request other than INVITE.
     Silent,
     /// A 100 came, and then nothing.
     Stalled,

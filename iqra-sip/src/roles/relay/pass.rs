@@ -20,6 +20,12 @@ pub(crate) fn next_max_forwards(headers: &Headers) -> Result<u8, Box<Reply>> {
     }
 }
 
+/// Whether a request may pass a proxy at all (RFC 3261 §16.3 steps 3 and 5).
+pub(crate) fn check_passage(headers: &Headers) -> Result<(), Box<Reply>> {
+    next_max_forwards(headers)?;
+    check_proxy_require(headers)
+}
+
 /// RFC 3261 §16.3 step 5: we have no extension that a client could ask of a proxy.
 pub(crate) fn check_proxy_require(headers: &Headers) -> Result<(), Box<Reply>> {
     let asked = headers.typed_all::<ProxyRequire>().flatten().flat_map(|asked| asked.0);
