@@ -416,7 +416,7 @@ async fn relay() -> Us {
 
 /// Relays the next call to Kamailio, which takes it to the Request-URI.
 async fn relay_one(relay: &mut Us, kamailio: &Kamailio) {
-    relay.relays(Target { next_hop: Some(hop(kamailio, Transport::Udp)), ..Target::default() }).await;
+    relay.relays(Target { hops: vec![hop(kamailio, Transport::Udp)], ..Target::default() }).await;
 }
 
 /// Cell: Kamailio | call through our record-routing proxy

@@ -25,9 +25,7 @@ fn plain() -> Builder {
 /// The caller calls, and the proxy takes the call on to the callee, which rings.
 async fn rings(proxy: &mut Us, caller: &mut impl Phone, callee: &mut impl Phone, transport: Transport) {
     caller.act(Act::Call(&proxy.uri("service", transport).to_string()));
-    proxy
-        .relays(Target { uri: Some(callee.uri()), next_hop: callee.hops().pop(), ..Target::default() })
-        .await;
+    proxy.relays(Target { uri: Some(callee.uri()), hops: callee.hops(), ..Target::default() }).await;
     callee.says(Says::Ringing);
 }
 
