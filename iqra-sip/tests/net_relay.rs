@@ -1,8 +1,12 @@
-//! A proxy on sockets: callers' Routes, and requests other than INVITE (RFC 3261 §16).
+//! A proxy on sockets: callers' Routes, requests other than INVITE, and phones that only their own connection reaches
+//! (RFC 3261 §16, RFC 5626 §5.3).
 #![allow(clippy::unwrap_used)] // Helpers of a test are tests.
 
 #[path = "common/loopback.rs"]
 mod loopback;
+#[cfg(all(feature = "tls", feature = "ws"))]
+#[path = "common/pki.rs"]
+mod pki;
 
 use std::sync::Arc;
 
@@ -77,7 +81,7 @@ async fn a_target_by_name_is_reached_whatever_route_the_caller_gives() {
         assert!(matches!(outcome(&mut relayed).await, RelayEvent::Answered(_)));
         assert!(matches!(theirs.next().await, Some(CallEvent::Confirmed(_))));
         ours.hangup(Headers::new()).await.unwrap();
-        assert!(theirs.next().await.is_none());
+        assert!(matches!(theirs.next().await, Some(CallEvent::Ended(_))));
     }
     closed([caller, proxy, backend, stranger]).await;
     assert!(lured.next().await.is_none(), "nothing came to the stranger");
@@ -109,4 +113,152 @@ async fn a_message_is_relayed_and_its_answer_comes_back() {
     assert!(asked(&mut incoming).await.relay(Plan::new([])).await.is_err());
     assert_eq!(sent.await.unwrap().unwrap().status, StatusCode::SERVER_INTERNAL_ERROR);
     closed([caller, proxy, backend]).await;
+}
+
+#[cfg(all(feature = "tls", feature = "ws"))]
+mod by_flow {
+    use std::time::Duration;
+
+    use iqra_sip::Flow;
+    use iqra_sip::message::NameAddr;
+    use iqra_sip::net::{OutgoingEvent, TlsConfig, TlsSettings};
+    use iqra_sip::roles::relay::AttemptFailure;
+    use pki::Pki;
+
+    use super::*;
+
+    const CONTACT: &str = "sip:phone@df7jal23ls0d.invalid;transport=ws";
+    const NAMES: &[&str] = &["sip.example.org", "127.0.0.1"];
+
+    /// A phone that shows no certificate and can be dialled by nobody, and the flow of its registration.
+    async fn registered(
+        pki: &Pki,
+        server: &Endpoint,
+        incoming: &mut Incoming,
+        transport: Transport,
+    ) -> (Endpoint, Incoming, Flow) {
+        let settings = TlsSettings { identities: Vec::new(), ..pki.settings("phone", &["unused.example"]) };
+        let tls = TlsConfig::load(settings).unwrap();
+        let (phone, calls) = bound(Endpoint::builder().udp(LOOPBACK).tls_config(tls)).await;
+        let listener = server.listeners().iter().find(|one| one.transport == transport).unwrap();
+        let hop = Hop::from((transport, listener.addr)).named("sip.example.org");
+        let endpoint = phone.clone();
+        let sent = tokio::spawn(async move {
+            let mut register = request(Method::Register, "sip:sip.example.org");
+            register.headers.push(HeaderName::CONTACT, format!("<{CONTACT}>"));
+            endpoint.request(register, Some(hop)).await
+        });
+        let register = asked(incoming).await;
+        let flow = *register.source();
+        assert!(server.proven_names(&flow).is_empty(), "it has shown nothing");
+        register.respond(Reply::new(StatusCode::OK));
+        assert_eq!(sent.await.unwrap().unwrap().status, StatusCode::OK);
+        (phone, calls, flow)
+    }
+
+    fn call(hops: Vec<Hop>) -> OutgoingInvite {
+        OutgoingInvite {
+            uri: CONTACT.parse().unwrap(),
+            hops,
+            from: NameAddr::new("sip:desk@example.org".parse().unwrap()),
+            to: NameAddr::new(CONTACT.parse().unwrap()),
+            call_id: None,
+            cseq: 1,
+            headers: Headers::new(),
+            body: None,
+            options: iqra_sip::event::CallOptions::default(),
+        }
+    }
+
+    fn answer() -> Answer {
+        let mut answer = Answer::sdp("v=0\r\n");
+        answer.headers.push(HeaderName::CONTACT, format!("<{CONTACT}>"));
+        answer
+    }
+
+    /// The phone leaves, and the server has seen it go.
+    async fn gone(phone: Endpoint, server: &Endpoint) {
+        closed([phone]).await;
+        let seen = async {
+            while server.counts().connections > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), seen).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_client_without_a_certificate_is_called_by_the_connection_it_registered_over() {
+        let pki = Pki::new();
+        for transport in [Transport::Tls, Transport::Wss] {
+            let builder = match transport {
+                Transport::Tls => Endpoint::builder().tls(LOOPBACK),
+                _ => Endpoint::builder().wss(LOOPBACK),
+            };
+            let (server, mut incoming) = bound(builder.tls_config(pki.config("server", NAMES))).await;
+            let (phone, mut calls, flow) = registered(&pki, &server, &mut incoming, transport).await;
+            for caller_ends in [true, false] {
+                let mut placed = server.invite(call(vec![flow.into()])).await.unwrap();
+                let mut theirs = invited(&mut calls).await.accept(answer()).await.unwrap();
+                let mut ours = answered(&mut placed).await;
+                assert!(matches!(theirs.next().await, Some(CallEvent::Confirmed(_))));
+                let (ends, hears) = if caller_ends { (ours, &mut theirs) } else { (theirs, &mut ours) };
+                ends.hangup(Headers::new()).await.unwrap();
+                assert!(matches!(hears.next().await, Some(CallEvent::Ended(_))));
+            }
+            let options = server.request(request(Method::Options, CONTACT), Some(flow.into()));
+            let (options, _) = tokio::join!(options, async { drop(asked(&mut calls).await) });
+            assert_eq!(options.unwrap().status, StatusCode::OK);
+            assert_eq!((server.counts().connections, phone.counts().connections), (1, 1), "by the one");
+            // Its address alone is not enough: whoever is there has proven nothing.
+            let mut placed = server.invite(call(vec![(transport, flow.remote).into()])).await.unwrap();
+            assert!(matches!(placed.next().await, Some(OutgoingEvent::TransportError)));
+            gone(phone, &server).await;
+            let mut placed = server.invite(call(vec![flow.into()])).await.unwrap();
+            assert!(matches!(placed.next().await, Some(OutgoingEvent::TransportError)));
+            let options = server.request(request(Method::Options, CONTACT), Some(flow.into())).await;
+            assert!(matches!(options, Err(iqra_sip::net::Error::Transport)), "{options:?}");
+            closed([server]).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_is_relayed_down_the_connection_a_phone_registered_over() {
+        let pki = Pki::new();
+        let builder = Endpoint::builder().udp(LOOPBACK).wss(LOOPBACK).tls_config(pki.config("server", NAMES));
+        let (proxy, mut incoming) = bound(proxying(builder)).await;
+        let (phone, mut calls, flow) = registered(&pki, &proxy, &mut incoming, Transport::Wss).await;
+        let (caller, _) = end(Transport::Udp, EngineConfig::default()).await;
+        let target =
+            || Target { uri: Some(CONTACT.parse().unwrap()), hops: vec![flow.into()], ..Target::default() };
+        for caller_ends in [true, false] {
+            let mut placed = caller.invite(call_to(&proxy)).await.unwrap();
+            let mut relayed = invited(&mut incoming).await.relay(Plan::new([target()])).await.unwrap();
+            let mut theirs = invited(&mut calls).await.accept(answer()).await.unwrap();
+            let mut ours = answered(&mut placed).await;
+            assert!(matches!(outcome(&mut relayed).await, RelayEvent::Answered(_)));
+            assert!(matches!(theirs.next().await, Some(CallEvent::Confirmed(_))), "the ACK finds its way");
+            let (ends, hears) = if caller_ends { (ours, &mut theirs) } else { (theirs, &mut ours) };
+            ends.hangup(Headers::new()).await.unwrap();
+            assert!(matches!(hears.next().await, Some(CallEvent::Ended(_))));
+        }
+        gone(phone, &proxy).await;
+        let mut placed = caller.invite(call_to(&proxy)).await.unwrap();
+        let mut relayed = invited(&mut incoming).await.relay(Plan::new([target()])).await.unwrap();
+        let failure = loop {
+            match relayed.next().await {
+                Some(RelayEvent::NextTarget { failure, target: None, .. }) => break failure,
+                Some(RelayEvent::Trying { .. }) => {}
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(matches!(failure, AttemptFailure::FlowGone), "{failure:?}");
+        relayed.best().unwrap();
+        match placed.next().await {
+            Some(OutgoingEvent::Failed(response)) => assert_eq!(response.status, StatusCode::FLOW_FAILED),
+            other => panic!("{other:?}"),
+        }
+        drop(relayed);
+        closed([caller, proxy]).await;
+    }
 }

@@ -35,7 +35,7 @@ impl Jssip {
         program.line("registered", SOON);
         let contact: Contact = request.headers.typed().expect("where it is");
         let contact = contact.address().expect("one address").uri.clone();
-        Self { program, contact, hop: Hop::from((flow.transport, flow.remote)), read: 0 }
+        Self { program, contact, hop: Hop::from(flow), read: 0 }
     }
 
     /// Ends its registration and itself.

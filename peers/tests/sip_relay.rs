@@ -114,6 +114,20 @@ async fn jssip_reaches_baresip_from_websocket_to_udp() {
     proxy.close().await;
 }
 
+/// Cell: JsSIP | call through our record-routing proxy
+#[tokio::test(flavor = "multi_thread")]
+async fn baresip_reaches_jssip_from_udp_to_secure_websocket() {
+    let pki = Pki::new();
+    let builder = Endpoint::builder().udp(LOOPBACK).wss(LOOPBACK).tls_config(pki.open_endpoint());
+    let mut proxy = Us::relay(builder).await;
+    let mut callee = Jssip::start(&mut proxy, Some(&pki), None).await;
+    let mut caller = phone();
+    let mut proxy = talk(proxy, &mut caller, &mut callee, Transport::Udp).await;
+    caller.quit();
+    callee.quit(&mut proxy, None).await;
+    proxy.close().await;
+}
+
 /// Cell: sipp | call through our record-routing proxy
 #[tokio::test(flavor = "multi_thread")]
 async fn sipp_reaches_sipp() {

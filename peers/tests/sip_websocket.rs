@@ -84,6 +84,24 @@ async fn jssip_is_called_over_its_connection() {
     close(us, phone).await;
 }
 
+/// Cell: JsSIP | call over secure WebSocket
+/// Cell: JsSIP | call to the peer, our BYE
+/// Cell: JsSIP | call to the peer, its BYE
+/// Cell: JsSIP | CANCEL by us before the answer
+#[tokio::test(flavor = "multi_thread")]
+async fn jssip_is_called_over_its_secure_connection() {
+    let pki = Pki::new();
+    let mut us = Us::bind(Endpoint::builder().wss(LOOPBACK).tls_config(pki.open_endpoint())).await;
+    let mut phone = Jssip::start(&mut us, Some(&pki), None).await;
+    let call = phone::is_called(&us, &mut phone).await;
+    phone::is_held_and_resumed(&call).await;
+    phone::is_hung_up(&us, &mut phone, call).await;
+    let call = phone::is_called(&us, &mut phone).await;
+    phone::hangs_up(&mut phone, call).await;
+    phone::is_given_up(&us, &mut phone).await;
+    close(us, phone).await;
+}
+
 /// Cell: JsSIP | re-INVITE by us
 /// Cell: JsSIP | UPDATE by us
 /// Cell: JsSIP | UPDATE by the peer

@@ -168,7 +168,8 @@ impl Engine {
         let hops = std::mem::take(&mut client.hops);
         let delayed_offer = client.delayed_offer;
         let (dialog, purpose, proof) = (client.dialog, client.purpose, client.proof.clone());
-        let way = Way { flow: client.flow, fallback: None, name: client.name.clone(), lookup: None };
+        let way =
+            Way { flow: client.flow, fallback: None, name: client.name.clone(), pinned: false, lookup: None };
         let number = match dialog.and_then(|serial| self.dialogs.get_mut(serial)) {
             Some(dialog) => dialog.next_sequence(),
             None => request.headers.typed::<CSeq>().ok()?.number.wrapping_add(1),

@@ -495,7 +495,7 @@ impl Engine {
     fn take_second_way(&mut self, now: Instant, id: u64) -> Option<()> {
         let client = self.clients.by_id.get_mut(&id).filter(|client| client.machine.is_unanswered())?;
         let (flow, name) = (client.fallback.take()?, client.name.clone());
-        self.send_by(now, id, Way { flow, fallback: None, name, lookup: None })
+        self.send_by(now, id, Way { flow, fallback: None, name, pinned: false, lookup: None })
     }
 
     /// Sends an unanswered request by another way. The Via names the transport that carries it, where ACK and CANCEL

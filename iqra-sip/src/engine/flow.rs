@@ -104,6 +104,10 @@ pub struct Hop {
     /// The domain that the peer's certificate must name (RFC 5922 §4); `None` wants the address itself in it. Without
     /// meaning for transports that are not secure.
     pub name: Option<Arc<str>>,
+    /// The flow to take, and no other: that over which the peer registered (RFC 5626 §5.3), as `Hop::from(flow)` makes it;
+    /// `None` is the way to any peer that can be dialled. On a stream it is that very connection, whatever its peer has
+    /// proven to be: who comes by it is what the registrar has checked. Where it has ended the hop fails.
+    pub flow: Option<Flow>,
 }
 
 impl Hop {
@@ -116,7 +120,15 @@ impl Hop {
 
 impl From<(Transport, SocketAddr)> for Hop {
     fn from((transport, addr): (Transport, SocketAddr)) -> Self {
-        Self { transport, addr, name: None }
+        Self { transport, addr, name: None, flow: None }
+    }
+}
+
+/// Down the flow that a request came by, such as [`IncomingOther::source`](crate::net::IncomingOther::source) of a
+/// REGISTER: a browser over WebSocket, a client over TLS without a certificate, a phone behind a NAT.
+impl From<Flow> for Hop {
+    fn from(flow: Flow) -> Self {
+        Self { flow: Some(flow), ..Self::from((flow.transport, flow.remote)) }
     }
 }
 

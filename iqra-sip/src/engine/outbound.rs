@@ -215,7 +215,8 @@ impl Engine {
             return;
         }
         let Some(client) = self.clients.get_mut(id) else { return };
-        let way = Way { flow: client.flow, fallback: None, name: client.name.clone(), lookup: None };
+        let way =
+            Way { flow: client.flow, fallback: None, name: client.name.clone(), pinned: false, lookup: None };
         let branch = client.branch().to_owned();
         let headers = std::mem::replace(&mut client.cancel_headers, Headers::new());
         let to = invite.headers.get(HeaderName::TO).unwrap_or_default();

@@ -234,7 +234,8 @@ impl Engine {
         let mut again = client.request().filter(|request| may && refreshes(&request.method))?;
         let asked = again.headers.typed::<SessionExpires>().map_or(0, |asked| asked.seconds);
         let minimum = session_timer::raised(&refusal.headers, asked)?;
-        let way = Way { flow: client.flow, fallback: None, name: client.name.clone(), lookup: None };
+        let way =
+            Way { flow: client.flow, fallback: None, name: client.name.clone(), pinned: false, lookup: None };
         let (dialog, proof, delayed_offer) = (client.dialog, client.proof.clone(), client.delayed_offer);
         for name in [HeaderName::VIA, HeaderName::SESSION_EXPIRES, HeaderName::MIN_SE] {
             again.headers.remove(name);

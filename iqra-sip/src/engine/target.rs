@@ -18,6 +18,8 @@ pub(crate) struct Way {
     pub(crate) flow: Flow,
     pub(crate) fallback: Option<Flow>,
     pub(crate) name: Option<Arc<str>>,
+    /// The peer is reached by this flow and by no other.
+    pub(crate) pinned: bool,
     /// What should be looked up before it is taken.
     pub(crate) lookup: Option<Name>,
 }
@@ -80,7 +82,7 @@ pub(super) fn comes_by_sips(request: &Request) -> bool {
 impl Engine {
     /// The way to a peer outside a dialog: the hop given, else the first Route, else the URI.
     pub(super) fn way_to(&self, hop: Option<Hop>, headers: &Headers, uri: &Uri) -> Result<Way, EngineError> {
-        let Hop { transport, addr: remote, name } = match (hop, headers.typed::<Route>()) {
+        let Hop { transport, addr: remote, name, flow } = match (hop, headers.typed::<Route>()) {
             (Some(hop), _) => hop,
             (None, Ok(route)) => self::hop(&route.uri)?,
             (None, Err(_)) => self::hop(uri)?,
@@ -88,9 +90,13 @@ impl Engine {
         if asks_for_sips(uri, headers) && !transport.is_secure() {
             return Err(EngineError::Misuse("a sips URI goes over TLS or WSS only: give such hops"));
         }
-        let local = self.sender(transport, remote)?.addr;
-        let flow = Flow { transport, local, remote, connection: None };
-        Ok(Way { flow, fallback: None, name, lookup: None })
+        let pinned = flow.is_some();
+        let dialled = || {
+            let local = self.sender(transport, remote)?.addr;
+            Ok(Flow { transport, local, remote, connection: None })
+        };
+        let flow = flow.map_or_else(dialled, Ok)?;
+        Ok(Way { flow, fallback: None, name, pinned, lookup: None })
     }
 
     /// The way inside a dialog: to the route or Contact, else back along the INVITE's own flow; the other one is the
@@ -125,7 +131,7 @@ impl Engine {
         let name = proven.or_else(|| dialog.peer.clone().filter(|_| flow.remote.ip() == known.remote.ip()));
         let secure = dialog.is_sips() || (known.transport.is_secure() && !names_transport(next));
         let lookup = (named && found.is_none()).then(|| Name { uri: next.clone(), secure });
-        Way { flow, fallback, name, lookup }
+        Way { flow, fallback, name, pinned: false, lookup }
     }
 
     /// Straight to the route or Contact of a dialog, where it has an IP address.
@@ -233,17 +239,18 @@ impl Engine {
         Text::from(format!("<{scheme}:{user}{host}:{}{param}{outbound}>", at.port()))
     }
 
-    /// A long request goes by TCP, and UDP is then the second try (RFC 3261 §18.1.1). Without a TCP listener of ours
+    /// A long request goes by TCP, and UDP is then the second try (RFC 3261 §18.1.1), unless its flow is the only way.
+    /// Without a TCP listener of ours
     /// too: responses come back on the connection, and our Contact names a listener that we have.
     pub(super) fn widen(&mut self, way: Way, length: usize) -> Way {
         // A replay has shorter credentials.
         let long = length > self.config.max_datagram_request;
-        if way.flow.transport != Transport::Udp || !self.random.facts.whether('w', long) {
+        if way.pinned || way.flow.transport != Transport::Udp || !self.random.facts.whether('w', long) {
             return way;
         }
         let local = self.sender(Transport::Tcp, way.flow.remote).map_or(way.flow.local, |l| l.addr);
         let flow = Flow { transport: Transport::Tcp, local, ..way.flow };
-        Way { flow, fallback: Some(way.flow), name: None, lookup: way.lookup }
+        Way { flow, fallback: Some(way.flow), name: None, ..way }
     }
 
     /// Adds the headers that every request of ours has, where the program gave none.

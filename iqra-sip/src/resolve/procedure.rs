@@ -154,7 +154,7 @@ impl<'a> Walk<'a> {
             TargetHost::Name(name) => Some(Arc::from(name.as_str())),
             TargetHost::Ip(_) => None,
         };
-        self.hops.push(Hop { transport, addr, name });
+        self.hops.push(Hop { name, ..Hop::from((transport, addr)) });
     }
 
     /// The records of a name, through its aliases; `None`, with the question noted, where they are not known yet.

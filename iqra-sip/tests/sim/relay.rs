@@ -1,6 +1,7 @@
 //! Calls through a pool of two proxies in front of two backends (RFC 3261 §16; RFC 5658 for two Record-Routes).
 
 mod failover;
+mod flows;
 mod giving_up;
 mod passing;
 mod refusals;

@@ -124,11 +124,14 @@ impl Engine {
         };
         let (kind, rang, cancelled) = (relay.kind, relay.rang, relay.cancelled);
         relay.current = None;
+        // Outside dialogs only a hop that names its flow has one already.
+        let named = self.clients.get(client).is_some_and(|client| client.flow.connection.is_some());
+        let unreachable = if named { AttemptFailure::FlowGone } else { AttemptFailure::Unreachable };
         match (kind, failure) {
             _ if cancelled => self.finish(now, id, None, StatusCode::REQUEST_TERMINATED),
             (Kind::Call, Failure::Timeout) if !rang => self.target_failed(now, id, AttemptFailure::Silent),
             (Kind::Call | Kind::Request, Failure::Transport) if !rang => {
-                self.target_failed(now, id, AttemptFailure::Unreachable);
+                self.target_failed(now, id, unreachable);
             }
             (Kind::Within { .. }, _) if !rang && self.next_hop(now, id) => {}
             (_, Failure::Timeout) if self.is_not_invite(id) => self.drop_relayed(now, id),

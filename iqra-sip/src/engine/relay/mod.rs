@@ -62,6 +62,8 @@ struct Relay {
     /// A response from 101 to 199 was forwarded.
     rang: bool,
     cancelled: bool,
+    /// The flow of the last target was gone.
+    flow_gone: bool,
     /// The best answer of a target that was given up.
     best: Option<Arc<Response>>,
     clocks: Clocks,
@@ -125,6 +127,7 @@ impl Relay {
             trying: false,
             rang: false,
             cancelled: false,
+            flow_gone: false,
             best: None,
             clocks: Clocks::default(),
         }
@@ -176,15 +179,19 @@ impl Engine {
         Ok(())
     }
 
-    /// Tries no further target: the best response so far goes to the caller, or 503 where none came. A 503 goes
+    /// Tries no further target: the best response so far goes to the caller, or 503 where none came, 430 where the flow of
+    /// the last target was gone (RFC 5626 §5.3). A 503 goes
     /// without Retry-After, which would keep the caller away from this proxy (RFC 3261 §16.7 step 6, §21.5.4).
     ///
     /// # Errors
     /// [`EngineError::TransactionOver`] after the final response.
     pub fn relay_best(&mut self, now: Instant, tx: ServerTx) -> Result<(), EngineError> {
         self.record(Some(now), || Input::command(Command::RelayBest(tx)));
-        self.followed(tx)?;
-        self.finish(now, tx.0, None, StatusCode::SERVICE_UNAVAILABLE);
+        let status = match self.followed(tx)?.flow_gone {
+            true => StatusCode::FLOW_FAILED,
+            false => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        self.finish(now, tx.0, None, status);
         Ok(())
     }
 
@@ -375,6 +382,7 @@ impl Engine {
         if relay.cancelled {
             return self.finish(now, id, None, StatusCode::REQUEST_TERMINATED);
         }
+        relay.flow_gone = matches!(failure, AttemptFailure::FlowGone);
         if let AttemptFailure::Refused(response) = &failure {
             let better = |best: &Response| best.status == StatusCode::SERVICE_UNAVAILABLE;
             if relay.best.as_deref().is_none_or(better) {
@@ -384,7 +392,7 @@ impl Engine {
         let alive = match &failure {
             AttemptFailure::Refused(response) => response.status != StatusCode::SERVICE_UNAVAILABLE,
             AttemptFailure::Stalled => true,
-            AttemptFailure::Silent | AttemptFailure::Unreachable => false,
+            AttemptFailure::Silent | AttemptFailure::Unreachable | AttemptFailure::FlowGone => false,
         };
         if !alive && self.next_hop(now, id) {
             return;

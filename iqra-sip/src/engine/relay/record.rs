@@ -56,15 +56,16 @@ impl Engine {
     fn dressed(&self, request: &Request, way: &Way, branch: &str, upstream: Option<&Flow>) -> Request {
         let mut request = request.clone();
         if let Some((upstream, relay)) = upstream.zip(self.config.relay.as_ref()) {
-            self.record_route(relay, &mut request, upstream, &way.flow);
+            self.record_route(relay, &mut request, upstream, way);
         }
         self.sign(&mut request, &way.flow, branch);
         request
     }
 
-    /// One Record-Route where both sides know us by the same name, two where they do not or where the caller is
-    /// reached by its own connection alone.
-    fn record_route(&self, relay: &RelayConfig, request: &mut Request, upstream: &Flow, downstream: &Flow) {
+    /// One Record-Route where both sides know us by the same name, two where they do not or where one of them is reached
+    /// by its own connection alone.
+    fn record_route(&self, relay: &RelayConfig, request: &mut Request, upstream: &Flow, way: &Way) {
+        let downstream = &way.flow;
         let (call, near) = call_and_side(request);
         let pinned = is_pinned(request, upstream);
         let (up, down) = (self.name_on(relay, upstream), self.name_on(relay, downstream));
@@ -78,13 +79,15 @@ impl Engine {
             request.headers.push_front(HeaderName::RECORD_ROUTE, name.word(&word, sips));
         };
         push(&up, &stamp);
-        if pinned || up != down {
-            push(&down, &stamp.without_flow());
+        if pinned || way.pinned || up != down {
+            let flow = way.pinned.then(|| self.own_flow(relay, downstream));
+            push(&down, &stamp.with_flow(flow));
         }
     }
 
-    /// A response to a request that opens a dialog and that `client` sent for another, as the caller gets it. Where the callee's side is called
-    /// by a host that our Record-Route does not have yet, it is written anew (RFC 3261 §16.7 step 8).
+    /// A response to a request that opens a dialog and that `client` sent for another, as the caller gets it. Where the
+    /// callee's side is called by a host that our Record-Route does not have yet, it is written anew (RFC 3261 §16.7
+    /// step 8).
     pub(super) fn vouch<'a>(&self, client: u64, response: &'a Arc<Response>) -> Cow<'a, Arc<Response>> {
         let sent = self.clients.get(client).and_then(opening);
         let written = sent.zip(self.config.relay.as_ref());

@@ -269,7 +269,7 @@ impl Engine {
             }
             _ => None,
         });
-        Next::Way { way: Way { flow, fallback, name: None, lookup: None }, pinned: true }
+        Next::Way { way: Way { flow, fallback, name: None, pinned: true, lookup: None }, pinned: true }
     }
 }
 

@@ -10,7 +10,7 @@ use super::input::Subject;
 use crate::auth::Keyring;
 use crate::dialog::DialogId;
 use crate::engine::Engine;
-use crate::engine::flow::{Hop, Transport};
+use crate::engine::flow::{ConnectionId, Flow, Hop, Transport};
 use crate::engine::lookup::{Asker, Lookup};
 use crate::event::{Body, CallOptions, ClientTx, OutgoingInvite, ReferralId, Reliability, Reply, ServerTx};
 use crate::message::header::{CallId, From, To};
@@ -231,17 +231,38 @@ fn read_policy(word: &str) -> Option<Option<Reliability>> {
 }
 
 fn write_hops<'a>(hops: impl IntoIterator<Item = &'a Hop>) -> String {
-    let word = |hop: &Hop| format!(" {} {} {}", hop.transport, hop.addr, hop.name.as_deref().unwrap_or("-"));
+    let word = |hop: &Hop| {
+        let (name, flow) = (hop.name.as_deref().unwrap_or("-"), write_flow(hop.flow.as_ref()));
+        format!(" {} {} {name} {flow}", hop.transport, hop.addr)
+    };
     hops.into_iter().map(word).collect()
 }
 
+/// The near end and the connection of the flow that a hop names, whose far end is the hop's.
+fn write_flow(flow: Option<&Flow>) -> String {
+    let Some(Flow { local, connection, .. }) = flow else { return String::from("-") };
+    format!("{local}/{}", connection.map_or_else(|| String::from("-"), |id| id.0.to_string()))
+}
+
+fn read_flow(word: &str, hop: &Hop) -> Option<Option<Flow>> {
+    if word == "-" {
+        return Some(None);
+    }
+    let (local, connection) = word.split_once('/')?;
+    let connection = if connection == "-" { None } else { Some(ConnectionId(connection.parse().ok()?)) };
+    let Hop { transport, addr: remote, .. } = *hop;
+    Some(Some(Flow { transport, local: local.parse().ok()?, remote, connection }))
+}
+
 fn read_hops(words: &[&str]) -> Option<Vec<Hop>> {
-    words.chunks(3).map(read_hop).collect()
+    words.chunks(4).map(read_hop).collect()
 }
 
 fn read_hop(words: &[&str]) -> Option<Hop> {
-    let [transport, addr, name] = words else { return None };
+    let [transport, addr, name, flow] = words else { return None };
     let hop = <Hop as std::convert::From<_>>::from((Transport::named(transport)?, addr.parse().ok()?));
+    let flow = read_flow(flow, &hop)?;
+    let hop = Hop { flow, ..hop };
     Some(if *name == "-" { hop } else { hop.named(name) })
 }
 

@@ -172,4 +172,7 @@ pub enum AttemptFailure {
     Stalled,
     /// There is no way to it, or the transport failed.
     Unreachable,
+    /// The flow that its last hop names is gone ([`Hop::flow`]): whoever registered over it is to be forgotten
+    /// (RFC 5626 §5.3).
+    FlowGone,
 }

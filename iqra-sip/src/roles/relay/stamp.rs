@@ -94,9 +94,9 @@ impl Stamp {
         Self { key: keys.id(), places: Vec::new(), flow }
     }
 
-    /// The same for the side that any connection reaches.
-    pub(crate) fn without_flow(self) -> Self {
-        Self { flow: None, ..self }
+    /// The same for the other side of the call, which is reached by this flow, or by any.
+    pub(crate) fn with_flow(self, flow: Option<OwnedFlow>) -> Self {
+        Self { flow, ..self }
     }
 
     /// Lets requests of the call go to this host on this side.
