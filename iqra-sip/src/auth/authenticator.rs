@@ -45,7 +45,8 @@ pub struct AuthenticatorConfig {
     pub allow_without_qop: bool,
     /// How long a nonce lasts; afterwards the client is asked again with `stale=true`. Default 5 minutes.
     pub nonce_life: Duration,
-    /// Most nonces whose counts are kept; above it the oldest run out early. Default 65,536.
+    /// Most nonces whose counts are kept; above it the oldest run out early. With `-sess` each keeps the
+    /// client's nonce too, at most 128 octets. Default 65,536.
     pub max_nonces: usize,
     /// Refuses credentials for another user or host than that of the Request-URI. False where a proxy in front rewrites
     /// the Request-URI. Default true.
@@ -285,13 +286,21 @@ impl Authenticator {
         accounts: &dyn Accounts,
     ) -> Result<Identity, Reason> {
         let covered = self.covered(request, credentials).ok_or(Reason::Unusable)?;
-        let (username, ha1) = self.proves(credentials, &covered, accounts).ok_or(Reason::Wrong)?;
-        let stamp = self.mint.read(&credentials.nonce.to_str()).ok_or(Reason::Stale)?;
+        let stamp = self.mint.read(&credentials.nonce.to_str());
+        let session = stamp.and_then(|stamp| self.uses.session(stamp));
+        let proven = self.proves(credentials, &covered, session, accounts);
+        let (username, a1) = proven.ok_or(Reason::Wrong)?;
+        let stamp = stamp.ok_or(Reason::Stale)?;
         if self.config.check_uri && !same_target(&credentials.uri, &request.uri) {
             return Err(Reason::OtherUri);
         }
         match self.uses.take(now, stamp, covered.nc) {
-            Use::Fresh => Ok(self.identity(username, ha1, credentials, covered.algorithm)),
+            Use::Fresh => {
+                if covered.algorithm.is_session() {
+                    self.uses.begin_session(stamp, covered.cnonce);
+                }
+                Ok(self.identity(username, a1, credentials, covered.algorithm))
+            }
             Use::RunOut => Err(Reason::Stale),
             Use::Replayed => Err(Reason::Replayed),
         }
@@ -300,12 +309,12 @@ impl Authenticator {
     fn identity(
         &self,
         username: String,
-        ha1: Zeroizing<String>,
+        a1: Zeroizing<String>,
         credentials: &DigestResponse,
         algorithm: Algorithm,
     ) -> Identity {
         let voucher = match self.config.role {
-            Role::Agent => Voucher::of(credentials, algorithm, ha1),
+            Role::Agent => Voucher::of(credentials, algorithm, a1),
             Role::Proxy => None,
         };
         Identity { username, voucher }
@@ -339,11 +348,13 @@ impl Authenticator {
         })
     }
 
-    /// The user and the HA1 where the digest is right.
+    /// The user and what A1 hashes to, where the digest is right. With `-sess` A1 is made once, of the client's nonce that
+    /// the `session` began with (RFC 7616 §3.4.2); that of the request itself is taken too, as many clients have it.
     fn proves(
         &self,
         credentials: &DigestResponse,
         covered: &Covered<'_>,
+        session: Option<&[u8]>,
         accounts: &dyn Accounts,
     ) -> Option<(String, Zeroizing<String>)> {
         let (realm, algorithm) = (self.config.realm.as_str(), covered.algorithm);
@@ -359,8 +370,13 @@ impl Authenticator {
         let known = real.is_some();
         let ha1 = real.or_else(|| of(&self.nobody)).unwrap_or_default();
         let given = credentials.response.to_str().to_ascii_lowercase();
-        let right = same(covered.response(&ha1).as_bytes(), given.as_bytes()) & known;
-        right.then(|| (username.unwrap_or(shown), ha1))
+        let in_session = |cnonce: &[u8]| {
+            let a1 = algorithm.a1(&ha1, covered.nonce, cnonce);
+            same(covered.response_in(&a1).as_bytes(), given.as_bytes()).then_some(a1)
+        };
+        let begun = session.filter(|cnonce| algorithm.is_session() && *cnonce != covered.cnonce);
+        let a1 = in_session(covered.cnonce).or_else(|| in_session(begun?));
+        a1.filter(|_| known).map(|a1| (username.unwrap_or(shown), a1))
     }
 
     fn reply(&mut self, now: SystemTime, reason: Reason) -> Reply {

@@ -284,3 +284,62 @@ fn debug_and_the_claimed_user_keep_secrets() {
     assert!(!format!("{:?}", Secret::password("opensesame")).contains("sesame"));
     assert!(!format!("{:?}", Keyring::from(alice())).contains("alice"));
 }
+
+/// Counts 1 to 3 with a client's nonce each, `one`, `two`, `three`, and their digests: of an A1 made once of `one`, and of
+/// an A1 made each time of the request's own. Computed apart, from the formulas of RFC 7616 §3.4.
+const SESSION: [(&str, u32, &str, &str); 3] = [
+    ("one", 1, "7ae9c0c7b7579d7fb83ad56aed05e191", "7ae9c0c7b7579d7fb83ad56aed05e191"),
+    ("two", 2, "d2706059dbd35ec5466d0aa8761e0130", "d07d40074773705626e7ff9da15b5d6f"),
+    ("three", 3, "0bbd662e2aec029a586245efb091ebd8", "08cb9c0bd5fecd00fece3fe27e70c03c"),
+];
+
+/// The nonce that the first challenge of [`start`] has under the key of [`authenticator`].
+const FIRST_NONCE: &str = "000001a3185c500000000000000000018031882f903749f5feaf69a7a824452a";
+
+/// The proofs of the answers to them, where A1 is made once.
+const RSPAUTH: [&str; 3] = [
+    "fdae621d82e2c76e884184fe5b2d9118",
+    "9c3377b55f395356ba039d71d1846dea",
+    "cdd2801b18d529548254ac2bcf93bef0",
+];
+
+#[test]
+fn a_session_goes_on_with_the_cnonce_that_it_began_with_or_with_each_requests_own() {
+    for reading in [0, 1] {
+        let mut auth = authenticator(|c| c.algorithms = vec![Algorithm::Md5Sess]);
+        let asked =
+            challenge(&auth.check(start(), &request(), &accounts).unwrap_err().reply, Algorithm::Md5Sess);
+        assert_eq!(asked.nonce, *FIRST_NONCE);
+        for (cnonce, nc, once, each) in SESSION {
+            let answer = alice().answer(&asked, usable(&asked).unwrap(), (cnonce, nc), &request());
+            let response = Text::from([once, each][reading]);
+            let mut sent = request();
+            sent.headers.push_typed(&Authorization(DigestResponse { response, ..answer.clone() }));
+            assert_eq!(auth.check(start(), &sent, &accounts).unwrap().username(), "alice", "{reading} {nc}");
+            assert_eq!(reason(auth.check(start(), &sent, &accounts)), Reason::Replayed);
+            let mut bent = request();
+            let response = Text::from(once.replacen(['0', '7', 'd'], "1", 1));
+            bent.headers.push_typed(&Authorization(DigestResponse { response, ..answer }));
+            assert_eq!(reason(auth.check(start(), &bent, &accounts)), Reason::Wrong);
+        }
+    }
+}
+
+#[test]
+fn an_answer_in_a_session_is_vouched_for_with_the_a1_that_the_request_had() {
+    let mut auth = authenticator(|c| c.algorithms = vec![Algorithm::Md5Sess]);
+    let asked = challenge(&auth.check(start(), &request(), &accounts).unwrap_err().reply, Algorithm::Md5Sess);
+    let proofs: Vec<_> = SESSION
+        .map(|(cnonce, nc, once, _)| {
+            let answer = alice().answer(&asked, usable(&asked).unwrap(), (cnonce, nc), &request());
+            let mut sent = request();
+            sent.headers.push_typed(&Authorization(DigestResponse { response: once.into(), ..answer }));
+            let mut headers = Headers::new();
+            auth.check(start(), &sent, &accounts).unwrap().vouch(&mut headers, None);
+            headers.get("Authentication-Info").unwrap().into_owned()
+        })
+        .into();
+    for (proof, digest) in proofs.iter().zip(RSPAUTH) {
+        assert!(proof.contains(digest), "{proof}");
+    }
+}

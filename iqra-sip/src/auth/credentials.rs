@@ -144,7 +144,9 @@ impl Keyring {
             false => username,
         };
         let ours = sent.username == *shown;
-        Voucher::of(sent, algorithm, credentials.ha1(algorithm, &sent.realm)).filter(|_| ours)
+        let ha1 = credentials.ha1(algorithm, &sent.realm);
+        let a1 = algorithm.a1(&ha1, sent.nonce.as_bytes(), sent.cnonce.as_ref()?.as_bytes());
+        Voucher::of(sent, algorithm, a1).filter(|_| ours)
     }
 }
 

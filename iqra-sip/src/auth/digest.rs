@@ -85,6 +85,15 @@ impl Algorithm {
         self.hash(&[username.as_bytes(), realm.as_bytes(), password.as_bytes()])
     }
 
+    /// What A1 hashes to: with `-sess` over the nonces of the session too, the client's being that of its first request
+    /// after the challenge (RFC 7616 §3.4.2).
+    pub(super) fn a1(self, ha1: &str, nonce: &[u8], cnonce: &[u8]) -> Zeroizing<String> {
+        match self.is_session() {
+            true => self.hash(&[ha1.as_bytes(), nonce, cnonce]),
+            false => Zeroizing::new(ha1.to_owned()),
+        }
+    }
+
     /// The hash that stands for a user where the server offers `userhash`, in lowercase hexadecimal
     /// (RFC 7616 §3.4.4): the key of an index from hashes to users.
     #[must_use]
@@ -150,24 +159,21 @@ pub(super) struct Covered<'a> {
 }
 
 impl Covered<'_> {
-    /// The `response` for the stored `ha1` (RFC 7616 §3.4.1 to §3.4.3; without qop §3.4.6 and RFC 2069).
+    /// The `response` for the stored `ha1`, in a session that began with this request's cnonce.
     pub(super) fn response(&self, ha1: &str) -> Zeroizing<String> {
-        let algorithm = self.algorithm;
-        let session;
-        let ha1 = if algorithm.is_session() {
-            session = algorithm.hash(&[ha1.as_bytes(), self.nonce, self.cnonce]);
-            session.as_bytes()
-        } else {
-            ha1.as_bytes()
-        };
-        let ha2 = self.ha2();
+        self.response_in(&self.algorithm.a1(ha1, self.nonce, self.cnonce))
+    }
+
+    /// The `response` for a finished A1 (RFC 7616 §3.4.1 to §3.4.3; without qop §3.4.6 and RFC 2069).
+    pub(super) fn response_in(&self, a1: &str) -> Zeroizing<String> {
+        let (algorithm, a1, ha2) = (self.algorithm, a1.as_bytes(), self.ha2());
         match self.qop {
-            None => algorithm.hash(&[ha1, self.nonce, ha2.as_bytes()]),
+            None => algorithm.hash(&[a1, self.nonce, ha2.as_bytes()]),
             Some(qop) => {
                 let nc = format!("{:08x}", self.nc);
                 let middle = [nc.as_bytes(), self.cnonce, qop.as_str().as_bytes()];
                 let [nc, cnonce, qop] = middle;
-                algorithm.hash(&[ha1, self.nonce, nc, cnonce, qop, ha2.as_bytes()])
+                algorithm.hash(&[a1, self.nonce, nc, cnonce, qop, ha2.as_bytes()])
             }
         }
     }

@@ -44,7 +44,7 @@ pub(crate) enum Proven {
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Voucher {
     pub(super) algorithm: Algorithm,
-    pub(super) ha1: Zeroizing<String>,
+    pub(super) a1: Zeroizing<String>,
     qop: Qop,
     nonce: Text,
     cnonce: Text,
@@ -53,15 +53,15 @@ pub(super) struct Voucher {
 }
 
 impl Voucher {
-    /// Of credentials that fit; `None` where they have no qop.
+    /// Of credentials that fit, with what their A1 hashes to; `None` where they have no qop.
     pub(super) fn of(
         credentials: &DigestResponse,
         algorithm: Algorithm,
-        ha1: Zeroizing<String>,
+        a1: Zeroizing<String>,
     ) -> Option<Voucher> {
         Some(Voucher {
             algorithm,
-            ha1,
+            a1,
             qop: Qop::named(&credentials.qop.as_ref()?.to_str())?,
             nonce: credentials.nonce.clone(),
             cnonce: credentials.cnonce.clone()?,
@@ -92,7 +92,7 @@ impl Voucher {
             uri: self.uri.as_bytes(),
             body,
         };
-        covered.response(&self.ha1)
+        covered.response_in(&self.a1)
     }
 
     /// Whether a header belongs to this request and its digest is right. What it leaves out besides the digest is taken
@@ -165,7 +165,8 @@ mod tests {
         let sent = request.headers.typed::<Authorization>().unwrap().0;
         let named = sent.algorithm.as_ref().map(Text::to_str);
         let algorithm = Algorithm::named(named.as_deref()).unwrap();
-        let voucher = Voucher::of(&sent, algorithm, algorithm.ha1("a\\\"b", "r", "p")).unwrap();
+        let ha1 = algorithm.ha1("a\\\"b", "r", "p");
+        let voucher = Voucher::of(&sent, algorithm, algorithm.a1(&ha1, b"n", b"c")).unwrap();
         let mut response = Response::new(StatusCode::OK);
         response.headers.push_typed(&voucher.info(body));
         response.body = bytes::Bytes::from_static(body);

@@ -61,11 +61,17 @@ fn millis(now: SystemTime) -> u64 {
     now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
+/// Longest cnonce that is kept with its nonce, in octets; a session that begins with a longer one is known by the
+/// reading that needs none to be kept.
+const MAX_CNONCE: usize = 128;
+
 /// Which counts of one nonce have been seen: the highest, and the 64 up to it. Requests may overtake each other.
 #[derive(Default)]
 struct Window {
     highest: u32,
     seen: u64,
+    /// The client's nonce that a session began with.
+    cnonce: Option<Box<[u8]>>,
 }
 
 impl Window {
@@ -121,6 +127,19 @@ impl Uses {
         if fresh { Use::Fresh } else { Use::Replayed }
     }
 
+    /// The client's nonce that the session of this nonce began with.
+    pub(super) fn session(&self, stamp: Stamp) -> Option<&[u8]> {
+        self.windows.get(&stamp)?.cnonce.as_deref()
+    }
+
+    /// Notes with which client's nonce the session of a nonce in use began; the first one stays.
+    pub(super) fn begin_session(&mut self, stamp: Stamp, cnonce: &[u8]) {
+        let window = self.windows.get_mut(&stamp).filter(|_| cnonce.len() <= MAX_CNONCE);
+        if let Some(window) = window {
+            window.cnonce.get_or_insert_with(|| cnonce.into());
+        }
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.windows.len()
@@ -171,6 +190,23 @@ mod tests {
         assert_eq!(uses.take(now, stamps[0], 2), Use::RunOut);
         assert_eq!(uses.take(now, stamps[1], 1), Use::Replayed);
         assert_eq!(uses.take(now, stamps[1], 2), Use::Fresh);
+    }
+
+    #[test]
+    fn a_session_is_known_by_its_first_cnonce_as_long_as_its_nonce() {
+        let now = UNIX_EPOCH + SECOND * 1_000;
+        let mut uses = Uses::new(SECOND * 60, 1);
+        let stamp = (1_000_000, 1);
+        uses.begin_session(stamp, b"early");
+        assert_eq!(uses.session(stamp), None, "of a nonce that nobody used rightly nothing is kept");
+        uses.take(now, stamp, 1);
+        uses.begin_session(stamp, &[b'x'; MAX_CNONCE + 1]);
+        assert_eq!(uses.session(stamp), None);
+        uses.begin_session(stamp, b"one");
+        uses.begin_session(stamp, b"two");
+        assert_eq!(uses.session(stamp), Some(&b"one"[..]));
+        uses.take(now, (1_000_000, 2), 1);
+        assert_eq!(uses.session(stamp), None);
     }
 
     #[test]

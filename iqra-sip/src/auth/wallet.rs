@@ -50,6 +50,9 @@ struct Known {
     challenge: Challenge,
     with: (Algorithm, Option<Qop>),
     uses: u32,
+    /// The nonce of ours that a session began with: A1 is made of it as long as the challenge holds (RFC 7616 §3.4.2), and
+    /// as every request carries it again, a server that makes A1 of each request's own comes to the same.
+    cnonce: Option<String>,
     /// When it was used last, by the wallet's own count.
     used: u64,
 }
@@ -117,7 +120,7 @@ impl Wallet {
             username: credentials.username().clone(),
         };
         self.clock += 1;
-        let known = Known { challenge: detached(&challenge), with, uses: 0, used: self.clock };
+        let known = Known { challenge: detached(&challenge), with, uses: 0, cnonce: None, used: self.clock };
         self.known.insert(space, known);
         self.forget_oldest(most.max(1));
         true
@@ -149,7 +152,11 @@ impl Wallet {
             let Some(credentials) = credentials.filter(|c| *c.username() == space.username) else { continue };
             self.clock += 1;
             (known.uses, known.used) = (known.uses.saturating_add(1), self.clock);
-            let answer = credentials.answer(&known.challenge, known.with, (&cnonce(), known.uses), request);
+            let cnonce = match known.with.0.is_session() {
+                true => known.cnonce.get_or_insert_with(&mut cnonce).clone(),
+                false => cnonce(),
+            };
+            let answer = credentials.answer(&known.challenge, known.with, (&cnonce, known.uses), request);
             drop_credentials(&mut request.headers, space.asker, &known.challenge.realm);
             request.headers.push(space.asker.header(), answer.to_string());
         }
@@ -161,7 +168,8 @@ impl Wallet {
         self.known.values_mut().for_each(|known| known.uses = 0);
     }
 
-    /// Takes the next nonce that a server gives with its answer (RFC 7616 §3.5).
+    /// Takes the next nonce that a server gives with its answer (RFC 7616 §3.5). A session stays with the nonce that it
+    /// began with, as its A1 does (§3.4.2).
     pub(crate) fn note_success(&mut self, hop: SocketAddr, request: &Request, response: &Response) {
         let Ok(info) = response.headers.typed::<AuthenticationInfo>() else { return };
         let (Some(nonce), Ok(sent)) = (info.next_nonce, request.headers.typed::<Authorization>()) else {
@@ -171,6 +179,7 @@ impl Wallet {
         let same = |space: &Space, known: &Known| {
             (space.hop, space.registers, space.asker) == (hop, registers, Asker::Agent)
                 && known.challenge.nonce == sent.0.nonce
+                && !known.with.0.is_session()
         };
         if let Some((_, known)) = self.known.iter_mut().find(|(space, known)| same(space, known)) {
             known.challenge.nonce = owned(&nonce);
@@ -348,6 +357,37 @@ mod tests {
         response.headers.push(HeaderName::AUTHENTICATION_INFO, "nextnonce=\"n2\"");
         wallet.note_success(hop(1), &used, &response);
         assert_eq!(sent(&mut wallet, &ring), ["n2 1"]);
+    }
+
+    #[test]
+    fn a_session_keeps_the_cnonce_that_it_began_with() {
+        let (mut wallet, ring) = (Wallet::default(), Keyring::from(Credentials::new("a", "p")));
+        let mut response = Response::new(StatusCode::UNAUTHORIZED);
+        let asked = "Digest realm=\"r\", nonce=\"n1\", qop=\"auth\", algorithm=MD5-sess";
+        response.headers.push(HeaderName::WWW_AUTHENTICATE, asked);
+        wallet.learn(hop(1), &request(), &response, &ring, 8);
+        let mut drawn = 0;
+        // By the formulas of RFC 7616 §3.4, computed apart.
+        for (nc, digest) in [
+            (1, "6402727b496f2f1ae2cc2a320ab73197"),
+            (2, "62a8acc4fca9c9a5f8f777a2316a31aa"),
+            (3, "e8d31c38aae655d4bbf789ba30f8bbdf"),
+        ] {
+            let mut request = request();
+            wallet.authorize(hop(1), &mut request, &ring, || {
+                drawn += 1;
+                format!("c{drawn}")
+            });
+            let sent = request.headers.typed::<Authorization>().unwrap().0;
+            assert_eq!((sent.nc, sent.cnonce.unwrap()), (Some(nc), Text::from("c1")));
+            assert_eq!(sent.response, *digest);
+        }
+        let mut used = request();
+        wallet.authorize(hop(1), &mut used, &ring, || "c".into());
+        let mut ok = Response::new(StatusCode::OK);
+        ok.headers.push(HeaderName::AUTHENTICATION_INFO, "nextnonce=\"n2\"");
+        wallet.note_success(hop(1), &used, &ok);
+        assert_eq!(sent(&mut wallet, &ring), ["n1 5"], "its A1 is of the first nonce");
     }
 
     #[test]
