@@ -79,7 +79,7 @@ impl Refer {
 /// Whom a REFER of the peer wants called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReferTarget {
-    /// The URI without its headers.
+    /// The URI without its headers and its method.
     pub uri: Uri,
     /// What to send there; INVITE unless the URI says otherwise.
     pub method: Method,
@@ -104,7 +104,6 @@ impl ReferTarget {
             (Some(Err(_)), None) => return Err("Malformed Refer-To"),
         };
         let replaces = to.uri.header("Replaces").map(|value| Replaces::parse(value.into_owned())).transpose();
-        let bare = to.uri.as_str().split('?').next().unwrap_or_default();
         let method = to
             .uri
             .param("method")
@@ -112,7 +111,7 @@ impl ReferTarget {
             .and_then(|name| Method::new(name.to_owned()))
             .unwrap_or(Method::Invite);
         Ok(ReferTarget {
-            uri: Uri::parse(bare.to_owned()).map_err(|_| "Malformed Refer-To")?,
+            uri: to.uri.without_headers().without_param("method").detached(),
             method,
             replaces: replaces.map_err(|_| "Malformed Replaces in Refer-To")?,
             referred_by: refer.headers.typed().ok(),
@@ -249,6 +248,19 @@ mod tests {
         assert_eq!(target.uri.to_string(), "sip:a@h");
         assert!(target.invite_headers().is_empty());
         assert_eq!(target.method, Method::Invite);
+    }
+
+    #[test]
+    fn what_a_user_part_may_hold_ends_neither_it_nor_the_uri() {
+        for (to, uri) in [
+            ("<sip:alice?x@good.example>", "sip:alice?x@good.example"),
+            ("<sip:a?b;method=BYE@good.example;method=INVITE;p?From=x>", "sip:a?b;method=BYE@good.example;p"),
+        ] {
+            let target = ReferTarget::of(&refer(&[("Refer-To", to)])).unwrap();
+            assert_eq!(target.uri.as_str(), uri);
+            assert_eq!(target.uri.host().unwrap().to_string(), "good.example");
+            assert_eq!(target.method, Method::Invite);
+        }
     }
 
     #[test]

@@ -337,10 +337,7 @@ fn rank(outcome: &Outcome) -> u16 {
 
 /// A Contact's URI as a Request-URI: without headers and method (RFC 3261 §19.1.1, table 1).
 fn bare(uri: &Uri) -> Uri {
-    let text = uri.as_str().split('?').next().unwrap_or_default();
-    let kept: Vec<&str> =
-        text.split(';').filter(|part| !part.to_ascii_lowercase().starts_with("method=")).collect();
-    kept.join(";").parse().unwrap_or_else(|_| uri.clone())
+    uri.without_headers().without_param("method").detached()
 }
 
 fn is_harmless(name: &str) -> bool {

@@ -124,6 +124,19 @@ fn the_same_place_with_another_token_is_another_place() {
 }
 
 #[test]
+fn a_contact_is_called_as_its_user_part_spells_it() {
+    for (contact, place) in [
+        ("<sip:b?x@x.example;method=INVITE;p?Subject=hi>", "sip:b?x@x.example;p"),
+        ("<sip:b;method=BYE@x.example>", "sip:b;method=BYE@x.example"),
+    ] {
+        let first = invite("sip:b@start.example");
+        let next = Pursuit::new(first.clone(), Redirects::default()).next(moved(&first, contact)).unwrap();
+        assert_eq!(next.uri.as_str(), place);
+        assert_eq!(next.uri.host().unwrap().to_string(), "x.example");
+    }
+}
+
+#[test]
 fn harmless_uri_headers_are_taken_over_and_others_never() {
     let first = invite("sip:b@start.example");
     let mut pursuit = Pursuit::new(first.clone(), Redirects::default());

@@ -62,6 +62,8 @@ pub enum UriError {
     Host,
     /// A port that is no number from 0 to 65535.
     Port,
+    /// `transport`, `maddr` or `lr` more than once, in which elements on the way could differ.
+    Repeated,
     /// Longer than 65,535 octets.
     TooLong,
 }
@@ -75,6 +77,7 @@ impl UriError {
             UriError::User => "has a malformed user part; escape its special characters as %HH",
             UriError::Host => "has a malformed host; write a name, an IPv4 address or an [IPv6] address",
             UriError::Port => "has a malformed port; write 0 to 65535",
+            UriError::Repeated => "has a URI that repeats transport, maddr or lr; write each once",
             UriError::TooLong => "has a URI that is too long; shorten it",
         }
     }
@@ -136,16 +139,39 @@ impl Uri {
         Uri::parse(out).unwrap_or(self)
     }
 
+    /// The same URI without its headers (`?name=value`).
+    #[must_use]
+    pub fn without_headers(&self) -> Uri {
+        Uri { text: self.text.slice(..usize::from(self.parts.headers)), parts: self.parts }
+    }
+
+    /// The same URI without the parameter of this name, however it is spelled.
+    #[must_use]
+    pub fn without_param(self, name: &str) -> Uri {
+        if self.param(name).is_none() {
+            return self;
+        }
+        let mut out = self.text_without(name);
+        out.push_str(self.slice(self.parts.headers, self.text.len() as u16));
+        Uri::parse(out).unwrap_or(self)
+    }
+
+    /// The text up to the headers, without a parameter.
+    fn text_without(&self, name: &str) -> String {
+        let mut out = String::with_capacity(self.text.len() + name.len() + 24);
+        out.push_str(self.slice(0, self.parts.params));
+        for param in self.raw_params().filter(|param| !is_named(split_pair(param).0, name)) {
+            out.push(';');
+            out.push_str(param);
+        }
+        out
+    }
+
     /// The same URI with a parameter set, in the place of one of the same name. The value is escaped; `None`
     /// makes a flag.
     #[must_use]
     pub fn with_param(self, name: &str, value: Option<&str>) -> Uri {
-        let mut out = String::with_capacity(self.text.len() + name.len() + 24);
-        out.push_str(self.slice(0, self.parts.params));
-        for param in self.raw_params().filter(|param| !split_pair(param).0.eq_ignore_ascii_case(name)) {
-            out.push(';');
-            out.push_str(param);
-        }
+        let mut out = self.text_without(name);
         out.push(';');
         escape(&mut out, name, is_param_char);
         if let Some(value) = value {
@@ -203,9 +229,7 @@ impl Uri {
     /// Escapes are left in the value.
     #[must_use]
     pub fn param(&self, name: &str) -> Option<Option<&str>> {
-        self.params()
-            .find(|(found, _)| found.eq_ignore_ascii_case(name) || decode(found).eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
+        self.params().find(|(found, _)| is_named(found, name)).map(|(_, value)| value)
     }
 
     /// The value of a parameter with its escapes decoded; `None` when it is not there or a flag.
@@ -222,9 +246,7 @@ impl Uri {
     /// A URI header (`?name=value`) by its name, in any case, decoded.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.headers()
-            .find(|(found, _)| found.eq_ignore_ascii_case(name) || decode(found).eq_ignore_ascii_case(name))
-            .map(|(_, value)| decode(value))
+        self.headers().find(|(found, _)| is_named(found, name)).map(|(_, value)| decode(value))
     }
 
     /// All URI headers as they stand, names and values with their escapes.
@@ -289,6 +311,11 @@ fn str_of(bytes: &[u8]) -> &str {
 
 fn split_pair(pair: &str) -> (&str, Option<&str>) {
     pair.split_once('=').map_or((pair, None), |(name, value)| (name, Some(value)))
+}
+
+/// In any case and with or without escapes (RFC 3261 §19.1.4).
+fn is_named(found: &str, name: &str) -> bool {
+    found.eq_ignore_ascii_case(name) || decode(found).eq_ignore_ascii_case(name)
 }
 
 fn is_user_char(b: u8) -> bool {
@@ -437,6 +464,9 @@ mod tests {
         assert_eq!(uri.to_string(), "sip:a@h.example;lr;X-ID=a%3Bb?Subject=y");
         assert_eq!(uri.param_decoded("x-id").unwrap(), "a;b");
         assert_eq!(uri.header("subject").unwrap(), "y");
+        let uri = Uri::from_str("sip:a?b;m=1@h.example;lr;%4D=2;x?m=3").unwrap();
+        assert_eq!(uri.clone().without_param("m").as_str(), "sip:a?b;m=1@h.example;lr;x?m=3");
+        assert_eq!(uri.without_headers().as_str(), "sip:a?b;m=1@h.example;lr;%4D=2;x");
     }
 
     #[test]
