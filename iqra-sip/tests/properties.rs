@@ -18,7 +18,7 @@ const INVITE: &str = "INVITE sip:+15550199@voice.example;transport=udp?Subject=x
     To: sip:+15550199@voice.example\r\n\
     i: c1@pbx\r\nCSeq: 7 INVITE\r\n\
     Route: <sip:a.example;lr>, <sip:b.example;lr>\r\nRecord-Route: <sip:c.example;lr>\r\n\
-    m: \"x, y\" <sip:1@[2001:db8::1]:5070;a=b>;q=0.5;expires=60, sip:z@h.example;q=1\r\n\
+    m: \"x, y\" <sip:1@[2001:db8::1]:5070;a=b>;q=0.5;expires=60\r\n\
     Allow: INVITE, ACK\r\nk: timer, 100rel\r\nRequire: a\r\nx: 1800;refresher=uac\r\nExpires: 300\r\n\
     Reason: Q.850;cause=16;text=\"done, well\"\r\nWarning: 399 h \"w, \\\"v\\\"\"\r\nRetry-After: 9 (soon)\r\n\
     Diversion: <tel:+15550101>;reason=user-busy\r\nHistory-Info: <sip:a@h?Reason=SIP%3Bcause%3D302>;index=1\r\n\

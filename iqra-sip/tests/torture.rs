@@ -6,7 +6,7 @@ mod common;
 use bytes::Bytes;
 use common::{message, options, options_with, refused, request};
 use iqra_sip::message::header::{CSeq, CallId, Contact, From, MaxForwards, Route, To, Via, Warning};
-use iqra_sip::message::{Fault, HeaderError, Host, Scheme};
+use iqra_sip::message::{Fault, HeaderError, Host, Scheme, UriError};
 use iqra_sip::{HeaderName, Message, Method, StatusCode};
 
 fn invalid(fault: &Fault, header: HeaderName) -> bool {
@@ -363,6 +363,12 @@ fn what_names_the_call_stands_once_3_3_8() {
         ("f: sip:x@h.example;tag=2", HeaderName::FROM),
         ("t: sip:x@h.example", HeaderName::TO),
         ("max-forwards: 70", HeaderName::MAX_FORWARDS),
+        ("c: text/plain\r\nContent-Type: text/plain", HeaderName::CONTENT_TYPE),
+        ("Expires: 1\r\nExpires: 2", HeaderName::EXPIRES),
+        ("x: 90\r\nSession-Expires: 1800", HeaderName::SESSION_EXPIRES),
+        ("RSeq: 1\r\nRSeq: 1", HeaderName::RSEQ),
+        ("RAck: 1 1 INVITE\r\nRAck: 2 1 INVITE", HeaderName::RACK),
+        ("o: refer\r\nEvent: presence", HeaderName::EVENT),
     ] {
         let error = refused(&options().replace("l: 0", &format!("{line}\r\nl: 0")));
         assert_eq!(error.fault, Fault::Duplicate(name));
@@ -474,6 +480,66 @@ fn octets_that_are_not_utf_8_cost_nothing_but_themselves() {
     assert_eq!(m.to_bytes(), octets);
 }
 
+/// RFC 3261 §7.3.1 and §19.1.1 let no parameter stand twice. Where the first and the last of two would make another
+/// dialog, transaction or next hop, the message is refused; any other parameter may be sloppy.
+#[test]
+fn parameters_that_decide_stand_once() {
+    let (from, to, via) = ("<sip:u@h.example>;tag=f1", "To: sip:ping@voice.example", "z9hG4bKp1");
+    for (part, twice, name) in [
+        (from, "<sip:u@h.example>;tag=f1;tag=f1", HeaderName::FROM),
+        (from, "<sip:u@h.example>;TAG=f1;x;tag=f2", HeaderName::FROM),
+        (from, "<sip:u@h.example>;tag", HeaderName::FROM),
+        (to, "To: sip:ping@voice.example;tag=a;tag=b", HeaderName::TO),
+        (to, "To: <sip:ping@voice.example>; tag ;x=1", HeaderName::TO),
+        (via, "z9hG4bKp1;branch=z9hG4bKp2", HeaderName::VIA),
+        (via, "z9hG4bKp1;rport;rport=5", HeaderName::VIA),
+        (via, "z9hG4bKp1;received=192.0.2.1;x;Received=192.0.2.2", HeaderName::VIA),
+        (via, "z9hG4bKp1;maddr=192.0.2.1;maddr=192.0.2.2", HeaderName::VIA),
+        ("l: 0", "Route: <sip:a;lr;lr>\r\nl: 0", HeaderName::ROUTE),
+        ("l: 0", "Route: <sip:b;lr>, <sip:a;maddr=x;lr;m%61ddr=y>\r\nl: 0", HeaderName::ROUTE),
+        ("l: 0", "m: <sip:a;transport=tcp;transport=udp>\r\nl: 0", HeaderName::CONTACT),
+    ] {
+        let text = options().replace(part, twice);
+        let error = refused(&text);
+        assert!(invalid(&error.fault, name.clone()), "{twice}: {error}");
+        assert!(error.reply.is_some(), "{twice}");
+        let answer = text.replace("OPTIONS sip:ping@voice.example SIP/2.0", "SIP/2.0 200 OK");
+        if ![HeaderName::ROUTE, HeaderName::CONTACT].contains(&name) {
+            assert!(refused(&answer).reply.is_none(), "{twice}");
+        }
+    }
+    for tail in [";lr;lr", ";transport=udp;x;TRANSPORT=udp", ";maddr=a;maddr=a", ";lr=on;%6cR"] {
+        let error = refused(&options().replace("example SIP", &format!("example{tail} SIP")));
+        assert_eq!(error.fault, Fault::Uri(UriError::Repeated), "{tail}");
+        assert_eq!(error.status, StatusCode::BAD_REQUEST);
+    }
+    for (part, fine) in [
+        (from, "<sip:u@h.example>;tag=f1;x;x"),
+        (via, "z9hG4bKp1;x;x, SIP/2.0/UDP h;branch=a;branch=b"),
+        ("example SIP", "example;x=1;x=2;lr?lr=1&lr=2 SIP"),
+        ("ping@voice.example SIP", "a;lr;lr@voice.example;lr SIP"),
+    ] {
+        request(&options().replace(part, fine));
+    }
+}
+
+#[test]
+fn a_request_that_makes_or_moves_a_dialog_names_one_place_to_be_reached_at() {
+    let two =
+        ["m: <sip:a@h.example>, <sip:b@h.example>", "m: <sip:a@h.example>\r\nContact: <sip:a@h.example>"];
+    for contacts in two {
+        let text = options().replace("l: 0", &format!("{contacts}\r\nl: 0"));
+        request(&text);
+        request(&text.replace("OPTIONS", "REGISTER"));
+        for method in ["INVITE", "UPDATE", "REFER", "SUBSCRIBE", "NOTIFY"] {
+            let error = refused(&text.replace("OPTIONS", method));
+            assert_eq!(error.fault, Fault::Duplicate(HeaderName::CONTACT), "{method} {contacts}");
+        }
+        let moved = text.replace("OPTIONS sip:ping@voice.example SIP/2.0", "SIP/2.0 302 Moved");
+        message(&moved.replace("OPTIONS", "INVITE"));
+    }
+}
+
 #[test]
 fn a_quoted_value_hides_no_tag() {
     let m = options_with("From: ", "From: <sip:u@h.example>;x=\"q;tag=evil\";tag=real");
@@ -526,7 +592,7 @@ fn limits_hold_and_say_which_they_are() {
     let error = refused(&options().replace("sip:ping@voice.example SIP", &format!("{long} SIP")));
     assert_eq!(error.status, StatusCode::REQUEST_URI_TOO_LONG);
     assert!(error.reply.is_some());
-    let many = "X: y\r\n".repeat(300);
+    let many = "X-Y: y\r\n".repeat(300);
     let error = refused(&options().replace("l: 0", &format!("{many}l: 0")));
     assert_eq!((error.fault, error.status), (Fault::TooManyHeaders(256), StatusCode::BAD_REQUEST));
     let huge = "z".repeat(40_000);

@@ -307,12 +307,22 @@ impl<'a> Cursor<'a> {
 
     /// `*( SEMI name [ EQUAL value ] )` up to the end or a comma; gives the bounds from the first semicolon.
     pub(crate) fn params(&mut self) -> Result<Range<usize>, Why> {
+        self.params_noting(|_, _| Ok(()))
+    }
+
+    /// The same; `note` judges each name, and whether a value follows.
+    #[inline(always)]
+    pub(crate) fn params_noting(
+        &mut self,
+        mut note: impl FnMut(&'a [u8], bool) -> Result<(), Why>,
+    ) -> Result<Range<usize>, Why> {
         self.skip_space();
         let start = self.at;
         let mut end = start;
         while self.eat(b';') {
-            self.param_name()?;
-            self.param_value()?;
+            let name = self.param_name()?;
+            let value = self.param_value()?;
+            note(&self.bytes[name], value.is_some())?;
             end = self.at;
             self.skip_space();
         }
@@ -355,6 +365,24 @@ impl<'a> Cursor<'a> {
             return Err("has a parameter without a value after its equals sign");
         }
         Ok(Some(value))
+    }
+}
+
+/// Tells a parameter that stands again from one that may (RFC 3261 §7.3.1). What reads the last of two would see another
+/// dialog, transaction or place than what reads the first.
+#[derive(Default)]
+pub(crate) struct Once(u8);
+
+impl Once {
+    /// False where `name`, one of at most eight `names`, was there before.
+    #[inline]
+    pub(crate) fn is_first(&mut self, names: &[&str], name: &[u8]) -> bool {
+        let Some(at) = names.iter().position(|one| one.as_bytes().eq_ignore_ascii_case(name)) else {
+            return true;
+        };
+        let before = self.0;
+        self.0 |= 1 << at;
+        self.0 != before
     }
 }
 

@@ -48,13 +48,12 @@ impl NameAddr {
 
     /// Reads a value that is one address.
     pub(crate) fn read(slice: Slice<'_>) -> Result<NameAddr, Why> {
-        let mut cursor = Cursor::new(slice.bytes());
-        let parts = scan(&mut cursor)?;
-        if cursor.done() {
-            Ok(NameAddr::of(slice, parts))
-        } else {
-            Err("holds more than one address; send one")
-        }
+        Ok(NameAddr::of(slice, alone(slice.bytes(), |cursor| scan(cursor))?))
+    }
+
+    /// Reads the value of a From or a To.
+    pub(crate) fn read_party(slice: Slice<'_>) -> Result<NameAddr, Why> {
+        Ok(NameAddr::of(slice, alone(slice.bytes(), |cursor| scan_party(cursor))?))
     }
 
     /// Takes over what [`scan`] has found in `slice`.
@@ -94,9 +93,62 @@ impl NameAddr {
     }
 }
 
+/// Checks the value of a From or a To.
+pub(crate) fn check_party(value: &[u8]) -> Result<(), Why> {
+    alone(value, |cursor| scan_party(cursor)).map(drop)
+}
+
+/// What `scan` finds in a value that holds nothing else.
+#[inline(always)]
+fn alone<'a>(
+    value: &'a [u8],
+    scan: impl FnOnce(&mut Cursor<'a>) -> Result<Parts, Why>,
+) -> Result<Parts, Why> {
+    let mut cursor = Cursor::new(value);
+    let parts = scan(&mut cursor)?;
+    if cursor.done() { Ok(parts) } else { Err("holds more than one address; send one") }
+}
+
+/// Checks a line of a comma list of addresses, and says how many there are.
+pub(crate) fn check_list(value: &[u8]) -> Result<usize, Why> {
+    let mut cursor = Cursor::new(value);
+    let mut count = 0;
+    loop {
+        scan(&mut cursor)?;
+        count += 1;
+        if !cursor.eat(b',') {
+            return Ok(count);
+        }
+    }
+}
+
 /// Reads one name-addr or addr-spec with its parameters, up to the end or a comma.
 #[inline(always)] // A check alone does not pay for the parts.
 pub(crate) fn scan(cursor: &mut Cursor<'_>) -> Result<Parts, Why> {
+    scan_noting(cursor, |_, _| Ok(()))
+}
+
+/// Reads a From or a To: its tag, by which the dialog is found, stands at most once and has a value.
+#[inline(always)]
+pub(crate) fn scan_party(cursor: &mut Cursor<'_>) -> Result<Parts, Why> {
+    let mut tagged = false;
+    scan_noting(cursor, |name, has_value| {
+        if !name.eq_ignore_ascii_case(b"tag") {
+            return Ok(());
+        }
+        match std::mem::replace(&mut tagged, true) {
+            true => Err("has more than one tag; send one"),
+            false if !has_value => Err("has a tag without a value; send ;tag=value or none"),
+            false => Ok(()),
+        }
+    })
+}
+
+#[inline(always)]
+fn scan_noting<'a>(
+    cursor: &mut Cursor<'a>,
+    note: impl FnMut(&'a [u8], bool) -> Result<(), Why>,
+) -> Result<Parts, Why> {
     cursor.skip_space();
     let start = cursor.at;
     let display = if cursor.peek() == Some(b'"') {
@@ -112,9 +164,9 @@ pub(crate) fn scan(cursor: &mut Cursor<'_>) -> Result<Parts, Why> {
         return Err("has no <address> after its display name");
     } else {
         cursor.at = start;
-        return addr_spec(cursor);
+        return addr_spec(cursor, note);
     };
-    Ok(Parts { display, uri, uri_parts, params: cursor.params()? })
+    Ok(Parts { display, uri, uri_parts, params: cursor.params_noting(note)? })
 }
 
 /// The bounds of the parameters of a value that is one address.
@@ -131,7 +183,10 @@ fn bracketed(cursor: &mut Cursor<'_>) -> Result<(Range<usize>, uri::Parts), Why>
 }
 
 /// RFC 3261 §20: a URI with a comma, question mark or semicolon must stand in angle brackets.
-fn addr_spec(cursor: &mut Cursor<'_>) -> Result<Parts, Why> {
+fn addr_spec<'a>(
+    cursor: &mut Cursor<'a>,
+    note: impl FnMut(&'a [u8], bool) -> Result<(), Why>,
+) -> Result<Parts, Why> {
     let start = cursor.at;
     let ends = |b: &u8| grammar::is(*b, SPACE) || matches!(b, b';' | b',' | b'?' | b'<' | b'>' | b'"');
     let rest = &cursor.bytes[start..];
@@ -141,7 +196,7 @@ fn addr_spec(cursor: &mut Cursor<'_>) -> Result<Parts, Why> {
     }
     let uri = start..cursor.at;
     let uri_parts = uri::scan(&cursor.bytes[uri.clone()]).map_err(uri::UriError::why)?;
-    Ok(Parts { display: start..start, uri, uri_parts, params: cursor.params()? })
+    Ok(Parts { display: start..start, uri, uri_parts, params: cursor.params_noting(note)? })
 }
 
 impl fmt::Display for NameAddr {

@@ -8,7 +8,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::error::{Fault, ParseError};
-use super::grammar::{self, Cursor, Why};
+use super::grammar::{self, Why};
 use super::header::{self, via};
 use super::headers::{Field, Headers};
 use super::limits::Limits;
@@ -32,6 +32,10 @@ enum Start {
 /// The headers that every message has (RFC 3261 §8.1.1); Max-Forwards is not asked for, as RFC 2543 had it optional.
 const REQUIRED: [Known; 5] = [Known::Via, Known::From, Known::To, Known::CallId, Known::CSeq];
 
+/// The requests whose Contact becomes where the dialog's requests go, and so is one address (RFC 3261 §8.1.1.8,
+/// §12.2.1.1).
+const ONE_CONTACT: [&[u8]; 5] = [b"INVITE", b"UPDATE", b"REFER", b"SUBSCRIBE", b"NOTIFY"];
+
 /// No more than the octets of an average header line, for the size of the index: one allocation holds it.
 const LINE_BYTES: usize = 32;
 
@@ -42,8 +46,10 @@ struct Index<'a> {
     fields: Vec<Field>,
     is_request: bool,
     /// Which of those that are checked here were there, by [`Known`]. All of them but Via stand once, as a second value
-    /// would be another answer to which call this is.
+    /// would be another answer to which call this is, or what is agreed in it, to whoever reads the last.
     seen: [bool; Known::COUNT],
+    /// How many places to be called back at the Contacts name.
+    contacts: usize,
     cseq_method: &'a [u8],
     body_length: BodyLength,
     fault: Option<Fault>,
@@ -58,6 +64,7 @@ pub(super) fn message(bytes: Bytes, limits: &Limits) -> Result<Message, ParseErr
     let body = index.run(&mut lines, start_end + 2).and_then(|at| index.body(at));
     if let Ok(Start::Request { method, .. }) = &start {
         index.compare_method(&bytes[method.clone()]);
+        index.count_contacts(&bytes[method.clone()]);
     }
     if body.is_ok() {
         index.check_presence();
@@ -133,6 +140,7 @@ impl<'a> Index<'a> {
             fields: Vec::with_capacity((bytes.len() / LINE_BYTES).clamp(8, 64)),
             is_request,
             seen: [false; Known::COUNT],
+            contacts: 0,
             cseq_method: b"",
             body_length: BodyLength::default(),
             fault: oversize.then_some(Fault::TooLarge(limits.message_bytes)),
@@ -171,15 +179,27 @@ impl<'a> Index<'a> {
     #[inline(never)] // The loop over the lines keeps its registers.
     fn check(&mut self, known: Known, value: &'a [u8]) {
         let checked = match known {
-            Known::Via => via::check(value),
-            Known::From | Known::To => address(value),
+            Known::Via => via::check(value, !self.seen[Known::Via as usize]),
+            Known::From | Known::To => name_addr::check_party(value),
             Known::CallId => header::check_call_id(value),
             Known::CSeq => header::scan_cseq(value).map(|(_, method)| self.cseq_method = &value[method]),
             Known::MaxForwards => grammar::number(value, u8::MAX.into()).map(drop),
-            Known::Contact if self.is_request => return self.note(known, header::check_contact(value)),
+            Known::Contact if self.is_request => {
+                let checked = header::check_contact(value).map(|count| self.contacts += count);
+                return self.note(known, checked);
+            }
+            Known::Route if self.is_request => {
+                return self.note(known, name_addr::check_list(value).map(drop));
+            }
             Known::ContentLength => {
                 return self.body_length.add(value).unwrap_or_else(|fault| self.refuse(fault));
             }
+            Known::ContentType
+            | Known::Event
+            | Known::Expires
+            | Known::RAck
+            | Known::RSeq
+            | Known::SessionExpires => Ok(()),
             _ => return,
         };
         let before = std::mem::replace(&mut self.seen[known as usize], true);
@@ -208,6 +228,12 @@ impl<'a> Index<'a> {
         }
     }
 
+    fn count_contacts(&mut self, method: &[u8]) {
+        if self.contacts > 1 && ONE_CONTACT.contains(&method) {
+            self.refuse(Fault::Duplicate(HeaderName::CONTACT));
+        }
+    }
+
     fn check_presence(&mut self) {
         let missing = REQUIRED.into_iter().find(|known| !self.seen[*known as usize]);
         if let Some(known) = missing {
@@ -221,12 +247,6 @@ impl<'a> Index<'a> {
         let len = self.body_length.stated().unwrap_or(left);
         if len > left { Err(Fault::BodyTooShort) } else { Ok(at..at + len) }
     }
-}
-
-fn address(value: &[u8]) -> Result<(), Why> {
-    let mut cursor = Cursor::new(value);
-    name_addr::scan(&mut cursor)?;
-    if cursor.done() { Ok(()) } else { Err("holds more than one address; send one") }
 }
 
 fn build(bytes: Bytes, start: Start, fields: Vec<Field>, body: Range<usize>) -> Message {

@@ -190,6 +190,17 @@ fn what_is_left_of_a_malformed_via_is_the_way_back() {
 }
 
 #[test]
+fn a_to_with_a_flag_for_a_tag_is_refused_and_comes_back_as_it_was() {
+    let mut wire = Wire::new(EngineConfig::default());
+    let out = wire.say(request("BYE", "x", "1", ";tag", ""));
+    assert_eq!(starts(&out), ["400"]);
+    assert!(out[0].contains("\r\nTo: <sip:callee@192.0.2.1>;tag\r\n"), "{}", out[0]);
+    let twice = request("INVITE", "y", "2", "", "Contact: <sip:other@198.51.100.8>\r\n");
+    assert_eq!(starts(&wire.say(twice)), ["400"]);
+    assert_eq!(wire.engine.counts(), Default::default());
+}
+
+#[test]
 fn malformed_and_foreign_versions_are_answered_where_they_can_be() {
     let mut wire = Wire::new(EngineConfig::default());
     let bad = request("INVITE", "x", "1", "", "").replace("CSeq: 1 INVITE", "CSeq: 1 OPTIONS");

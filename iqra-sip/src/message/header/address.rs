@@ -50,17 +50,21 @@ fn line(values: &mut Values<'_>) -> Option<Result<NameAddr, Why>> {
     values.line_slice().map(NameAddr::read)
 }
 
+fn party(values: &mut Values<'_>) -> Option<Result<NameAddr, Why>> {
+    values.line_slice().map(NameAddr::read_party)
+}
+
 fn element(values: &mut Values<'_>) -> Option<Result<NameAddr, Why>> {
     Some(values.scan(name_addr::scan)?.map(|(slice, parts)| NameAddr::of(slice, parts)))
 }
 
 address_header! {
     /// Who sends the request (RFC 3261 §20.20). Carries the caller's dialog tag.
-    From, FROM, line
+    From, FROM, party
 }
 address_header! {
     /// Whom the request is for (RFC 3261 §20.39). Carries the called party's dialog tag once there is one.
-    To, TO, line
+    To, TO, party
 }
 address_header! {
     /// Where a REFER points to (RFC 3515 §2.1).

@@ -8,7 +8,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::{TypedHeader, Values};
-use crate::message::grammar::{self, Cursor, TOKEN, Why};
+use crate::message::grammar::{self, Cursor, Once, TOKEN, Why};
 use crate::message::headers::Slice;
 use crate::message::name::HeaderName;
 use crate::message::params::Params;
@@ -158,23 +158,47 @@ impl TypedHeader for Via {
     }
 }
 
-/// Checks a whole header line of Via values.
-pub(crate) fn check(value: &[u8]) -> Result<(), Why> {
+/// The parameters of the topmost Via that say which transaction a message belongs to and where its answers go.
+const SINGLE: [&str; 4] = ["branch", "received", "rport", "maddr"];
+
+/// Checks a whole header line of Via values; the first value of the first line is held to more, as it is ours to read.
+#[inline(always)]
+pub(crate) fn check(value: &[u8], is_topmost: bool) -> Result<(), Why> {
     let mut cursor = Cursor::new(value);
-    loop {
+    if is_topmost {
+        scan_topmost(&mut cursor)?;
+    } else {
         scan(&mut cursor)?;
-        if !cursor.eat(b',') {
-            return Ok(());
-        }
     }
+    while cursor.eat(b',') {
+        scan(&mut cursor)?;
+    }
+    Ok(())
 }
 
 /// Reads one Via up to the end or a comma; white space may stand around every separator.
-#[inline(always)] // A check alone does not pay for the parts.
+#[inline]
 fn scan(cursor: &mut Cursor<'_>) -> Result<Parts, Why> {
+    scan_noting(cursor, |_, _| Ok(()))
+}
+
+#[inline(always)]
+fn scan_topmost(cursor: &mut Cursor<'_>) -> Result<Parts, Why> {
+    let mut once = Once::default();
+    scan_noting(cursor, |name, _| {
+        let is_first = once.is_first(&SINGLE, name);
+        if is_first { Ok(()) } else { Err("repeats branch, received, rport or maddr; send each once") }
+    })
+}
+
+#[inline(always)] // A check alone does not pay for the parts.
+fn scan_noting<'a>(
+    cursor: &mut Cursor<'a>,
+    note: impl FnMut(&'a [u8], bool) -> Result<(), Why>,
+) -> Result<Parts, Why> {
     protocol(cursor)?;
     let (transport, host, port) = sent_by(cursor)?;
-    let params = cursor.params()?;
+    let params = cursor.params_noting(note)?;
     Ok(Parts { transport, host, port, params })
 }
 

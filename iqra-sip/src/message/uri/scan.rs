@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use super::UriError;
-use crate::message::grammar::{self, HOST, URI, USER};
+use crate::message::grammar::{self, HOST, Once, URI, USER};
 
 /// The longest URI that is read, in octets.
 const MAX_BYTES: usize = u16::MAX as usize;
@@ -152,7 +152,27 @@ fn scan_opaque(text: &[u8], parts: &mut Parts) -> Result<usize, UriError> {
 fn scan_tail(text: &[u8], at: usize, parts: &mut Parts) -> Result<usize, UriError> {
     let end = run(text, at, URI)?;
     parts.params = at as u16;
-    parts.headers = memchr::memchr(b'?', &text[at..end]).map_or(end, |found| at + found) as u16;
+    let headers = match &text[at..end] {
+        [b';', one @ ..] if memchr::memchr2(b';', b'?', one).is_none() => end,
+        tail => at + check_once(tail)?,
+    };
+    parts.headers = headers as u16;
+    Ok(end)
+}
+
+/// Where the headers begin in what follows the host. The parameters that say where a request goes stand once
+/// (RFC 3261 §19.1.1), however they are spelled.
+#[inline(never)]
+fn check_once(tail: &[u8]) -> Result<usize, UriError> {
+    let end = memchr::memchr(b'?', tail).unwrap_or(tail.len());
+    let mut once = Once::default();
+    for param in tail[..end].split(|b| *b == b';') {
+        let name = param.split(|b| *b == b'=').next().unwrap_or_default();
+        let name = super::decode(super::str_of(name));
+        if !once.is_first(&["transport", "maddr", "lr"], name.as_bytes()) {
+            return Err(UriError::Repeated);
+        }
+    }
     Ok(end)
 }
 
