@@ -1,9 +1,10 @@
 //! The proxy tier as a service: INVITEs in, 302 with tokens out, or the refusal that the decision gave.
 //!
-//! In: requests of an [`Endpoint`]. Out: responses; everything in between is [`Admission`]. One task per INVITE, so
-//! that a slow store delays only its own call.
+//! In: requests of an [`Endpoint`]. Out: responses; everything in between is [`Admission`]. An INVITE whose stores do not
+//! answer at once becomes a task, so that a slow store delays only its own call.
 
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use iqra_sip::event::Reply;
@@ -186,7 +187,11 @@ impl Shared {
             return self.refuse(invite, &Reason::Overload.into());
         }
         let shared = self.clone();
-        self.pending.spawn(async move { shared.decide(invite).await });
+        let mut decided = Box::pin(async move { shared.decide(invite).await });
+        // Stores in memory answer at once, and then a task would cost more than the decision.
+        if decided.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            self.pending.spawn(decided);
+        }
     }
 
     async fn decide(&self, invite: IncomingInvite) {
