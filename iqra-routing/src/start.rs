@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 #[cfg(feature = "dns")]
 use iqra_sip::net::DnsResolver;
-use iqra_sip::net::{Bind, Endpoint, HepExporter, Incoming};
+use iqra_sip::net::{Bind, Endpoint, HepExporter, Incoming, NetConfig};
 #[cfg(feature = "tls")]
 use iqra_sip::net::{TlsClients, TlsConfig, TlsIdentity, TlsSettings};
 use iqra_sip::observe::TraceRecord;
@@ -60,7 +60,7 @@ pub(crate) async fn bind(
 ) -> Result<(Endpoint, Incoming), StartError> {
     let Edge { guard, hep, sip, dns } = edge;
     let mut builder = Endpoint::builder().config(EngineConfig { guard, ..sip.engine() });
-    builder = builder.net(sip.net(dns.as_ref()));
+    builder = builder.net(NetConfig { shards: listen.shards, ..sip.net(dns.as_ref()) });
     #[cfg(feature = "dns")]
     if let Some(dns) = &dns {
         builder = builder.resolver(Arc::new(resolver(dns)?));

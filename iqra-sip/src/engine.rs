@@ -29,13 +29,14 @@ mod reliable;
 mod retry;
 mod server;
 mod session;
+pub(crate) mod share;
 mod stateless;
 pub(crate) mod target;
 mod update;
 mod via;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -59,6 +60,7 @@ use random::Seed;
 use refer::Subscriptions;
 use relay::Relays;
 use server::Servers;
+use share::Share;
 
 /// Transactions and dialogs of one process, or of one shard of it.
 ///
@@ -81,11 +83,13 @@ pub struct Engine {
     avoided: Avoided,
     subscriptions: Subscriptions,
     serial: u64,
+    share: Share,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
     watch: Watch,
     tape: Option<Box<Tape>>,
-    protection: Option<Protection>,
+    protection: Option<Arc<Mutex<Protection>>>,
+    shed: Option<(u32, u32)>,
     #[cfg(feature = "faults")]
     pub(crate) fault: Option<crate::fault::Fault>,
 }
@@ -98,7 +102,7 @@ impl Engine {
         let relays = Relays::new(if config.relay.is_some() { random.up_to(u32::MAX) } else { 0 });
         Self {
             timers: TimerQueue::new(config.timings.clone()),
-            protection: config.guard.clone().map(Protection::new),
+            protection: config.guard.clone().map(Protection::shared),
             config,
             random,
             listeners: Vec::new(),
@@ -111,6 +115,8 @@ impl Engine {
             avoided: Avoided::default(),
             subscriptions: Subscriptions::default(),
             serial: 0,
+            share: Share::default(),
+            shed: None,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
             watch: Watch::default(),

@@ -1,4 +1,5 @@
-//! Calls between endpoints on real sockets of the loopback interface.
+//! Calls between endpoints on real sockets of the loopback interface: as a test of its own with one shard, and in
+//! `net_shards.rs` with several.
 
 #![allow(clippy::unwrap_used)] // Helpers of a test are tests.
 

@@ -22,6 +22,7 @@ pub(super) struct ListenFile {
     ws: Vec<Spanned<SocketFile>>,
     #[serde(default)]
     wss: Vec<Spanned<SocketFile>>,
+    shards: Option<Spanned<u64>>,
     identity: Option<IdentityFile>,
     pub(super) advertise: Option<Spanned<AdvertiseFile>>,
 }
@@ -78,6 +79,7 @@ pub(super) fn check(source: &Source<'_>, file: &Spanned<ListenFile>) -> Checked<
         tls: sockets(&section.tls, "listen.tls")?,
         ws: sockets(&section.ws, "listen.ws")?,
         wss: sockets(&section.wss, "listen.wss")?,
+        shards: source.count(section.shards.as_ref(), "listen.shards", 1..=256, 1)? as usize,
         identity: section.identity.as_ref().map(|identity| Identity {
             certificate: identity.certificate.clone(),
             key: identity.key.clone(),

@@ -73,6 +73,9 @@ pub struct Listen {
     pub ws: Vec<Socket>,
     /// Sockets for WebSocket over TLS; they need both features and an identity.
     pub wss: Vec<Socket>,
+    /// Engines that the calls are spread over, 1 to 256
+    /// ([`NetConfig::shards`](https://docs.rs/iqra-sip/latest/iqra_sip/net/struct.NetConfig.html#structfield.shards)).
+    pub shards: usize,
     /// Who this node is on secure transports.
     pub identity: Option<Identity>,
     /// The addresses that others reach this node at, one for each family, put into Via, Contact and SDP for sockets

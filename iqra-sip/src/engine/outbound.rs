@@ -91,7 +91,7 @@ impl Engine {
             call.from = call.from.clone().with_tag(&self.random.tag());
         }
         if call.call_id.is_none() {
-            call.call_id = Some(self.random.call_id());
+            call.call_id = Some(self.draw_call_id());
         }
     }
 
@@ -104,7 +104,7 @@ impl Engine {
         let headers = &mut request.headers;
         headers.push(HeaderName::FROM, tagged(call.from, self.random.tag()).to_string());
         headers.push(HeaderName::TO, call.to.to_string());
-        headers.push(HeaderName::CALL_ID, call.call_id.unwrap_or_else(|| self.random.call_id()));
+        headers.push(HeaderName::CALL_ID, call.call_id.unwrap_or_else(|| self.draw_call_id()));
         headers.push(HeaderName::CSEQ, format!("{} INVITE", call.cseq));
         add_headers(headers, &call.headers);
         if !headers.contains(HeaderName::CONTACT) {
@@ -166,7 +166,7 @@ impl Engine {
             headers.push(HeaderName::TO, format!("<{}>", request.uri));
         }
         if !headers.contains(HeaderName::CALL_ID) {
-            headers.push(HeaderName::CALL_ID, self.random.call_id());
+            headers.push(HeaderName::CALL_ID, self.draw_call_id());
         }
         if !headers.contains(HeaderName::CSEQ) {
             headers.push(HeaderName::CSEQ, format!("{} {}", self.random.sequence(), request.method));

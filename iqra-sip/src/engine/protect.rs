@@ -2,7 +2,9 @@
 //! here. The driver notes what it alone sees: its queue to the program, and how long it has read without an end.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use super::Engine;
 use super::event::Reply;
@@ -14,84 +16,134 @@ use crate::message::header::Via;
 use crate::message::{HeaderName, Message, Method, Request, Response, StatusCode};
 use crate::observe::DropReason;
 
-/// A guard and its measures.
-pub(super) struct Protection {
+/// A guard and its measures: one for all engines of a process, for a source must not get its rate from each of them.
+/// Its lock is the last that is taken, and held for one question.
+pub(crate) struct Protection {
     guard: Guard,
-    /// Requests that the program has not answered at all, by the number of their transaction: the first is the oldest.
-    waiting: BTreeMap<u64, Instant>,
+    /// Requests that the program has not answered at all, by engine and by the number of their transaction: the first
+    /// is an engine's oldest.
+    waiting: Vec<BTreeMap<u64, Instant>>,
     queued: usize,
     /// Since when each reader of the driver has not read its socket empty.
     backlogs: BTreeMap<usize, Instant>,
-    /// The message under way is to be shed, with a Retry-After between these seconds, unless it is a repeat.
-    shed: Option<(u32, u32)>,
 }
 
 impl Protection {
-    pub(super) fn new(config: GuardConfig) -> Self {
-        Self {
-            guard: Guard::new(config),
-            waiting: BTreeMap::new(),
-            queued: 0,
-            backlogs: BTreeMap::new(),
-            shed: None,
+    fn new(config: GuardConfig) -> Self {
+        Self { guard: Guard::new(config), waiting: Vec::new(), queued: 0, backlogs: BTreeMap::new() }
+    }
+
+    pub(super) fn shared(config: GuardConfig) -> Arc<Mutex<Self>> {
+        Arc::new(Mutex::new(Self::new(config)))
+    }
+
+    fn waiting(&mut self, place: usize) -> &mut BTreeMap<u64, Instant> {
+        if self.waiting.len() <= place {
+            self.waiting.resize_with(place + 1, BTreeMap::new);
         }
+        &mut self.waiting[place]
     }
 
     fn load(&self, now: Instant, fill: u8) -> Load {
-        let age = |since: Option<&Instant>| {
-            since.map_or(Duration::ZERO, |since| now.saturating_duration_since(*since))
-        };
+        let age = |since: Instant| now.saturating_duration_since(since);
         Load {
-            waiting: self.waiting.len(),
+            waiting: self.waiting.iter().map(BTreeMap::len).sum(),
             queued: self.queued,
-            stalled: age(self.waiting.values().nth(CROWD - 1)),
-            behind: age(self.backlogs.values().min()),
+            stalled: self.stalled_since().map(age).unwrap_or_default(),
+            behind: self.backlogs.values().min().copied().map(age).unwrap_or_default(),
             fill,
         }
     }
+
+    /// Since when as many as make a crowd wait: the first of each engine are its oldest.
+    fn stalled_since(&self) -> Option<Instant> {
+        if let [only] = &self.waiting[..] {
+            return only.values().nth(CROWD - 1).copied();
+        }
+        if self.waiting.iter().map(BTreeMap::len).sum::<usize>() < CROWD {
+            return None;
+        }
+        let mut oldest: Vec<_> =
+            self.waiting.iter().flat_map(|all| all.values().take(CROWD)).copied().collect();
+        Some(*oldest.select_nth_unstable(CROWD - 1).1)
+    }
+}
+
+/// The guard behind its lock.
+struct Held<'a>(MutexGuard<'a, Protection>);
+
+impl Deref for Held<'_> {
+    type Target = Guard;
+
+    fn deref(&self) -> &Guard {
+        &self.0.guard
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut Guard {
+        &mut self.0.guard
+    }
+}
+
+/// A poisoned lock is taken over: a guard is left consistent between its questions.
+fn hold(protection: &Mutex<Protection>) -> MutexGuard<'_, Protection> {
+    protection.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Engine {
     /// Sets the guard up, or gives a running one new settings: bans and buckets stay. `None` takes it away.
     pub fn set_guard(&mut self, config: Option<GuardConfig>) {
-        match (&mut self.protection, config) {
-            (Some(protection), Some(config)) => protection.guard.reload(config),
-            (protection, config) => *protection = config.map(Protection::new),
+        match (&self.protection, config) {
+            (Some(protection), Some(config)) => hold(protection).guard.reload(config),
+            (_, config) => self.protection = config.map(Protection::shared),
         }
+    }
+
+    /// The guard as the engines of a process share it.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn guard_of_all(&self) -> Option<Arc<Mutex<Protection>>> {
+        self.protection.clone()
+    }
+
+    /// Takes the guard of another engine, or goes without one as that does.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn share_guard(&mut self, guard: Option<Arc<Mutex<Protection>>>) {
+        self.protection = guard;
     }
 
     /// The guard, where there is one: to look at its bans.
     #[must_use]
-    pub fn guard(&self) -> Option<&Guard> {
-        self.protection.as_ref().map(|protection| &protection.guard)
+    pub fn guard(&self) -> Option<impl Deref<Target = Guard> + '_> {
+        self.protection.as_deref().map(|protection| Held(hold(protection)))
     }
 
     /// The guard, where there is one: to ban and unban.
-    pub fn guard_mut(&mut self) -> Option<&mut Guard> {
-        self.protection.as_mut().map(|protection| &mut protection.guard)
+    pub fn guard_mut(&mut self) -> Option<impl DerefMut<Target = Guard> + '_> {
+        self.protection.as_deref().map(|protection| Held(hold(protection)))
     }
 
     /// Learns how many events of the engine wait for the program in the driver's queue: one of the measures of load.
     pub fn note_queued(&mut self, queued: usize) {
-        if let Some(protection) = &mut self.protection {
-            protection.queued = queued;
+        if let Some(protection) = &self.protection {
+            hold(protection).queued = queued;
         }
     }
 
     /// Learns since when a reader of the driver has found more to read each time it looked; `None` once it has read its
     /// socket empty. Readers are told apart by numbers of the driver's own. One of the measures of load.
     pub fn note_backlog(&mut self, reader: usize, since: Option<Instant>) {
-        let Some(protection) = &mut self.protection else { return };
+        let Some(protection) = &self.protection else { return };
         match since {
-            Some(since) => drop(protection.backlogs.insert(reader, since)),
-            None => drop(protection.backlogs.remove(&reader)),
+            Some(since) => drop(hold(protection).backlogs.insert(reader, since)),
+            None => drop(hold(protection).backlogs.remove(&reader)),
         }
     }
 
     /// The load that the guard judges by; all zero without a guard.
     #[must_use]
     pub fn load(&self, now: Instant) -> Load {
-        self.protection.as_ref().map(|protection| protection.load(now, self.fill())).unwrap_or_default()
+        self.protection.as_ref().map(|protection| hold(protection).load(now, self.fill())).unwrap_or_default()
     }
 
     /// Whether the guard kept the last message away, so that it concerns no call.
@@ -104,8 +156,9 @@ impl Engine {
     #[cfg(feature = "tokio")]
     pub(crate) fn admits_keep_alive(&mut self, now: Instant, flow: &Flow) -> bool {
         self.watch.arrives(now, flow);
-        let Some(protection) = &mut self.protection else { return true };
-        match protection.guard.judge_keep_alive(now, Sender::of(flow)) {
+        let Some(protection) = &self.protection else { return true };
+        let verdict = hold(protection).guard.judge_keep_alive(now, Sender::of(flow));
+        match verdict {
             Verdict::Drop(reason) => {
                 self.watch.discard(reason);
                 false
@@ -116,22 +169,21 @@ impl Engine {
 
     /// Tells the observer of bans that were made or lifted; with the next message at the latest.
     pub(crate) fn tell_bans(&mut self) {
-        let Some(protection) = &mut self.protection else { return };
-        while let Some(change) = protection.guard.poll_change() {
+        let Some(protection) = &self.protection else { return };
+        while let Some(change) = hold(protection).guard.poll_change() {
             self.watch.banned(&change);
         }
     }
 
     /// Asks the guard about a message that came in; false where that is all that becomes of it.
     pub(super) fn admits(&mut self, now: Instant, flow: &Flow, message: &bytes::Bytes) -> bool {
+        self.shed = None;
         let verdict = self.judge(now, flow, message);
         self.tell_bans();
-        let Some(protection) = &mut self.protection else { return true };
-        protection.shed = None;
         match verdict {
             Verdict::Pass => return true,
             Verdict::Shed(least, most) => {
-                protection.shed = Some((least, most));
+                self.shed = Some((least, most));
                 return true;
             }
             Verdict::Drop(reason) => self.watch.discard(reason),
@@ -155,7 +207,7 @@ impl Engine {
         let fill = self.fill();
         let Self { protection, random, .. } = self;
         let Some(protection) = protection else { return Verdict::Pass };
-        let verdict = random.facts.seldom(kind, || ask(protection, fill).word());
+        let verdict = random.facts.seldom(kind, || ask(&mut hold(protection), fill).word());
         verdict.and_then(|word| Verdict::read(&word)).unwrap_or(Verdict::Pass)
     }
 
@@ -202,9 +254,7 @@ impl Engine {
     /// Answers a new request 503 where the guard sheds load. Repeats never come here, so that what was begun is
     /// finished.
     pub(super) fn shed(&mut self, request: &Request, via: &Via, path: ReplyPath) -> bool {
-        let Some(seconds) = self.protection.as_mut().and_then(|protection| protection.shed.take()) else {
-            return false;
-        };
+        let Some(seconds) = self.shed.take() else { return false };
         self.refuse_for_load(request, via, path, seconds);
         true
     }
@@ -220,29 +270,29 @@ impl Engine {
 
     /// What this source sent could not be read; true where it is banned and needs no answer.
     pub(super) fn offended(&mut self, now: Instant, flow: &Flow) -> bool {
-        let Some(protection) = &mut self.protection else { return false };
-        let banned = protection.guard.malformed(now, Sender::of(flow));
+        let Some(protection) = &self.protection else { return false };
+        let banned = hold(protection).guard.malformed(now, Sender::of(flow));
         self.tell_bans();
         banned
     }
 
     /// A request waits for the program.
     pub(super) fn waits(&mut self, now: Instant, server: u64) {
-        if let Some(protection) = &mut self.protection {
-            protection.waiting.insert(server, now);
+        if let Some(protection) = &self.protection {
+            hold(protection).waiting(self.share.place).insert(server, now);
         }
     }
 
     /// The program has said something to it, or nobody asks any more.
     pub(super) fn waits_no_more(&mut self, server: u64) {
-        if let Some(protection) = &mut self.protection {
-            protection.waiting.remove(&server);
+        if let Some(protection) = &self.protection {
+            hold(protection).waiting(self.share.place).remove(&server);
         }
     }
 
     pub(super) fn wait_for_nothing(&mut self) {
-        if let Some(protection) = &mut self.protection {
-            protection.waiting.clear();
+        if let Some(protection) = &self.protection {
+            hold(protection).waiting(self.share.place).clear();
         }
     }
 }

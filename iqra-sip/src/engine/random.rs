@@ -75,8 +75,21 @@ impl Random {
 
     /// A Call-ID of 120 bits (RFC 3261 §8.1.1.4).
     pub(crate) fn call_id(&mut self) -> String {
-        let half = self.append(String::new());
-        self.append(half)
+        self.call_id_that(|_| true)
+    }
+
+    /// The same, drawn until it fits: what was drawn before is no fact.
+    pub(crate) fn call_id_that(&mut self, fits: impl Fn(&str) -> bool) -> String {
+        let Self { generator, facts } = self;
+        let mut draw = || [generator.next_u64(), generator.next_u64()].into_iter().flat_map(spell).collect();
+        facts.word('c', || {
+            loop {
+                let drawn: String = draw();
+                if fits(&drawn) {
+                    return drawn;
+                }
+            }
+        })
     }
 
     /// A number from 0 to `most`, both included.

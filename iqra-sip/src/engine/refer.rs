@@ -454,16 +454,11 @@ impl Engine {
             return Err(refused(StatusCode::BAD_REQUEST));
         }
         self.joins(asked.dialog().call_id());
-        let named = asked.dialog();
-        // A tag of 0 also stands for none.
-        let untagged = || DialogId::new(named.call_id(), named.local_tag(), "");
-        let old = || self.dialogs.named(&untagged()).filter(|_| named.remote_tag() == "0");
-        let dialog = self.dialogs.named(&named).or_else(old);
-        replaces::judge(dialog, asked.is_early_only()).map(Some).map_err(refused)
+        self.judge_replaces_anywhere(&asked).map(Some).map_err(refused)
     }
 
     /// An INVITE was accepted: what it replaces, as it stands now, ends (RFC 3891 §3).
-    pub(super) fn replace(&mut self, now: Instant, invite: &Request, by: &DialogId) {
+    pub(crate) fn replace(&mut self, now: Instant, invite: &Request, by: &DialogId) {
         match self.check_replaces(invite) {
             Ok(Some(Replaced::Call(dialog))) => {
                 if self.hang_up(now, &dialog, Headers::new()).is_ok() {

@@ -115,6 +115,44 @@ pub(crate) fn call_id(message: &[u8]) -> Option<&str> {
     }
 }
 
+/// The one Call-ID of a message; none where it has none, or two lines of them, or one of several words. Long header
+/// fields may go on in the next line (RFC 3261 §7.3.1).
+#[cfg(feature = "tokio")]
+pub(crate) fn only_call_id(message: &[u8]) -> Option<&[u8]> {
+    only(message, &[b"Call-ID", b"i"]).filter(|value| !value.is_empty() && !value.contains(&b' '))
+}
+
+/// The one value of a header field by any of its names, as [`only_call_id`] has it.
+#[cfg(feature = "tokio")]
+pub(crate) fn only<'a>(message: &'a [u8], names: &[&[u8]]) -> Option<&'a [u8]> {
+    let (_, mut at) = line(message, 0);
+    let mut found = None;
+    // The field that is being read is the one.
+    let (mut open, mut headers) = (false, 0);
+    while at < Limits::DEFAULT.head_bytes && headers <= Limits::DEFAULT.headers {
+        let (header, next) = line(message, at);
+        let Some(first) = header.first() else { return found };
+        headers += usize::from(!matches!(first, b' ' | b'\t'));
+        if matches!(first, b' ' | b'\t') {
+            match (open, header.trim_ascii()) {
+                (false, _) | (true, b"") => {}
+                (true, more) if found == Some(&[][..]) => found = Some(more),
+                (true, _) => return None,
+            }
+        } else if let Some(value) = names.iter().find_map(|name| value_of(header, name)) {
+            if found.replace(value).is_some() {
+                return None;
+            }
+            open = true;
+        } else {
+            open = false;
+        }
+        at = next;
+    }
+    // The parser refuses it for its length.
+    None
+}
+
 /// The line at `at` without its end, and where the next one starts.
 fn line(message: &[u8], at: usize) -> (&[u8], usize) {
     let rest = message.get(at..).unwrap_or_default();
@@ -204,6 +242,34 @@ mod tests {
         for nonsense in ["", "\r\n", ":", "INVITE", "\n\n\n", "To:;tag=", "INVITE\r", "x\r\nTo: <sip:a@b"] {
             assert_eq!(kind(nonsense), Kind::New, "{nonsense:?}");
         }
+    }
+
+    #[cfg(feature = "tokio")]
+    #[test]
+    fn only_a_call_id_that_stands_alone_says_whose_a_message_is() {
+        let of = |head: &str| {
+            let message = format!("OPTIONS x SIP/2.0\r\n{head}\r\n\r\ni: body\r\n");
+            only_call_id(message.as_bytes()).map(|found| String::from_utf8(found.to_vec()).unwrap())
+        };
+        for usable in
+            ["Call-ID: a@b", "i:a@b", "To: x\r\nI : a@b ", "call-id:\r\n a@b", "i: a@b\r\n \r\nTo: x"]
+        {
+            assert_eq!(of(usable).as_deref(), Some("a@b"), "{usable:?}");
+        }
+        for unusable in [
+            "To: x",
+            "i:",
+            "i: a\r\ni: a",
+            "i: a\r\nCall-ID: b",
+            "i: a b",
+            "i: a\r\n b",
+            " i: a",
+            "x: y\r\n i: a",
+        ] {
+            assert_eq!(of(unusable), None, "{unusable:?}");
+        }
+        assert_eq!(only_call_id(b"OPTIONS x SIP/2.0\r\n\r\ni: body\r\n"), None);
+        assert_eq!(only_call_id(b""), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::endpoint::Endpoint;
 use super::incoming::Incoming;
 use super::resolver::Resolver;
 use super::router::Router;
+use super::shards::{Shard, Spread};
 use super::shared::{Core, Handle, Shared};
 use super::tcp::{self, Acceptor};
 use super::{driver, udp};
@@ -27,6 +28,12 @@ use crate::resolve::ResolveLimits;
 pub struct NetConfig {
     /// Requests outside dialogs that wait for [`Incoming::next`], 1 at least; more are answered 503. Default 4,096.
     pub incoming_queue: usize,
+    /// Parts that the calls are spread over, each with an engine and a UDP socket for every address: 1 to 256, for
+    /// programs that one core cannot carry, as many as there are cores. Calls are spread by their Call-ID.
+    /// [`EngineConfig::max_transactions`] and [`EngineConfig::max_dialogs`] are divided among them; the guard and all
+    /// limits here are for all of them together, but for the receive buffers. More than 1 needs SO_REUSEPORT, which
+    /// Linux and the BSDs have. Default 1, which costs nothing.
+    pub shards: usize,
     /// Kernel receive buffer of a UDP socket, in bytes; the kernel may grant less. Default 4 MiB, with which a burst
     /// of 30,000 calls a second is not lost while the process waits for a core.
     pub receive_buffer: usize,
@@ -61,6 +68,7 @@ impl Default for NetConfig {
     fn default() -> Self {
         Self {
             incoming_queue: 4_096,
+            shards: 1,
             receive_buffer: 4 << 20,
             max_connections: 4_096,
             max_connections_per_source: 512,
@@ -226,12 +234,14 @@ impl Builder {
     /// address and what to do.
     pub async fn bind(self) -> io::Result<(Endpoint, Incoming)> {
         self.check().map_err(|text| io::Error::new(io::ErrorKind::InvalidInput, text))?;
-        let (mut listeners, mut udp, mut acceptors) = (Vec::new(), Vec::new(), Vec::new());
+        let spread = Spread::new(self.net.shards);
+        let mut udp: Vec<Vec<udp::Socket>> = (0..spread.count()).map(|_| Vec::new()).collect();
+        let (mut listeners, mut acceptors) = (Vec::new(), Vec::new());
         for bind in &self.binds {
             let addr = if bind.transport == Transport::Udp {
-                let socket = udp::bind(bind.addr, self.net.receive_buffer)?;
-                let addr = socket.local;
-                udp.push(socket);
+                let sockets = udp::bind_all(bind.addr, self.net.receive_buffer, spread.count())?;
+                let addr = sockets.first().map_or(bind.addr, |socket| socket.local);
+                udp.iter_mut().zip(sockets).for_each(|(of_shard, socket)| of_shard.push(socket));
                 addr
             } else {
                 let listener = tcp::bind(bind.addr).map_err(|error| named(bind.addr, &error))?;
@@ -242,17 +252,22 @@ impl Builder {
             listeners.push(self.listener(bind, addr));
         }
         listeners.sort_by_key(|listener| listener.transport);
-        let mut engine = Engine::new(self.engine, os_seed()?);
-        listeners.iter().for_each(|listener| engine.add_listener(*listener));
-        if let Some(capsules) = self.capsules {
-            engine.keep_capsules(capsules);
-        }
-        if !self.observers.is_empty() {
-            engine.observe(Arc::new(self.observers.clone()));
-        }
         let (sender, requests) = mpsc::channel(self.net.incoming_queue.max(1));
-        let core = Core::new(engine, Router::new(sender));
-        let mut shared = Shared::new(core, listeners, udp, self.net);
+        let engines = spread.engines(&self.engine, os_seed)?;
+        let equip = |(mut engine, udp): (Engine, _)| {
+            listeners.iter().for_each(|listener| engine.add_listener(*listener));
+            if let Some(capsules) = self.capsules.clone() {
+                engine.keep_capsules(capsules);
+            }
+            if !self.observers.is_empty() {
+                engine.observe(Arc::new(self.observers.clone()));
+            }
+            Shard::new(Core::new(engine, Router::new(sender.clone())), udp)
+        };
+        let shards = engines.into_iter().zip(udp).map(equip).collect();
+        drop(sender);
+        let mut shared = Shared::new((shards, spread), listeners, self.net);
+        shared.replaces = self.engine.transfer.replaces;
         (shared.observers, shared.trace_secrets) = (self.observers, self.trace_secrets);
         if let Some(resolver) = self.resolver {
             shared.resolver = resolver;

@@ -1,7 +1,7 @@
 //! The handle of an endpoint: what a program asks of it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Error;
 use super::builder::{Builder, os_seed};
@@ -11,6 +11,7 @@ use super::outgoing::{Attempt, OutgoingCall};
 use super::pursue::{CallPolicy, Chase};
 use super::register::Registered;
 use super::resolve;
+use super::shards::{Shard, ShardId};
 use super::shared::{Core, Handle};
 use crate::auth::{Keyring, Registration};
 use crate::engine::flow::{Flow, Hop, Listener};
@@ -75,7 +76,7 @@ impl Endpoint {
     /// [`OutgoingCall::next`].
     pub async fn invite(&self, call: OutgoingInvite) -> Result<OutgoingCall, Error> {
         let attempt = self.attempt(call, Keyring::default()).await?;
-        Ok(OutgoingCall::open(self.handle.clone(), attempt))
+        Ok(OutgoingCall::open(attempt))
     }
 
     /// Places a call with credentials of its own that follows redirects; [`OutgoingCall::next`] leads it from one place
@@ -84,11 +85,12 @@ impl Endpoint {
     /// # Errors
     /// As [`invite`](Self::invite), about the first place.
     pub async fn call(&self, mut call: OutgoingInvite, policy: CallPolicy) -> Result<OutgoingCall, Error> {
-        self.handle.enter(|core, _| core.engine.name_call(&mut call));
+        let named = self.handle.at(self.shard_of(call.call_id.as_deref()));
+        named.enter(|core, _| core.engine.name_call(&mut call));
         let pursuit = Pursuit::new(call.clone(), policy.redirects).with_alternatives(policy.alternatives);
         let attempt = self.attempt(call, policy.credentials.clone()).await?;
         let chase = Chase::new(self.clone(), pursuit, policy.credentials);
-        Ok(OutgoingCall::chasing(self.handle.clone(), attempt, chase))
+        Ok(OutgoingCall::chasing(attempt, chase))
     }
 
     /// Sends one INVITE.
@@ -100,13 +102,19 @@ impl Endpoint {
         if call.hops.is_empty() {
             call.hops = self.hops(&call.headers, &call.uri).await?;
         }
-        self.handle.enter(|core, now| {
+        let handle = self.handle.at(self.shard_of(call.call_id.as_deref()));
+        handle.enter(|core, now| {
             if core.router.is_closing() {
                 return Err(Error::Closed);
             }
             let tx = core.engine.invite_with(now, call, credentials)?;
-            Ok(Attempt::open(tx, &mut core.router))
+            Ok(Attempt::open(&handle, tx, &mut core.router))
         })
+    }
+
+    /// Where a request of ours with this Call-ID starts.
+    fn shard_of(&self, call_id: Option<&str>) -> ShardId {
+        self.handle.shared().spread.of_ours(call_id)
     }
 
     /// Sends a request outside a dialog (OPTIONS, MESSAGE, REGISTER) and waits for its final answer. What is missing of
@@ -137,11 +145,12 @@ impl Endpoint {
         if hops.is_empty() {
             hops = self.hops(&request.headers, &request.uri).await?;
         }
+        let handle = self.handle.at(self.handle.shared().spread.of_headers(&request.headers));
         let ask = |core: &mut Core, now| match core.router.is_closing() {
             true => Err(Error::Closed),
             false => Ok(core.engine.request_with(now, request, hops, credentials)?),
         };
-        self.handle.answered(ask).await
+        handle.answered(ask).await
     }
 
     /// Registers an address and keeps it registered until the handle is dropped or told to unregister.
@@ -165,33 +174,44 @@ impl Endpoint {
         uri: &Uri,
         user: Option<&str>,
     ) -> Result<Uri, Error> {
-        Ok(self.handle.shared().lock().engine.own_contact(next_hop, headers, uri, user)?)
+        Ok(self.first().lock().engine.own_contact(next_hop, headers, uri, user)?)
     }
 
     /// What it holds, for tests of leaks and for metrics.
     #[must_use]
     pub fn counts(&self) -> Counts {
         let shared = self.handle.shared();
-        let engine = shared.lock().engine.counts();
-        Counts {
-            server_transactions: engine.server_transactions,
-            client_transactions: engine.client_transactions,
-            dialogs: engine.dialogs,
-            connections: shared.streams.len(),
-            tasks: shared.tasks.len(),
+        let mut counts =
+            Counts { connections: shared.streams.len(), tasks: shared.tasks.len(), ..Counts::default() };
+        for shard in &shared.shards {
+            let engine = shard.lock().engine.counts();
+            counts.server_transactions += engine.server_transactions;
+            counts.client_transactions += engine.client_transactions;
+            counts.dialogs += engine.dialogs;
         }
+        counts
+    }
+
+    /// For what is the same in every shard.
+    fn first(&self) -> &Shard {
+        self.handle.shared().shard(ShardId(0))
     }
 
     /// Gives the guard new settings, or sets one up; what it has learnt stays. `None` takes it away.
     pub fn set_guard(&self, config: Option<GuardConfig>) {
-        self.handle.shared().lock().engine.set_guard(config);
+        let (first, others) = self.handle.shared().shards.split_first().expect("an endpoint has a shard");
+        let mut core = first.lock();
+        core.engine.set_guard(config);
+        let guard = core.engine.guard_of_all();
+        drop(core);
+        others.iter().for_each(|shard| shard.lock().engine.share_guard(guard.clone()));
     }
 
-    /// Looks at the guard, bans or unbans; `None` where there is none. `act` is called under the engine's lock and must
+    /// Looks at the guard, bans or unbans; `None` where there is none. `act` is called under an engine's lock and must
     /// not call the endpoint.
     pub fn with_guard<R>(&self, act: impl FnOnce(&mut Guard) -> R) -> Option<R> {
-        let mut core = self.handle.shared().lock();
-        let result = core.engine.guard_mut().map(act);
+        let mut core = self.first().lock();
+        let result = core.engine.guard_mut().map(|mut guard| act(&mut guard));
         core.engine.tell_bans();
         result
     }
@@ -225,19 +245,22 @@ impl Endpoint {
     /// The capsule of a call so far, where [`Builder::capsules`] keeps it.
     #[must_use]
     pub fn capsule(&self, call_id: &str) -> Option<Capsule> {
-        self.handle.shared().lock().engine.capsule(call_id)
+        let shared = self.handle.shared();
+        shared.shard(shared.spread.of(call_id.as_bytes())).lock().engine.capsule(call_id)
     }
 
     /// The Call-IDs whose capsules are kept, in no order.
     #[must_use]
     pub fn capsules(&self) -> Vec<String> {
-        self.handle.shared().lock().engine.capsules()
+        let shared = self.handle.shared();
+        shared.ids().flat_map(|id| shared.shard(id).lock().engine.capsules()).collect()
     }
 
     /// What was left unanswered so far.
     #[must_use]
     pub fn dropped(&self) -> Dropped {
-        self.handle.shared().lock().engine.dropped()
+        let all = self.handle.shared().shards.iter().map(|shard| shard.lock().engine.dropped());
+        all.fold(Dropped::default(), Dropped::and)
     }
 
     /// Closes: new requests are answered 503 at once; calls and transactions may finish within `limit`, then calls
@@ -247,30 +270,42 @@ impl Endpoint {
         let end = tokio::time::Instant::now() + limit;
         // Registrations are removed while requests may still leave.
         shared.registrations.leave(end).await;
-        shared.enter(|core, _| core.router.close());
+        for id in shared.ids() {
+            shared.enter(id, |core, _| core.router.close());
+        }
         let _ = tokio::time::timeout_at(end, self.finished()).await;
-        shared.enter(|core, now| {
-            let left: Vec<_> = core.router.calls.keys().cloned().collect();
-            for dialog in left {
-                // A call that is over needs no BYE.
-                let _ = core.engine.bye(now, &dialog, Headers::new());
-            }
-            core.router.end_all();
-        });
+        for id in shared.ids() {
+            shared.enter(id, Core::end_calls);
+        }
         shared.stop.cancel();
         shared.tasks.close();
         shared.tasks.wait().await;
-        shared.enter(|core, _| core.engine.clear());
+        shared.clear_queues();
+        for id in shared.ids() {
+            shared.enter(id, |core, _| core.engine.clear());
+        }
     }
 
     async fn finished(&self) {
         let shared = self.handle.shared();
         loop {
             let rung = shared.quiet.notified();
-            if shared.lock().engine.is_quiet() {
+            if shared.shards.iter().all(|shard| shard.lock().engine.is_quiet()) {
                 return;
             }
             rung.await;
         }
+    }
+}
+
+impl Core {
+    /// Hangs up what is left.
+    fn end_calls(&mut self, now: Instant) {
+        let left: Vec<_> = self.router.calls.keys().cloned().collect();
+        for dialog in left {
+            // A call that is over needs no BYE.
+            let _ = self.engine.bye(now, &dialog, Headers::new());
+        }
+        self.router.end_all();
     }
 }

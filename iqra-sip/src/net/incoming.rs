@@ -258,7 +258,9 @@ impl IncomingInvite {
             }
             settled => {
                 self.settled = true;
-                Ok(settled?)
+                let call = settled?;
+                self.handle.shared().replaced(self.handle.shard(), &self.request, call.id());
+                Ok(call)
             }
         }
     }

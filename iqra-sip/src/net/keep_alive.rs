@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::shards::ShardId;
 use super::shared::{Shared, now};
 use super::stream::PING;
 use super::stun::{self, TransactionId};
@@ -97,7 +98,7 @@ fn ping(shared: &Shared, flow: Flow, bytes: Bytes) -> bool {
     let transmit = Transmit { flow, fallback: None, name: None, bytes, owner: None };
     match flow.connection {
         Some(id) => shared.streams.queue(id, transmit),
-        None => flow.transport == Transport::Udp && udp::send(shared, transmit).is_ok(),
+        None => flow.transport == Transport::Udp && udp::send(shared.shard(ShardId(0)), transmit).is_ok(),
     }
 }
 

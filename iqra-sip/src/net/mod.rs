@@ -1,9 +1,9 @@
 //! SIP on real sockets: the only I/O of the crate (feature `tokio`).
 //!
-//! [`Endpoint`] binds UDP and TCP sockets and drives one [`Engine`](crate::Engine); [`Incoming`] yields what callers
-//! ask; [`Call`] is a call in either direction. The engine stands behind one lock: whoever has something to say enters
-//! it, and on the way out the messages are sent and the events go to their handles' bounded channels. Tasks: one for
-//! the timers, one per UDP socket and TCP listener, one per connection.
+//! [`Endpoint`] binds UDP and TCP sockets and drives an [`Engine`](crate::Engine) for each of its shards, one as a rule;
+//! [`Incoming`] yields what callers ask; [`Call`] is a call in either direction. An engine stands behind one lock: whoever
+//! has something to say enters it, and on the way out the messages are sent and the events go to their handles' bounded
+//! channels. Tasks: one for the timers of each shard, one per UDP socket and TCP listener, one per connection.
 //!
 //! ```no_run
 //! # async fn run() -> std::io::Result<()> {
@@ -24,6 +24,7 @@
 mod builder;
 mod call;
 mod connections;
+mod datagrams;
 #[cfg(feature = "dns")]
 mod dns;
 mod driver;
@@ -39,6 +40,7 @@ mod relay;
 mod resolve;
 mod resolver;
 mod router;
+mod shards;
 mod shared;
 mod stream;
 mod stun;

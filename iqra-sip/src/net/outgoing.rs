@@ -19,13 +19,13 @@ const EVENT_QUEUE: usize = 16;
 
 /// A call that we place. Dropped before its final answer it is cancelled; an answer that crosses is hung up.
 pub struct OutgoingCall {
-    handle: Handle,
     attempt: Attempt,
     chase: Option<Box<Chase>>,
 }
 
 /// One INVITE of a call.
 pub(super) struct Attempt {
+    handle: Handle,
     tx: ClientTx,
     events: mpsc::Receiver<OutgoingEvent>,
     last: Option<oneshot::Receiver<OutgoingEvent>>,
@@ -81,11 +81,11 @@ pub(super) struct OutgoingSlot {
 }
 
 impl Attempt {
-    pub(super) fn open(tx: ClientTx, router: &mut Router) -> Self {
+    pub(super) fn open(handle: &Handle, tx: ClientTx, router: &mut Router) -> Self {
         let (events, events_end) = mpsc::channel(EVENT_QUEUE);
         let (last, last_end) = oneshot::channel();
         router.outgoing.insert(tx, OutgoingSlot { events, last });
-        Self { tx, events: events_end, last: Some(last_end) }
+        Self { handle: handle.clone(), tx, events: events_end, last: Some(last_end) }
     }
 
     /// The next event; `None` after the final one. Cancel-safe.
@@ -102,12 +102,12 @@ impl Attempt {
 }
 
 impl OutgoingCall {
-    pub(super) fn open(handle: Handle, attempt: Attempt) -> Self {
-        Self { handle, attempt, chase: None }
+    pub(super) fn open(attempt: Attempt) -> Self {
+        Self { attempt, chase: None }
     }
 
-    pub(super) fn chasing(handle: Handle, attempt: Attempt, chase: Chase) -> Self {
-        Self { handle, attempt, chase: Some(Box::new(chase)) }
+    pub(super) fn chasing(attempt: Attempt, chase: Chase) -> Self {
+        Self { attempt, chase: Some(Box::new(chase)) }
     }
 
     /// The next event; `None` after the final one. Cancel-safe. A call that follows redirects goes on from here alone.
@@ -139,7 +139,8 @@ impl OutgoingCall {
 
     fn cancel_now(&self, headers: Headers) {
         // An INVITE that is over cannot be cancelled, and need not be.
-        let _ = self.handle.enter(|core, now| core.engine.cancel(now, self.attempt.tx, headers));
+        let Attempt { handle, tx, .. } = &self.attempt;
+        let _ = handle.enter(|core, now| core.engine.cancel(now, *tx, headers));
     }
 }
 

@@ -38,7 +38,7 @@ struct Orders {
 
 impl Registered {
     pub(super) fn start(endpoint: Endpoint, handle: &Handle, asked: Registration) -> Result<Self, Error> {
-        let closing = handle.shared().lock().router.is_closing();
+        let closing = handle.enter(|core, _| core.router.is_closing());
         let (calls, reached) = (endpoint.clone(), asked.clone());
         let seed = os_seed().ok().filter(|_| !closing).ok_or(Error::Closed)?;
         let machine = Registering::new(asked, seed);

@@ -33,7 +33,6 @@ pub(crate) struct Router {
 /// What nobody took. Dropped outside the lock, for dropping it answers or hangs up.
 #[allow(dead_code)] // Held only to be dropped.
 pub(crate) enum Spare {
-    Incoming(IncomingRequest),
     Outgoing(Box<OutgoingEvent>),
     Call(Box<CallEvent>),
 }
@@ -62,6 +61,12 @@ impl Router {
 
     pub(crate) fn is_closing(&self) -> bool {
         self.incoming.is_none()
+    }
+
+    /// The handle for a new request, and its place in the queue, which other shards fill too; none when the endpoint
+    /// closes, or nobody could take the request.
+    fn room(&self, handle: Option<&Handle>) -> Option<(Handle, mpsc::Permit<'_, IncomingRequest>)> {
+        Some((handle?.clone(), self.incoming.as_ref()?.try_reserve().ok()?))
     }
 
     /// The caller of an INVITE is gone.
@@ -103,15 +108,15 @@ impl Core {
     ) {
         match event {
             Event::Invite { tx, request, flow, replaces } => {
-                let Some(handle) = self.admit(tx, handle, now) else { return };
+                let Some((handle, room)) = self.router.room(handle) else { return self.refuse_busy(tx, now) };
                 let (gone, gone_end) = oneshot::channel();
-                self.router.invites.insert(tx, InviteSlot::new(gone));
                 let invite = IncomingInvite::new(handle, tx, request, flow, gone_end, replaces);
-                self.offer(IncomingRequest::Invite(invite), spare);
+                room.send(IncomingRequest::Invite(invite));
+                self.router.invites.insert(tx, InviteSlot::new(gone));
             }
             Event::Request { tx, request, flow } => {
-                let Some(handle) = self.admit(tx, handle, now) else { return };
-                self.offer(IncomingRequest::Other(IncomingOther::new(handle, tx, request, flow)), spare);
+                let Some((handle, room)) = self.router.room(handle) else { return self.refuse_busy(tx, now) };
+                room.send(IncomingRequest::Other(IncomingOther::new(handle, tx, request, flow)));
             }
             Event::Cancelled { tx, by } => self.router.cancelled(tx, by),
             Event::Acknowledged { tx, prack } => {
@@ -149,22 +154,9 @@ impl Core {
         }
     }
 
-    /// The handle for a new request; none when the endpoint closes, or nobody could take the request.
-    fn admit(&mut self, tx: ServerTx, handle: Option<&Handle>, now: Instant) -> Option<Handle> {
-        let open = self.router.incoming.as_ref().is_some_and(|incoming| incoming.capacity() > 0);
-        if open && handle.is_some() {
-            return handle.cloned();
-        }
+    fn refuse_busy(&mut self, tx: ServerTx, now: Instant) {
         let busy = Reply::new(StatusCode::SERVICE_UNAVAILABLE).header(HeaderName::RETRY_AFTER, "5");
         let _ = self.engine.respond(now, tx, busy);
-        None
-    }
-
-    fn offer(&mut self, request: IncomingRequest, spare: &mut Vec<Spare>) {
-        let Some(incoming) = &self.router.incoming else { return spare.push(Spare::Incoming(request)) };
-        if let Err(refused) = incoming.try_send(request) {
-            spare.push(Spare::Incoming(refused.into_inner()));
-        }
     }
 
     /// An event of an INVITE that its program has not answered yet.

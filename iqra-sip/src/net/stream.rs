@@ -128,8 +128,9 @@ fn take_frames(
 pub(super) fn take_message(shared: &Arc<Shared>, flow: Flow, bytes: Bytes) -> bool {
     #[cfg(feature = "tls")]
     super::tls::learn_alias(shared, &flow, &bytes);
-    shared.receive([(flow, bytes)]);
-    let banned = shared.is_banned(flow.remote.ip());
+    let home = shared.home(&flow);
+    shared.receive(home, [(flow, bytes)]);
+    let banned = shared.is_banned(home, flow.remote.ip());
     if banned {
         shared.streams.count(|closed| closed.banned += 1);
     }

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::connections::Lane;
+use super::shards::ShardId;
 use super::shared::Shared;
 use super::stream;
 use crate::engine::flow::{Flow, Transmit, Transport};
@@ -116,8 +117,8 @@ pub(super) async fn accept(shared: Arc<Shared>, Acceptor { transport, listener }
             () = shared.stop.cancelled() => break,
         };
         match accepted {
-            Ok((_, remote)) if shared.is_banned(remote.ip()) => {
-                shared.streams.count(|closed| closed.banned += 1)
+            Ok((_, remote)) if shared.is_banned(ShardId(0), remote.ip()) => {
+                shared.streams.count(|closed| closed.banned += 1);
             }
             Ok((stream, remote)) => match shared.streams.accept(&shared, transport, remote) {
                 Some(lane) => {

@@ -6,28 +6,49 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use socket2::{Domain, Protocol, SockRef, Type};
-use tokio::net::UdpSocket;
 
 use super::builder::named;
+use super::datagrams::{self, BATCH, Room, Watched};
 use super::keep_alive::Heard;
+use super::shards::{Shard, ShardId};
 use super::shared::{Shared, now};
 use super::stun::{self, Stun};
 use crate::engine::flow::{Flow, Transmit, Transport};
 use crate::framing::is_keep_alive;
 
-/// Most datagrams that one wake-up reads, so that one socket does not starve the other tasks.
-const BATCH: usize = 64;
-/// The largest datagram.
-const MAX_DATAGRAM: usize = 65_536;
-
 /// A bound socket.
 pub(crate) struct Socket {
     pub(super) local: SocketAddr,
-    socket: UdpSocket,
+    socket: Watched,
+}
+
+/// Binds a socket for every shard. The first is alone with its address until it has it, so that nobody else's is shared;
+/// then the system spreads what comes in over all of them (SO_REUSEPORT), by the addresses of both ends.
+pub(super) fn bind_all(addr: SocketAddr, receive_buffer: usize, count: usize) -> io::Result<Vec<Socket>> {
+    let first = bind(addr, receive_buffer, false)?;
+    let addr = first.local;
+    let mut all = vec![first];
+    if count > 1 {
+        share(all[0].socket.socket()).map_err(|error| named(addr, &error))?;
+    }
+    for _ in 1..count {
+        all.push(bind(addr, receive_buffer, true)?);
+    }
+    Ok(all)
+}
+
+#[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin"))))]
+fn share<'s>(socket: impl Into<SockRef<'s>>) -> io::Result<()> {
+    socket.into().set_reuse_port(true)
+}
+
+#[cfg(not(all(unix, not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin")))))]
+fn share<'s>(_: impl Into<SockRef<'s>>) -> io::Result<()> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "no SO_REUSEPORT here: set shards to 1"))
 }
 
 /// Binds a socket with a large receive buffer; less than asked for is accepted.
-pub(super) fn bind(addr: SocketAddr, receive_buffer: usize) -> io::Result<Socket> {
+fn bind(addr: SocketAddr, receive_buffer: usize, shared: bool) -> io::Result<Socket> {
     let bound = || {
         let socket = socket2::Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
         if let Err(error) = socket.set_recv_buffer_size(receive_buffer) {
@@ -36,42 +57,38 @@ pub(super) fn bind(addr: SocketAddr, receive_buffer: usize) -> io::Result<Socket
         if addr.is_ipv6() {
             socket.set_only_v6(true)?;
         }
+        if shared {
+            share(&socket)?;
+        }
         socket.set_nonblocking(true)?;
         socket.bind(&addr.into())?;
-        let socket = UdpSocket::from_std(socket.into())?;
-        Ok(Socket { local: socket.local_addr()?, socket })
+        let socket = std::net::UdpSocket::from(socket);
+        Ok(Socket { local: socket.local_addr()?, socket: Watched::new(socket)? })
     };
     bound().map_err(|error: io::Error| named(addr, &error))
 }
 
 /// Reads datagrams in batches and hands each batch to the engine at once.
-pub(super) async fn receive(shared: Arc<Shared>, index: usize) {
-    let Some(Socket { local, socket }) = shared.udp.get(index) else { return };
-    let mut buffer = vec![0; MAX_DATAGRAM];
-    let mut batch = Vec::with_capacity(BATCH);
+pub(super) async fn receive(shared: Arc<Shared>, id: ShardId, index: usize) {
+    let Some(Socket { local, socket }) = shared.shard(id).udp.get(index) else { return };
+    let (mut room, mut batch) = (Room::new(*local), Vec::with_capacity(BATCH));
     let mut unread_since = None;
     loop {
         tokio::select! {
             ready = socket.readable() => if ready.is_err() { break },
             () = shared.stop.cancelled() => break,
         }
-        let mut emptied = false;
-        for _ in 0..BATCH {
-            match socket.try_recv_from(&mut buffer) {
-                Ok((length, remote)) => batch.extend(message(&shared, *local, remote, &buffer[..length])),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    emptied = true;
-                    break;
-                }
-                Err(error) => tracing::debug!(%local, %error, "a datagram was not received"),
-            }
-        }
+        let take = |remote, octets: &[u8]| batch.extend(message(&shared, id, *local, remote, octets));
+        let emptied = datagrams::receive(socket, &mut room, take).unwrap_or_else(|error| {
+            tracing::debug!(%local, %error, "a datagram was not received");
+            false
+        });
         let since = (!emptied).then(|| unread_since.unwrap_or_else(now));
         if since != unread_since {
             unread_since = since;
-            shared.note_backlog(index, since);
+            shared.note_backlog(id, index, since);
         }
-        shared.receive(batch.drain(..));
+        shared.receive(id, batch.drain(..));
         if !emptied {
             // A ready socket costs nothing of tokio's budget: under a flood nobody else would have a turn.
             tokio::task::yield_now().await;
@@ -80,42 +97,50 @@ pub(super) async fn receive(shared: Arc<Shared>, index: usize) {
 }
 
 /// A datagram, in a buffer of its own size; nothing for one that only keeps a NAT binding open.
-fn message(shared: &Shared, local: SocketAddr, remote: SocketAddr, datagram: &[u8]) -> Option<(Flow, Bytes)> {
+fn message(
+    shared: &Shared,
+    id: ShardId,
+    local: SocketAddr,
+    remote: SocketAddr,
+    datagram: &[u8],
+) -> Option<(Flow, Bytes)> {
     let flow = Flow { transport: Transport::Udp, local, remote, connection: None };
     if stun::looks_like(datagram) {
-        take_stun(shared, flow, datagram);
+        take_stun(shared, id, flow, datagram);
         return None;
     }
     (!is_keep_alive(datagram)).then(|| (flow, Bytes::copy_from_slice(datagram)))
 }
 
 /// Answers a keep-alive, or hands on the answer to one of ours (RFC 5626 §8).
-fn take_stun(shared: &Shared, flow: Flow, datagram: &[u8]) {
+fn take_stun(shared: &Shared, received_by: ShardId, flow: Flow, datagram: &[u8]) {
     match stun::parse(datagram) {
-        Some(Stun::Request(..)) if !shared.admits_keep_alive(&flow) => {}
+        Some(Stun::Request(..)) if !shared.admits_keep_alive(received_by, &flow) => {}
         Some(Stun::Request(id, unknown)) => {
             let bytes = stun::answer(id, &unknown, flow.remote).into();
             // One that is lost is asked for again.
-            let _ = send(shared, Transmit { flow, fallback: None, name: None, bytes, owner: None });
+            let _ = send(
+                shared.shard(received_by),
+                Transmit { flow, fallback: None, name: None, bytes, owner: None },
+            );
         }
         Some(Stun::Response(id, mapped)) => shared.keepers.tell(&flow, Heard::Stun(id, mapped)),
         None => {}
     }
 }
 
-/// Sends a datagram. A full socket buffer loses it as the network might; the timers repeat it. The system is asked
-/// directly: tokio takes a socket for full until its reactor has first seen it writable, which would lose the first
-/// message of every endpoint.
-pub(super) fn send(shared: &Shared, transmit: Transmit) -> Result<(), Box<Transmit>> {
-    let Some(Socket { socket, .. }) = shared.udp.iter().find(|socket| socket.local == transmit.flow.local)
-    else {
-        return Err(Box::new(transmit));
-    };
-    match SockRef::from(socket).send_to(&transmit.bytes, &transmit.flow.remote.into()) {
-        Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
-            tracing::debug!(remote = %transmit.flow.remote, %error, "a datagram was not sent");
-            Err(Box::new(transmit))
-        }
-        _ => Ok(()),
+/// Sends one datagram.
+pub(super) fn send(shard: &Shard, transmit: Transmit) -> Result<(), Box<Transmit>> {
+    let sent = shard.udp.iter().find(|socket| socket.local == transmit.flow.local);
+    let sent =
+        sent.is_some_and(|Socket { socket, .. }| datagrams::send_one(socket.socket(), &transmit).is_ok());
+    if sent { Ok(()) } else { Err(Box::new(transmit)) }
+}
+
+/// Sends datagrams of the socket at `local` in their order; gives back those that did not leave.
+pub(super) fn send_all(shard: &Shard, local: SocketAddr, transmits: Vec<Transmit>) -> Vec<Transmit> {
+    match shard.udp.iter().find(|socket| socket.local == local) {
+        Some(Socket { socket, .. }) => datagrams::send(socket.socket(), transmits),
+        None => transmits,
     }
 }

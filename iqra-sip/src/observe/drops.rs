@@ -205,6 +205,13 @@ impl Dropped {
         DropReason::ALL.into_iter().zip(self.0)
     }
 
+    /// These and those of another engine.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn and(mut self, other: Dropped) -> Dropped {
+        self.0.iter_mut().zip(other.0).for_each(|(count, more)| *count += more);
+        self
+    }
+
     /// All of them.
     #[must_use]
     pub fn total(&self) -> u64 {

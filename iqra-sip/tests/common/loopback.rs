@@ -6,14 +6,17 @@ use std::time::Duration;
 use iqra_sip::event::{Body, CallOptions, OutgoingInvite};
 use iqra_sip::message::NameAddr;
 use iqra_sip::net::{
-    Answer, Builder, Call, CallEvent, Endpoint, Incoming, IncomingInvite, IncomingRequest, OutgoingCall,
-    OutgoingEvent,
+    Answer, Builder, Call, CallEvent, Endpoint, Incoming, IncomingInvite, IncomingRequest, NetConfig,
+    OutgoingCall, OutgoingEvent,
 };
 use iqra_sip::{EngineConfig, Headers, Transport, Uri};
 
 pub(crate) const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 
+/// Four shards where the tests run as a module of `net_shards`.
 pub(crate) async fn bound(builder: Builder) -> (Endpoint, Incoming) {
+    let spread = NetConfig { shards: 4, ..NetConfig::default() };
+    let builder = if module_path!().contains("net_shards::net::") { builder.net(spread) } else { builder };
     builder.bind().await.unwrap()
 }
 
