@@ -103,14 +103,18 @@ impl Engine {
         refused && self.repeat_with_credentials(now, id, response).is_some()
     }
 
-    /// Whether the server fails to prove itself by this response, as far as it has to.
-    pub(super) fn is_unproven(&self, id: u64, response: &Response) -> bool {
+    /// Whether the server fails to prove itself by this response, as far as it has to. A replay, which has no secrets, is
+    /// told.
+    pub(super) fn is_unproven(&mut self, id: u64, response: &Response) -> bool {
         let wanted = match self.config.auth.server_proof {
             ServerProof::Ignored => false,
             ServerProof::Checked => response.headers.contains(HeaderName::AUTHENTICATION_INFO),
             ServerProof::Required => true,
         };
-        wanted && response.status.is_success() && self.judge_server(id, response).unwrap_or(false)
+        let asked = wanted && response.status.is_success();
+        let unproven =
+            asked && !self.random.facts.are_given() && self.judge_server(id, response) == Some(true);
+        self.random.facts.whether('u', unproven)
     }
 
     fn judge_server(&self, id: u64, response: &Response) -> Option<bool> {
