@@ -1,4 +1,5 @@
 //! The table of drop reasons in the documentation is the one in the code, and what may not be seen is seen nowhere.
+#![allow(clippy::unwrap_used)] // Helpers of a test are tests.
 
 use std::fmt::Debug;
 use std::time::{Instant, SystemTime};

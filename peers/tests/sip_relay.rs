@@ -43,9 +43,9 @@ async fn talk(mut proxy: Us, caller: &mut impl Phone, callee: &mut impl Phone, t
             wait::until("the change", SOON, || (proxy.count(Direction::Out, "ACK") > before).then_some(()));
         }
         if callee_ends {
-            callee.act(Act::HangUp)
+            callee.act(Act::HangUp);
         } else {
-            caller.act(Act::HangUp)
+            caller.act(Act::HangUp);
         }
         caller.says(Says::Over);
         callee.says(Says::Over);

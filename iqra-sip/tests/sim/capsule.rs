@@ -45,7 +45,7 @@ fn serve(net: &mut Network, turn: usize) {
             let (engine, now) = net.engine(node);
             // A command may come too late: it is recorded all the same.
             let _ = match event {
-                Event::Invite { tx, .. } if turn % 5 == 0 => {
+                Event::Invite { tx, .. } if turn.is_multiple_of(5) => {
                     engine.respond(now, tx, Reply::new(StatusCode::BUSY_HERE).reason("No"))
                 }
                 Event::Invite { tx, .. } => {

@@ -429,7 +429,7 @@ fn an_observer_sees_every_transaction_and_dialog_begin_and_end() {
             Observed::Transaction(change) => {
                 assert_eq!(change.call_id.as_deref(), Some(ours.call_id()), "{change:?}");
                 assert!(change.branch.is_some_and(|branch| branch.starts_with("z9hg4bk")));
-                moved.extend(change.status.map(|status| status.code()));
+                moved.extend(change.status.map(StatusCode::code));
                 steps.push((change.method.to_string(), change.step));
             }
             Observed::Dialog(change) => dialogs.push(change.step),

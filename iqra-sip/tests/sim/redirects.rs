@@ -200,8 +200,7 @@ fn mixed() -> OutgoingInvite {
 #[test]
 fn another_body_goes_out_where_its_type_is_taken_or_the_first_is_too_large() {
     let kinds = [Body { content_type: "text/plain".into(), bytes: "v".into() }, Body::sdp("v=0\r\n")];
-    let pursuit =
-        || Pursuit::new(mixed(), Redirects::default()).with_alternatives(kinds.iter().cloned().collect());
+    let pursuit = || Pursuit::new(mixed(), Redirects::default()).with_alternatives(kinds.to_vec());
     let accept = |kinds| vec![(HeaderName::ACCEPT, kinds)];
     let (media, large) = (StatusCode::UNSUPPORTED_MEDIA_TYPE, StatusCode::REQUEST_ENTITY_TOO_LARGE);
     for (status, headers, sent) in [

@@ -98,7 +98,7 @@ fn a_call_of_a_peer_without_a_tag_is_replaced_by_a_tag_of_0() {
         assert_eq!(refused.is_empty(), found, "{refused:?}");
         match wire.event() {
             Some(Event::Invite { replaces, .. }) => {
-                assert_eq!(replaces, Some(Replaced::Call(dialog.clone())))
+                assert_eq!(replaces, Some(Replaced::Call(dialog.clone())));
             }
             other => assert!(!found && other.is_none(), "{other:?}"),
         }
