@@ -37,11 +37,19 @@ pub enum Fault {
     ViaKept,
     /// The same request by another path is taken as a new one.
     MergedAccepted,
+    /// The program is not told that its caller gave up.
+    CancelledNotTold,
+    /// The program is not told of the ACK.
+    ConfirmedNotTold,
+    /// A dialog that ends by itself is dropped without a BYE.
+    ByeNotSent,
+    /// A 2xx that nobody acknowledges ends nothing.
+    AckAwaitedForEver,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 15] = [
+    pub const ALL: [Fault; 19] = [
         Fault::TimerNotRestarted,
         Fault::InviteNeverTimesOut,
         Fault::AckOfOtherBranch,
@@ -57,6 +65,10 @@ impl Fault {
         Fault::FailoverNotCancelled,
         Fault::ViaKept,
         Fault::MergedAccepted,
+        Fault::CancelledNotTold,
+        Fault::ConfirmedNotTold,
+        Fault::ByeNotSent,
+        Fault::AckAwaitedForEver,
     ];
 }
 

@@ -218,6 +218,7 @@ impl Engine {
 
     /// The ACK of a 2xx.
     pub(super) fn acknowledged(&mut self, now: Instant, serial: u64, sequence: u32, ack: Request) {
+        let told = !self.has(Fault::ConfirmedNotTold);
         let Some(dialog) = self.dialogs.get_mut(serial) else { return };
         let waiting = dialog.unacknowledged.filter(|waiting| waiting.sequence == sequence);
         let Some(Unacknowledged { server, .. }) = waiting else { return };
@@ -231,7 +232,7 @@ impl Engine {
             Phase::HangUpAfterAck(headers) => self.send_bye(now, serial, &headers),
             over @ (Phase::ByeSent | Phase::Released | Phase::Subscribed) => dialog.phase = over,
             // That of a re-INVITE matters where it answers our offer.
-            Phase::Early | Phase::Live if first || !ack.body.is_empty() => {
+            Phase::Early | Phase::Live if told && (first || !ack.body.is_empty()) => {
                 let dialog = dialog.id.clone();
                 self.events.push_back(Event::Confirmed { dialog, ack: Arc::new(ack) });
             }
@@ -274,11 +275,13 @@ impl Engine {
     }
 
     fn give_up_on_ack(&mut self, now: Instant, serial: u64) {
+        let stays = self.has(Fault::AckAwaitedForEver);
         let Some(dialog) = self.dialogs.get_mut(serial) else { return };
         dialog.unacknowledged = None;
         self.timers.forget(Owner::Dialog(serial), &mut dialog.clocks);
         match std::mem::replace(&mut dialog.phase, Phase::Live) {
             Phase::HangUpAfterAck(headers) => self.send_bye(now, serial, &headers),
+            phase if stays => dialog.phase = phase,
             phase => {
                 dialog.phase = phase;
                 self.end_dialog(now, serial, EndReason::AckTimeout);
@@ -294,7 +297,10 @@ impl Engine {
         }
         let dialog = dialog.id.clone();
         self.note_end(serial, &reason);
-        self.send_bye(now, serial, &Headers::new());
+        match self.has(Fault::ByeNotSent) {
+            true => drop(self.close_dialog(now, serial)),
+            false => self.send_bye(now, serial, &Headers::new()),
+        }
         self.events.push_back(Event::Ended { dialog, reason });
     }
 

@@ -102,6 +102,9 @@ impl Engine {
 
     /// The program learns that an INVITE needs no answer any more, or that the call it took will not be.
     pub(super) fn tell_given_up(&mut self, server: u64, by: Option<&Arc<Request>>, reason: EndReason) {
+        if self.has(Fault::CancelledNotTold) {
+            return;
+        }
         let dialog = self.servers.get(server).and_then(|server| server.dialog);
         let dialog = dialog.and_then(|serial| self.dialogs.get(serial));
         self.events.push_back(match dialog.filter(|dialog| dialog.reliable.holds_answer()) {

@@ -5,6 +5,7 @@
 //! `SEEDS=20000 cargo test -p iqra-sip --test sim seeds` looks further; `SEED=7` prints one play.
 
 pub(crate) mod checks;
+mod deadlines;
 #[cfg(feature = "faults")]
 mod faults;
 mod script;
@@ -23,6 +24,7 @@ fn play(seed: u64, prepare: impl FnOnce(&mut World)) -> (World, Vec<String>) {
     world.play();
     let mut wrongs = std::mem::take(&mut world.wrongs);
     wrongs.extend(checks::wrongs(&world));
+    wrongs.extend(deadlines::wrongs(&world));
     (world, wrongs)
 }
 

@@ -13,25 +13,25 @@ use crate::network::{CALLEE, Passage};
 const T1: Duration = Duration::from_millis(500);
 const T2: Duration = Duration::from_secs(4);
 /// 64*T1.
-const END: Duration = Duration::from_secs(32);
+pub(super) const END: Duration = Duration::from_secs(32);
 /// How long an INVITE may ring.
 const RING: Duration = Duration::from_secs(190);
 
 /// A message, as far as it is looked at.
 pub(super) struct Seen {
-    at: Instant,
-    node: usize,
-    came: bool,
+    pub(super) at: Instant,
+    pub(super) node: usize,
+    pub(super) came: bool,
     peer: SocketAddr,
     /// Of a response.
-    status: Option<u16>,
+    pub(super) status: Option<u16>,
     /// Of its CSeq, but for an ACK its own.
-    method: String,
-    number: u32,
-    branch: String,
+    pub(super) method: String,
+    pub(super) number: u32,
+    pub(super) branch: String,
     sent_by: String,
-    call_id: String,
-    to_tag: String,
+    pub(super) call_id: String,
+    pub(super) to_tag: String,
     rseq: Option<u32>,
     rack: Option<String>,
     /// Nonce and count.
@@ -39,7 +39,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    fn of(passage: &Passage) -> Self {
+    pub(super) fn of(passage: &Passage) -> Self {
         let text = &passage.text;
         let header = |name: &str| {
             let mut values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
@@ -74,15 +74,15 @@ impl Seen {
         }
     }
 
-    fn is_request(&self, method: &str) -> bool {
+    pub(super) fn is_request(&self, method: &str) -> bool {
         self.status.is_none() && self.method == method
     }
 
-    fn is_final(&self) -> bool {
+    pub(super) fn is_final(&self) -> bool {
         self.status.is_some_and(|status| status >= 200)
     }
 
-    fn is_success(&self) -> bool {
+    pub(super) fn is_success(&self) -> bool {
         self.status.is_some_and(|status| (200..300).contains(&status))
     }
 
@@ -150,7 +150,7 @@ fn keeps_pace(sent: &[Instant], due: &[Instant], sure: Instant, latest: Instant)
     (least..=most).contains(&sent.len()) && sent.iter().all(|at| due.contains(at))
 }
 
-fn is_proxy(node: usize) -> bool {
+pub(super) fn is_proxy(node: usize) -> bool {
     node == A || node == B
 }
 

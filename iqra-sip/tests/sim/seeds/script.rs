@@ -37,15 +37,35 @@ pub(crate) enum Kind {
     Challenge,
     /// A registration, by the side of a call.
     Register,
+    /// A caller whose ACKs get lost.
+    Unacknowledged,
+    /// A long call whose path breaks for good.
+    Broken,
     /// Through a pool of two proxies, which try two backends.
     Relay,
 }
 
-const KINDS: [Kind; 16] = {
+const KINDS: [Kind; 18] = {
     use Kind::*;
     [
-        Answer, Refuse, Cancel, BothHangUp, Silence, Fork, Merge, Reliable, Update, Glare, Transfer, Replace,
-        Session, Challenge, Register, Relay,
+        Answer,
+        Refuse,
+        Cancel,
+        BothHangUp,
+        Silence,
+        Fork,
+        Merge,
+        Reliable,
+        Update,
+        Glare,
+        Transfer,
+        Replace,
+        Session,
+        Challenge,
+        Register,
+        Unacknowledged,
+        Broken,
+        Relay,
     ]
 };
 
@@ -129,6 +149,9 @@ impl Script {
                 self.cancels = (random.u8(0..3) == 0).then(|| millis(random, 0..9_000));
                 let at = millis(random, 10..9_000);
                 self.hangs_up = [self.hangs_up[0].map(|_| at), self.hangs_up[1].map(|_| at)];
+            }
+            Kind::Unacknowledged | Kind::Broken => {
+                self.hangs_up = self.hangs_up.map(|at| at.map(|at| at + Duration::from_secs(250)));
             }
             Kind::Session => {
                 self.hangs_up = self.hangs_up.map(|at| at.map(|at| at + Duration::from_secs(200)));

@@ -38,6 +38,10 @@ enum Deed {
     GoAway(usize, ServerTx),
     Cancel(usize),
     HangUp(usize),
+    /// It is too late for anybody to be in this call.
+    Bedtime(usize),
+    /// Nothing gets through any more.
+    Break,
     Within(usize, Method),
     Refer,
     Replace,
@@ -60,11 +64,17 @@ pub(crate) struct Call {
 }
 
 /// One side of a dialog.
-struct Leg {
-    node: usize,
-    id: DialogId,
+pub(crate) struct Leg {
+    pub(crate) node: usize,
+    pub(crate) id: DialogId,
     asked: bool,
     ends: u32,
+    /// It was called.
+    pub(crate) called: bool,
+    /// When this side hung up or heard of the end, whichever came first.
+    pub(crate) over: Option<Instant>,
+    /// How often its program heard of an ACK.
+    pub(crate) confirmed: u32,
 }
 
 impl Leg {
@@ -82,8 +92,12 @@ pub(crate) struct World {
     start: Instant,
     deeds: BTreeMap<(Instant, u64), Deed>,
     serial: u64,
-    legs: Vec<Leg>,
+    pub(crate) legs: Vec<Leg>,
     invited: HashMap<(usize, String), u32>,
+    /// The Call-ID of each INVITE that came.
+    invites: HashMap<(usize, ServerTx), String>,
+    /// Who was told when that the caller of this Call-ID gave up.
+    pub(crate) given_up: Vec<(usize, String, Instant)>,
     referrals: Vec<(ClientTx, u32)>,
     /// Requests inside dialogs, and how many ends each has.
     asked: Vec<(usize, ClientTx, u32)>,
@@ -95,7 +109,7 @@ pub(crate) struct World {
 fn config(script: &Script, node: usize) -> EngineConfig {
     let mode = if node == CALLER { SessionTimerMode::Request } else { SessionTimerMode::Accept };
     let session = match script.kind {
-        Kind::Session => {
+        Kind::Session | Kind::Broken => {
             SessionTimers { mode, interval: Duration::from_secs(90), ..SessionTimers::default() }
         }
         _ => SessionTimers::default(),
@@ -123,6 +137,7 @@ impl World {
         match script.kind {
             Kind::Fork => net.branches = vec![CALLEE, THIRD],
             Kind::Merge => net.branches = vec![CALLEE, CALLEE],
+            Kind::Unacknowledged => net.lose(|from, text| from == CALLER && is(text, "ACK")),
             Kind::Silence => net.lose(|from, text| from == CALLER && is(text, "INVITE")),
             _ => {}
         }
@@ -137,6 +152,8 @@ impl World {
             serial: 0,
             legs: Vec::new(),
             invited: HashMap::new(),
+            invites: HashMap::new(),
+            given_up: Vec::new(),
             referrals: Vec::new(),
             asked: Vec::new(),
             guard,
@@ -272,7 +289,7 @@ impl World {
                 }
             }
             Event::Failed { tx, failure } => {
-                if self.script.is_calm() && self.script.kind != Kind::Silence {
+                if self.script.is_calm() && !matches!(self.script.kind, Kind::Silence | Kind::Broken) {
                     self.wrong(format!("node {node}: {failure:?} though nothing was lost"));
                 }
                 self.registered(tx, Err(failure));
@@ -280,10 +297,20 @@ impl World {
             }
             Event::Answered { tx, dialog, .. } => {
                 self.ended(node, tx, StatusCode::OK, true);
-                self.begin_leg(node, dialog);
+                self.begin_leg(node, dialog, false);
                 self.answered(node);
             }
             Event::Ended { dialog, reason } => self.end_leg(node, &dialog, &reason),
+            Event::Confirmed { dialog, .. } => {
+                match self.legs.iter_mut().find(|leg| leg.node == node && leg.id == dialog) {
+                    Some(leg) => leg.confirmed += 1,
+                    None => self.wrong(format!("node {node}: the ACK of a dialog that nobody knows")),
+                }
+            }
+            Event::Cancelled { tx, .. } => {
+                let call = self.invites.get(&(node, tx)).cloned().unwrap_or_default();
+                self.given_up.push((node, call, now));
+            }
             Event::Referred { tx, target, .. } => {
                 if let Ok(referral) = engine.accept_refer(now, tx) {
                     let invite = self.net.invite_to(THIRD);
@@ -315,6 +342,7 @@ impl World {
 
     fn invited(&mut self, node: usize, tx: ServerTx, request: &Request) {
         let name = |name| request.headers.get(name).unwrap_or_default().into_owned();
+        self.invites.insert((node, tx), name(HeaderName::CALL_ID));
         let key = (node, format!("{} {}", name(HeaderName::CALL_ID), name(HeaderName::CSEQ)));
         let times = self.invited.entry(key).or_default();
         *times += 1;
@@ -340,6 +368,8 @@ impl World {
     }
 
     fn asked_within(&mut self, node: usize, tx: ServerTx, request: &Request) {
+        let call = request.headers.get(HeaderName::CALL_ID).unwrap_or_default().into_owned();
+        self.invites.insert((node, tx), call);
         let reply = self.admit(request).unwrap_or_else(|| {
             let session = !request.body.is_empty();
             Reply { body: session.then(|| Body::sdp("v=0\r\n")), ..Reply::new(StatusCode::OK) }
@@ -379,24 +409,31 @@ impl World {
         }
     }
 
-    fn begin_leg(&mut self, node: usize, id: DialogId) {
+    fn begin_leg(&mut self, node: usize, id: DialogId, called: bool) {
         let index = self.legs.len();
-        self.legs.push(Leg { node, id, asked: false, ends: 0 });
+        self.legs.push(Leg { node, id, asked: false, ends: 0, called, over: None, confirmed: 0 });
         let caller = node == CALLER || (node == THIRD && self.script.kind == Kind::Replace);
         if let Some(after) = self.script.hangs_up[usize::from(!caller)] {
             self.plan(after, Deed::HangUp(index));
         }
-        self.plan(BEDTIME, Deed::HangUp(index));
+        self.plan(BEDTIME, Deed::Bedtime(index));
     }
 
     fn end_leg(&mut self, node: usize, id: &DialogId, reason: &EndReason) {
         use EndReason::{AckTimeout, PrackTimeout, SessionExpired, Unreachable};
-        if self.script.is_calm() && matches!(reason, AckTimeout | PrackTimeout | SessionExpired | Unreachable)
-        {
+        let broken = matches!(self.script.kind, Kind::Unacknowledged | Kind::Broken);
+        let calm = self.script.is_calm() && !broken;
+        if calm && matches!(reason, AckTimeout | PrackTimeout | SessionExpired | Unreachable) {
             self.wrong(format!("node {node}: a dialog ends by {reason:?} though nothing was lost"));
         }
         match self.legs.iter_mut().find(|leg| leg.node == node && leg.id == *id) {
-            Some(leg) => leg.ends += 1,
+            Some(leg) => {
+                leg.ends += 1;
+                leg.over.get_or_insert(self.net.now);
+                if matches!(reason, EndReason::Cancelled { .. } | PrackTimeout) {
+                    self.given_up.push((node, id.call_id().to_owned(), self.net.now));
+                }
+            }
             None => self.wrong(format!("node {node}: the end of a dialog that nobody knows")),
         }
     }
@@ -425,6 +462,7 @@ impl World {
                     self.plan(after, Deed::Within(CALLEE, Method::Invite));
                 }
             }
+            Kind::Broken => self.plan(second * 20, Deed::Break),
             Kind::Session => self.plan(second * 45, Deed::Within(CALLEE, Method::Invite)),
             Kind::Transfer => self.plan(second, Deed::Refer),
             Kind::Replace => self.plan(second, Deed::Replace),
@@ -449,7 +487,11 @@ impl World {
             Deed::Answer(node, tx) => self.answer(node, tx),
             Deed::GoAway(node, tx) => {
                 let reply = Reply::new(StatusCode::TEMPORARILY_UNAVAILABLE);
-                drop(self.net.nodes[node].engine.respond(now, tx, reply));
+                let open = self.net.nodes[node].engine.respond(now, tx, reply).is_ok();
+                let verdict = self.script.verdicts[usize::from(node == THIRD)];
+                if open && !matches!(verdict, Verdict::Ring | Verdict::Nothing) {
+                    self.wrong(format!("node {node}: an INVITE that was answered still waits"));
+                }
             }
             Deed::Cancel(index) => {
                 let call = &mut self.calls[index];
@@ -457,6 +499,13 @@ impl World {
                 call.cancelled = cancelled.is_ok().then_some(now);
             }
             Deed::HangUp(index) => self.hang_up(index),
+            Deed::Bedtime(index) => {
+                if self.legs[index].is_open() {
+                    self.wrong(format!("node {}: a call that was hung up goes on", self.legs[index].node));
+                }
+                self.hang_up(index);
+            }
+            Deed::Break => self.net.lose(|_, _| true),
             Deed::Within(node, method) => {
                 let Some(id) = self.open_leg(node) else { return };
                 let offer = matches!(method, Method::Invite | Method::Update);
@@ -502,7 +551,7 @@ impl World {
             reply = reply.header(HeaderName::ALLOW, "INVITE, ACK, BYE, CANCEL, REFER, NOTIFY");
         }
         if let Ok(dialog) = engine.accept(now, tx, reply) {
-            self.begin_leg(node, dialog);
+            self.begin_leg(node, dialog, true);
         }
     }
 
@@ -513,6 +562,7 @@ impl World {
         }
         let (node, id) = (leg.node, leg.id.clone());
         leg.asked = true;
+        leg.over = Some(self.net.now);
         if let Err(error) = self.net.nodes[node].engine.bye(self.net.now, &id, Headers::new()) {
             self.wrong(format!("node {node} cannot hang up: {error}"));
         }
