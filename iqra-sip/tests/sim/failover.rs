@@ -9,6 +9,8 @@ use iqra_sip::{
     Engine, EngineConfig, Flow, Headers, Hop, Listener, Method, Request, Timings, Transmit, Transport,
 };
 
+use crate::ladders::Ladder;
+
 const TARGETS: [&str; 3] = ["10.0.0.2:5060", "10.0.0.3:5060", "10.0.0.4:5060"];
 
 struct World {
@@ -16,6 +18,7 @@ struct World {
     now: Instant,
     /// What was sent and not yet looked at.
     sent: Vec<Transmit>,
+    ladder: Ladder,
 }
 
 impl World {
@@ -28,7 +31,7 @@ impl World {
         let addr = "10.0.0.1:5060".parse().unwrap();
         engine.add_listener(Listener::new(Transport::Udp, addr, None));
         engine.add_listener(Listener::new(Transport::Tcp, addr, None));
-        Self { engine, now: Instant::now(), sent: Vec::new() }
+        Self { engine, now: Instant::now(), sent: Vec::new(), ladder: Ladder::default() }
     }
 
     fn call(&mut self, transport: Transport) -> ClientTx {
@@ -58,6 +61,7 @@ impl World {
 
     fn drain(&mut self) {
         while let Some(transmit) = self.engine.poll_transmit() {
+            self.ladder.sends(self.now, &transmit);
             self.sent.push(transmit);
         }
     }
@@ -90,11 +94,9 @@ impl World {
         let contact = format!("Contact: <sip:{}>\r\n", request.flow.remote);
         let answer = format!("SIP/2.0 {status}\r\n{lines}{contact}{more}Content-Length: 0\r\n\r\n");
         let Flow { transport, local, remote, .. } = request.flow;
-        self.engine.handle_message(
-            self.now,
-            &Flow { transport, local, remote, connection: None },
-            answer.into(),
-        );
+        let flow = Flow { transport, local, remote, connection: None };
+        self.ladder.hears(self.now, &flow, answer.as_bytes());
+        self.engine.handle_message(self.now, &flow, answer.into());
         self.drain();
     }
 

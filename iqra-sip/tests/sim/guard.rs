@@ -10,6 +10,7 @@ use iqra_sip::observe::{DialogEnd, DialogStep, DropReason, Observed, Transaction
 use iqra_sip::{Engine, EngineConfig, Flow, Headers, Listener, StatusCode, Transport};
 
 use crate::calls::connect;
+use crate::ladders::Ladder;
 use crate::network::{CALLEE, CALLER, Network as Wires, Weather};
 
 /// A server behind its guard, on a clock of its own.
@@ -17,6 +18,7 @@ struct Server {
     engine: Engine,
     now: Instant,
     serial: u32,
+    ladder: Ladder,
 }
 
 impl Server {
@@ -27,7 +29,7 @@ impl Server {
     fn of(config: EngineConfig) -> Self {
         let mut engine = Engine::new(config, 1);
         engine.add_listener(Listener::new(Transport::Udp, "192.0.2.1:5060".parse().unwrap(), None));
-        Self { engine, now: Instant::now(), serial: 0 }
+        Self { engine, now: Instant::now(), serial: 0, ladder: Ladder::default() }
     }
 
     fn wait(&mut self, time: Duration) {
@@ -43,8 +45,11 @@ impl Server {
             remote: format!("{source}:5060").parse().unwrap(),
             connection: None,
         };
-        self.engine.handle_message(self.now, &flow, message.into());
+        let message = message.into();
+        self.ladder.hears(self.now, &flow, &message);
+        self.engine.handle_message(self.now, &flow, message);
         std::iter::from_fn(|| self.engine.poll_transmit())
+            .inspect(|transmit| self.ladder.sends(self.now, transmit))
             .map(|transmit| String::from_utf8_lossy(&transmit.bytes).into_owned())
             .collect()
     }

@@ -11,6 +11,7 @@ mod dialogs;
 mod early;
 mod failover;
 mod guard;
+mod ladders;
 mod matching;
 mod mutual;
 mod names;

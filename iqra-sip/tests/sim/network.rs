@@ -10,6 +10,8 @@ use iqra_sip::message::NameAddr;
 use iqra_sip::observe::capsule::{Capsule, CapsuleConfig};
 use iqra_sip::{ConnectionId, Engine, EngineConfig, Flow, Headers, Listener, Transport, Uri};
 
+use crate::ladders::Ladder;
+
 pub(crate) const CALLER: usize = 0;
 pub(crate) const CALLEE: usize = 1;
 /// Where a forking proxy without state stands, if there is one.
@@ -66,6 +68,7 @@ pub(crate) struct Network {
     cut: HashSet<SocketAddr>,
     /// Everything that left and reached a node, where somebody wants to know.
     pub(crate) tape: Option<Vec<Passage>>,
+    ladder: Ladder,
     /// The nodes behind [`FORK`]; one that is named twice gets each request by two ways.
     pub(crate) branches: Vec<usize>,
 }
@@ -111,6 +114,7 @@ impl Network {
             aliases: HashMap::new(),
             cut: HashSet::new(),
             tape: None,
+            ladder: Ladder::default(),
             branches: Vec::new(),
         }
     }
@@ -312,13 +316,18 @@ impl Network {
         if !lost && !self.branches.is_empty() && flow.remote == FORK.parse().unwrap() {
             self.fork(flow, &text);
         }
-        self.sent.push((from, text));
         let at = self.nodes.iter().position(|node| node.addr == flow.remote);
-        let Some(to) = self.aliases.get(&flow.remote).copied().or(at) else { return };
-        if lost || self.random.f64() < self.weather.loss {
-            return;
+        let to = self.aliases.get(&flow.remote).copied().or(at);
+        let arrives = to.filter(|_| !lost && self.random.f64() >= self.weather.loss);
+        if self.tape.is_none() {
+            let ends = [self.nodes[from].addr, to.map_or(flow.remote, |to| self.nodes[to].addr)];
+            let forked = !self.branches.is_empty() && to.is_none() && !lost;
+            self.ladder.note(self.now, ends, flow.transport, &text, arrives.is_none() && !forked);
         }
-        self.deliver(to, flow, &bytes);
+        self.sent.push((from, text));
+        if let Some(to) = arrives {
+            self.deliver(to, flow, &bytes);
+        }
     }
 
     /// A forking proxy that keeps nothing: each request to every branch, each response back by its Via.

@@ -20,6 +20,8 @@ use iqra_sip::{
     SessionTimerMode, SessionTimers, StatusCode, Transport, Uri,
 };
 
+use crate::ladders::Ladder;
+
 const OWN: &str = "198.51.100.7:5060";
 const OTHER: &str = "198.51.100.8:5060";
 const FRONT: &str = "203.0.113.1:5060";
@@ -40,6 +42,7 @@ struct Line {
     lost: Vec<SocketAddr>,
     /// What the engine sent.
     said: Vec<String>,
+    ladder: Ladder,
     /// Where INVITEs came from.
     callers: Vec<SocketAddr>,
 }
@@ -53,7 +56,16 @@ impl Line {
             engine.add_listener(Listener::new(peer.transport(), addr(ours), None));
         }
         let (now, events, lost) = (Instant::now(), Vec::new(), Vec::new());
-        Self { engine, peer, now, events, lost, said: Vec::new(), callers: Vec::new() }
+        Self {
+            engine,
+            peer,
+            now,
+            events,
+            lost,
+            said: Vec::new(),
+            ladder: Ladder::default(),
+            callers: Vec::new(),
+        }
     }
 
     fn called(profile: Profile, uri: &str) -> Self {
@@ -73,9 +85,11 @@ impl Line {
                 if sent.bytes.starts_with(b"INVITE") {
                     self.callers.push(sent.from);
                 }
+                self.ladder.hears(self.now, &flow, &sent.bytes);
                 self.engine.handle_message(self.now, &flow, sent.bytes);
             }
             let Some(transmit) = self.engine.poll_transmit() else { break };
+            self.ladder.sends(self.now, &transmit);
             self.said.push(String::from_utf8(transmit.bytes.to_vec()).unwrap());
             match [addr(OWN), addr(OTHER)].contains(&transmit.flow.remote) {
                 true => self.peer.handle(&transmit.bytes),
@@ -339,6 +353,7 @@ struct Outbound {
     now: Instant,
     events: Vec<Event>,
     said: Vec<String>,
+    ladder: Ladder,
     heard: Vec<String>,
     tx: ClientTx,
 }
@@ -365,7 +380,8 @@ impl Outbound {
         let now = Instant::now();
         let tx = engine.invite(now, call).unwrap();
         let (events, said, heard) = (Vec::new(), Vec::new(), Vec::new());
-        let mut line = Self { engine, callee, now, events, said, heard, tx };
+        let ladder = Ladder::default();
+        let mut line = Self { engine, callee, now, events, said, ladder, heard, tx };
         line.run();
         line
     }
@@ -391,6 +407,7 @@ impl Outbound {
         loop {
             let mut moved = false;
             while let Some(transmit) = self.engine.poll_transmit() {
+                self.ladder.sends(self.now, &transmit);
                 assert_eq!(transmit.flow.remote, addr(OWN), "{}", String::from_utf8_lossy(&transmit.bytes));
                 self.said.push(String::from_utf8(transmit.bytes.to_vec()).unwrap());
                 self.callee.handle(&transmit.bytes);
@@ -401,6 +418,7 @@ impl Outbound {
                 let connection = transport.is_reliable().then_some(ConnectionId(1));
                 let flow = Flow { transport, local: sent.to, remote: sent.from, connection };
                 self.heard.push(String::from_utf8(sent.bytes.to_vec()).unwrap());
+                self.ladder.hears(self.now, &flow, &sent.bytes);
                 self.engine.handle_message(self.now, &flow, sent.bytes);
                 moved = true;
             }

@@ -10,10 +10,13 @@ use iqra_sip::{
     DialogId, Engine, EngineConfig, Flow, Headers, Listener, Method, StatusCode, TransferConfig, Transport,
 };
 
+use crate::ladders::Ladder;
+
 pub(crate) struct Wire {
     pub(crate) engine: Engine,
     pub(crate) flow: Flow,
     pub(crate) now: Instant,
+    ladder: Ladder,
 }
 
 impl Wire {
@@ -26,18 +29,24 @@ impl Wire {
             engine,
             flow: Flow { transport: Transport::Udp, local, remote, connection: None },
             now: Instant::now(),
+            ladder: Ladder::default(),
         }
     }
 
     /// Sends a message in and takes what comes out.
     pub(crate) fn say(&mut self, message: impl Into<bytes::Bytes>) -> Vec<String> {
-        self.engine.handle_message(self.now, &self.flow, message.into());
+        let message: bytes::Bytes = message.into();
+        self.ladder.hears(self.now, &self.flow, &message);
+        self.engine.handle_message(self.now, &self.flow, message);
         self.out()
     }
 
     pub(crate) fn out(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.engine.poll_transmit())
-            .map(|transmit| String::from_utf8_lossy(&transmit.bytes).into_owned())
+            .map(|transmit| {
+                self.ladder.sends(self.now, &transmit);
+                String::from_utf8_lossy(&transmit.bytes).into_owned()
+            })
             .collect()
     }
 
