@@ -50,6 +50,8 @@ pub mod fault;
 #[allow(dead_code, unreachable_pub)] // Nothing is planted, and nobody outside can.
 mod fault;
 pub mod framing;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod guard;
 mod lines;
 pub mod message;

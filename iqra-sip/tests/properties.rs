@@ -5,6 +5,9 @@ mod common;
 mod entry;
 #[path = "common/steps.rs"]
 mod steps;
+#[cfg(feature = "fuzzing")]
+#[path = "common/surfaces.rs"]
+mod surfaces;
 
 use bytes::Bytes;
 use common::options;
@@ -218,11 +221,11 @@ fn ten_thousand_bent_challenges_break_nothing() {
 }
 
 /// Whether this many drawn sequences of steps end as they should, and the seed of the first that does not.
-fn play_steps(seeds: u64, prepare: impl Fn(&mut iqra_sip::Engine)) -> Result<(), u64> {
+fn play_steps(seeds: u64, play: impl Fn(&[u8])) -> Result<(), u64> {
     for seed in 0..seeds {
         let mut random = fastrand::Rng::with_seed(seed);
         let octets: Vec<u8> = (0..random.usize(20..400)).map(|_| random.u8(..)).collect();
-        let play = std::panic::AssertUnwindSafe(|| steps::play(&octets, &prepare));
+        let play = std::panic::AssertUnwindSafe(|| play(&octets));
         std::panic::catch_unwind(play).map_err(|_| seed)?;
     }
     Ok(())
@@ -230,7 +233,16 @@ fn play_steps(seeds: u64, prepare: impl Fn(&mut iqra_sip::Engine)) -> Result<(),
 
 #[test]
 fn two_engines_come_to_rest_whatever_the_steps() {
-    assert_eq!(play_steps(3_000, |_| {}), Ok(()), "the first seed that fails");
+    assert_eq!(play_steps(3_000, |octets| steps::play(octets, |_| {})), Ok(()), "the first seed that fails");
+}
+
+#[test]
+fn a_proxy_behind_a_guard_comes_to_rest_whatever_the_steps() {
+    assert_eq!(
+        play_steps(2_000, |octets| steps::play_relayed(octets, |_| {})),
+        Ok(()),
+        "the first seed that fails"
+    );
 }
 
 #[cfg(feature = "faults")]
@@ -238,6 +250,38 @@ fn two_engines_come_to_rest_whatever_the_steps() {
 fn steps_find_what_is_left_behind() {
     use iqra_sip::fault::Fault;
     for fault in [Fault::InviteNeverTimesOut, Fault::CancelLost] {
-        assert!(play_steps(100, |engine| engine.plant(fault)).is_err(), "{fault:?} is not found");
+        assert!(
+            play_steps(100, |octets| steps::play(octets, |engine| engine.plant(fault))).is_err(),
+            "{fault:?} is not found"
+        );
+    }
+}
+
+/// Reads of a surface, and what it is to be bent from.
+#[cfg(feature = "fuzzing")]
+const SURFACES: [(fn(&[u8]), &[u8]); 7] = [
+    (surfaces::hep, b"HEP3\0\x11\0\0\0\x01\0\x07\x02\0\0\0\x02"),
+    (surfaces::dns, b"\x02\0\x0a\x01\0\0\x02\x0c\x3c\x04\x01\x0c\x3c\x02\x02\x01\x0c\x3c"),
+    (
+        surfaces::bodies,
+        b"Signal=5\r\nDuration=160\r\n--b\r\nContent-Type: application/sdp\r\n\r\nv=0\r\n--b--SIP/2.0 200 OK",
+    ),
+    (surfaces::capsule, b"iqra-capsule 1\nincarnation 0\nlisten UDP 10.0.0.1:5060 10.0.0.1:5060\n"),
+    (surfaces::redaction, b"v: x\r\n\r\na=crypto:1 X inline:Y\r\nk=clear:z\r\nSignal=5\r\n"),
+    (surfaces::stun, b"\0\x06\0\x03abc\0\x80\x22\0\0"),
+    (surfaces::route, b"\x01aaaaaa\x03UDP\x04\x0a\0\0\x01\x13\xc4"),
+];
+
+#[cfg(feature = "fuzzing")]
+#[test]
+fn no_octets_break_a_smaller_surface() {
+    let mut rng = fastrand::Rng::with_seed(0x1419);
+    for (read, seed) in SURFACES {
+        read(seed);
+        for _ in 0..2_000 {
+            read(&bend(seed, &mut rng));
+            let any: Vec<u8> = (0..rng.usize(0..120)).map(|_| rng.u8(..)).collect();
+            read(&any);
+        }
     }
 }

@@ -43,7 +43,7 @@ mod router;
 mod shards;
 mod shared;
 mod stream;
-mod stun;
+pub(crate) mod stun;
 mod tcp;
 #[cfg(feature = "tls")]
 mod tls;

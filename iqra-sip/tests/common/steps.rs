@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use iqra_sip::event::{Body, CallOptions, ClientTx, Event, OutgoingInvite, Refer, Reply, ServerTx};
+use iqra_sip::guard::GuardConfig;
 use iqra_sip::message::NameAddr;
+use iqra_sip::roles::relay::{Plan, RelayConfig, RelayEvent, RelayKeys, Target};
 use iqra_sip::{
     DialogId, Engine, EngineConfig, Flow, HeaderName, Headers, Listener, Method, Request, StatusCode,
     TransferConfig, Transmit, Transport, Uri,
@@ -29,14 +31,17 @@ const MOST_TIMERS: usize = 20_000;
 pub(crate) fn play(octets: &[u8], prepare: impl FnMut(&mut Engine)) {
     let mut world = World::new();
     world.engines.iter_mut().for_each(prepare);
-    let mut octets = Octets(octets);
-    for _ in 0..MOST_STEPS {
-        let Some(step) = octets.next() else { break };
-        world.step(step, &mut octets);
-        world.listen();
-    }
-    world.rest();
-    world.judge();
+    world.play(octets);
+}
+
+/// The same with the second engine as a proxy behind a guard.
+pub(crate) fn play_relayed(octets: &[u8], mut prepare: impl FnMut(&mut Engine)) {
+    let relay = RelayConfig::new("a", RelayKeys::new([[9; 32]]).expect("a key"));
+    let config = EngineConfig { relay: Some(relay), guard: Some(GuardConfig::default()), ..World::config() };
+    let mut world = World::new();
+    world.engines[1] = World::engine(1, config);
+    world.engines.iter_mut().for_each(&mut prepare);
+    world.play(octets);
 }
 
 /// What is left of the input.
@@ -78,24 +83,43 @@ struct World {
     kept: Vec<(usize, Flow, Bytes)>,
     asked: Vec<Asked>,
     invited: Vec<(usize, ServerTx)>,
+    /// INVITEs that the proxy has forwarded.
+    relayed: Vec<ServerTx>,
     waiting: Vec<(usize, ServerTx)>,
     referred: Vec<(usize, ServerTx)>,
     dialogs: Vec<(usize, DialogId)>,
 }
 
 impl World {
+    fn config() -> EngineConfig {
+        let transfer = TransferConfig { refer: true, replaces: true, ..TransferConfig::default() };
+        EngineConfig { transfer, ..EngineConfig::default() }
+    }
+
+    fn engine(node: usize, config: EngineConfig) -> Engine {
+        let mut engine = Engine::new(config, node as u64);
+        for transport in [Transport::Udp, Transport::Tcp] {
+            engine.add_listener(Listener::new(transport, address(node), None));
+        }
+        engine
+    }
+
+    fn play(mut self, octets: &[u8]) {
+        let mut octets = Octets(octets);
+        for _ in 0..MOST_STEPS {
+            let Some(step) = octets.next() else { break };
+            self.step(step, &mut octets);
+            self.listen();
+        }
+        self.rest();
+        self.judge();
+    }
+
     fn new() -> Self {
-        let engine = |node: usize| {
-            let transfer = TransferConfig { refer: true, replaces: true, ..TransferConfig::default() };
-            let mut engine = Engine::new(EngineConfig { transfer, ..EngineConfig::default() }, node as u64);
-            for transport in [Transport::Udp, Transport::Tcp] {
-                engine.add_listener(Listener::new(transport, address(node), None));
-            }
-            engine
-        };
         Self {
             now: Instant::now(),
-            engines: [engine(0), engine(1)],
+            engines: [0, 1].map(|node| Self::engine(node, Self::config())),
+            relayed: Vec::new(),
             flying: Vec::new(),
             kept: Vec::new(),
             asked: Vec::new(),
@@ -154,7 +178,21 @@ impl World {
                 self.dialogs.push((node, dialog));
             }
             Event::Failed { tx, .. } => self.end(node, tx),
+            Event::Relay { tx, event } => self.relay(node, tx, event),
             Event::Ended { dialog, .. } => self.dialogs.retain(|one| *one != (node, dialog.clone())),
+            _ => {}
+        }
+    }
+
+    /// The proxy goes on with its next target, or with the best answer.
+    fn relay(&mut self, node: usize, tx: ServerTx, event: RelayEvent) {
+        let (now, engine) = (self.now, &mut self.engines[node]);
+        match event {
+            RelayEvent::NextTarget { target: Some(target), .. } => drop(engine.relay_to(now, tx, &target)),
+            RelayEvent::NextTarget { target: None, .. } => drop(engine.relay_best(now, tx)),
+            RelayEvent::Answered(_) | RelayEvent::Refused(_) | RelayEvent::Ended => {
+                self.relayed.retain(|one| *one != tx);
+            }
             _ => {}
         }
     }
@@ -227,7 +265,19 @@ impl World {
     fn answer(&mut self, octets: &mut Octets<'_>) {
         let Some(&(node, tx)) = octets.pick(&self.invited) else { return };
         let (now, engine) = (self.now, &mut self.engines[node]);
-        let status = [180, 183, 200, 200, 200, 302, 486, 603][octets.octet() % 8];
+        let way = octets.octet();
+        if node == 1 && way % 4 != 0 {
+            let targets = (0..way % 3 + 1).map(|at| Target {
+                uri: Some(uri(at % 2)),
+                hops: vec![(transport(way), address(at % 2)).into()],
+                ..Target::default()
+            });
+            if engine.relay(now, tx, Plan::new(targets)).is_ok() {
+                self.invited.retain(|one| *one != (node, tx));
+                return self.relayed.push(tx);
+            }
+        }
+        let status = [180, 183, 200, 200, 200, 302, 486, 603][way % 8];
         let reply = Reply { body: Some(Body::sdp("v=0\r\n")), ..Reply::new(status_of(status)) };
         let answered = if status == 200 {
             let accepted = engine.accept(now, tx, reply);
@@ -314,6 +364,9 @@ impl World {
             let waiting = std::mem::take(&mut self.waiting).into_iter();
             for (node, tx) in waiting.chain(std::mem::take(&mut self.referred)) {
                 drop(self.engines[node].respond(self.now, tx, refuse()));
+            }
+            for tx in std::mem::take(&mut self.relayed) {
+                drop(self.engines[1].give_up(self.now, tx, refuse()));
             }
             for (node, dialog) in std::mem::take(&mut self.dialogs) {
                 drop(self.engines[node].bye(self.now, &dialog, Headers::new()));

@@ -41,7 +41,7 @@ use super::keys::{KeyId, MAC, RelayKeys};
 use crate::engine::flow::{ConnectionId, Flow, Transport};
 use crate::message::{Host, Uri};
 
-const VERSION: u8 = 2;
+pub(crate) const VERSION: u8 = 2;
 const HEAD: usize = 4;
 /// Octets of a place.
 const PLACE: usize = 6;
@@ -127,9 +127,7 @@ impl Stamp {
         if let Some(owned) = &self.flow {
             put_flow(&mut octets, owned);
         }
-        let mac = keys.sign(&[LABEL, &octets, &call.call_id, call.caller.as_bytes()]);
-        octets.extend(mac);
-        BASE64URL_NOPAD.encode(&octets)
+        signed(&octets, keys, call)
     }
 
     /// What a user part says; `None` where no key of ours made it for this call.
@@ -148,6 +146,12 @@ impl Stamp {
         };
         Some(Self { key, places: places.collect(), flow })
     }
+}
+
+/// These octets with their signature, as a user part.
+pub(crate) fn signed(octets: &[u8], keys: &RelayKeys, call: &StampedCall) -> String {
+    let mac = keys.sign(&[LABEL, octets, &call.call_id, call.caller.as_bytes()]);
+    BASE64URL_NOPAD.encode(&[octets, &mac].concat())
 }
 
 /// The host that a request to this URI goes to, in one form; an address in `maddr` stands in for it (RFC 3261 §16.5).

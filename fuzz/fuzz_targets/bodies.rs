@@ -1,0 +1,10 @@
+//! Any octets as a body: DTMF, multipart, sipfrag: `cargo +nightly fuzz run bodies`.
+//! What must hold is in the shared file, which the property tests of `iqra-sip` run too.
+#![no_main]
+
+#[path = "../../iqra-sip/tests/common/surfaces.rs"]
+mod surfaces;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    surfaces::bodies(data);
+});
