@@ -27,6 +27,7 @@ mod refer;
 pub(crate) mod relay;
 mod reliable;
 mod retry;
+mod ringing;
 mod server;
 mod session;
 pub(crate) mod share;

@@ -80,7 +80,7 @@ pub enum Event {
         flow: Flow,
     },
     /// The caller gave up on an INVITE (which has been answered 487), never acknowledged a reliable provisional response
-    /// (504), or its transport failed. Nothing to answer.
+    /// (504), its Expires is over (487), or its transport failed. Nothing to answer.
     Cancelled {
         /// The INVITE.
         tx: ServerTx,

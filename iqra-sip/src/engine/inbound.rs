@@ -121,6 +121,7 @@ impl Engine {
             self.check_extensions(&request)?;
             self.check_session(&request)?;
             replaces = self.check_replaces(&request)?;
+            self.limit_ringing(now, id, &request);
         }
         let (tx, flow) = (ServerTx(id), *flow);
         self.events.push_back(match request.method {

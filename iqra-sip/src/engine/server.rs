@@ -187,6 +187,10 @@ impl Servers {
         }
     }
 
+    pub(super) fn clocks(&mut self, id: u64) -> Option<&mut Clocks> {
+        self.by_id.get_mut(&id).map(|server| &mut server.clocks)
+    }
+
     pub(super) fn set_dialog(&mut self, id: u64, serial: u64) {
         if let Some(server) = self.by_id.get_mut(&id) {
             server.dialog = Some(serial);
@@ -403,6 +407,9 @@ impl Engine {
     pub(super) fn server_fired(&mut self, now: Instant, id: u64, timer: Timer) {
         if let Some(server) = self.servers.by_id.get_mut(&id) {
             server.clocks.fire(timer);
+            if timer == Timer::Lapse {
+                return self.lapse(now, id);
+            }
             self.step_server(now, id, Cause::Fired(timer));
         }
     }
@@ -432,6 +439,7 @@ impl Engine {
             let dialog = server.dialog;
             self.close_called(id, dialog);
             self.settle_within(id, dialog, false);
+            self.stop_ringing(id);
         }
         self.step_server(now, id, Cause::Answer(status));
     }

@@ -69,6 +69,8 @@ pub(crate) enum Timer {
     M,
     /// The program is silent: send 100 (RFC 3261 §17.2.1).
     AutoTrying,
+    /// An INVITE of the peer ends as it said (RFC 3261 §13.3.1).
+    Lapse,
     /// Our INVITE has been ringing for too long.
     Ring,
     /// One of several targets is silent (RFC 3263 §4.3).
@@ -144,7 +146,8 @@ impl Timer {
             Timer::Ring => Some(timings.ring_limit),
             Timer::Hop => Some(timings.target_limit.min(timings.t1 * 64)),
             // Their lengths are told when they start: see `start_for`.
-            Timer::Attempt
+            Timer::Lapse
+            | Timer::Attempt
             | Timer::Lookup
             | Timer::Glare
             | Timer::Refresh

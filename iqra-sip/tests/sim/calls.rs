@@ -182,3 +182,36 @@ fn two_byes_that_cross_end_the_call_quietly() {
     assert_eq!((net.count(CALLEE, "200 BYE"), net.count(CALLER, "200 BYE")), (1, 1));
     assert!(net.nodes.iter().all(|node| node.events.is_empty()));
 }
+
+#[test]
+fn an_invitation_lapses_when_its_expires_is_over_and_not_once_it_is_answered() {
+    for answered in [false, true] {
+        let mut net = Network::calm();
+        let mut call = net.invite();
+        call.headers.push(HeaderName::EXPIRES, "20");
+        let (engine, now) = net.engine(CALLER);
+        engine.invite(now, call).unwrap();
+        let Event::Invite { tx, .. } = net.event(CALLEE) else { panic!("no INVITE") };
+        let (engine, now) = net.engine(CALLEE);
+        engine.respond(now, tx, Reply::new(StatusCode::RINGING)).unwrap();
+        net.run(Duration::from_secs(19));
+        assert_eq!(net.count(CALLEE, "487"), 0);
+        if answered {
+            let (engine, now) = net.engine(CALLEE);
+            let dialog = engine.accept(now, tx, Reply::new(StatusCode::OK)).unwrap();
+            net.run(Duration::from_secs(60));
+            hang_up(&mut net, CALLEE, &dialog);
+            net.settle();
+            assert_eq!(net.count(CALLEE, "487"), 0);
+            continue;
+        }
+        net.run(Duration::from_secs(2));
+        assert!(
+            matches!(net.nodes[CALLEE].events[..], [Event::Cancelled { tx: told, by: None }] if told == tx)
+        );
+        assert_eq!(net.count(CALLEE, "487"), 1);
+        net.settle();
+        let refused = |event: &Event| matches!(event, Event::Response { response, .. } if response.status == StatusCode::REQUEST_TERMINATED);
+        assert!(net.nodes[CALLER].events.iter().any(refused));
+    }
+}
