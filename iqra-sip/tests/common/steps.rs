@@ -5,6 +5,7 @@
 //! message arrives, is lost, comes again, late, bent or with a header of another message in it; time goes by; a socket
 //! fails. Whatever the steps, nothing panics; each request that an engine took has its end, and one that is no INVITE
 //! exactly one; and when nobody does anything any more, no engine keeps anything.
+#![allow(dead_code)] // Each user runs some of it.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -1,5 +1,6 @@
 //! What must hold for any octets on the smaller surfaces: HEP3, DNS answers, bodies, capsules, redaction, STUN, Routes
 //! of relays. Shared by the fuzz targets, which choose the octets, and by the property tests.
+#![allow(dead_code)] // Each user runs some of it.
 
 use std::time::{Duration, Instant};
 
