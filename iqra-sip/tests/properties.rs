@@ -257,9 +257,13 @@ fn steps_find_what_is_left_behind() {
     }
 }
 
+#[cfg(feature = "fuzzing")]
+/// What takes octets, and the octets that are bent.
+type Surface = (fn(&[u8]), &'static [u8]);
+
 /// Reads of a surface, and what it is to be bent from.
 #[cfg(feature = "fuzzing")]
-const SURFACES: [(fn(&[u8]), &[u8]); 7] = [
+const SURFACES: [Surface; 7] = [
     (surfaces::hep, b"HEP3\0\x11\0\0\0\x01\0\x07\x02\0\0\0\x02"),
     (surfaces::dns, b"\x02\0\x0a\x01\0\0\x02\x0c\x3c\x04\x01\x0c\x3c\x02\x02\x01\x0c\x3c"),
     (

@@ -130,10 +130,13 @@ proptest! {
     ) {
         /// Those that every message of the tests has already, once.
         const ONCE: [&str; 6] = ["From", "To", "Call-ID", "CSeq", "Max-Forwards", "Content-Length"];
+        /// Those that may not stand twice.
+        const SINGLE: [&str; 6] = ["Content-Type", "Event", "Expires", "RAck", "RSeq", "Session-Expires"];
         let Message::Request(mut request) = common::message(options()) else { panic!("is a request") };
         for (check, value) in chosen.into_iter().map(|row| ROWS[row]) {
             let name = check(value);
-            if ONCE.contains(&&*name) || value == "*" {
+            let again = SINGLE.contains(&&*name) && request.headers.contains(&*name);
+            if ONCE.contains(&&*name) || again || value == "*" {
                 continue;
             }
             request.headers.push(&*name, value);

@@ -66,7 +66,7 @@ impl Engine {
         let request = Arc::new(request);
         let id = self.open_server(now, key, path, request.clone());
         let placed = match standing {
-            Standing::New => self.place(id, request, flow),
+            Standing::New => self.place(now, id, request, flow),
             Standing::Within(serial) => self.place_within(now, id, serial, request),
             Standing::Cancel(invite) => return self.handle_cancel(now, id, invite, &request),
             Standing::Relayed(passage) => self.relay_through(now, id, *passage),
@@ -105,7 +105,7 @@ impl Engine {
     }
 
     /// Hands a request outside dialogs to the program; `Err` is the answer that refuses it.
-    fn place(&mut self, id: u64, request: Arc<Request>, flow: &Flow) -> Result<(), Box<Reply>> {
+    fn place(&mut self, now: Instant, id: u64, request: Arc<Request>, flow: &Flow) -> Result<(), Box<Reply>> {
         check_scheme(&request)?;
         self.check_secure(&request, flow)?;
         self.check_method(&request)?;

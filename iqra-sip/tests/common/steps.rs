@@ -267,7 +267,7 @@ impl World {
         let Some(&(node, tx)) = octets.pick(&self.invited) else { return };
         let (now, engine) = (self.now, &mut self.engines[node]);
         let way = octets.octet();
-        if node == 1 && way % 4 != 0 {
+        if node == 1 && !way.is_multiple_of(4) {
             let targets = (0..way % 3 + 1).map(|at| Target {
                 uri: Some(uri(at % 2)),
                 hops: vec![(transport(way), address(at % 2)).into()],

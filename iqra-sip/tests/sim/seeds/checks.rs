@@ -206,10 +206,17 @@ impl Record<'_> {
         for (first, sent) in self.sent(|one| one.method == "INVITE" && one.is_refusal()) {
             let came = || self.branch(first.node, &first.branch).filter(|one| one.came);
             let mut acks = came().filter(|one| one.is_request("ACK") && one.at >= first.at);
-            let end = acks.next().map_or(first.at + END, |ack| ack.at).min(first.at + END);
-            let mut due: Vec<_> = pace(Some(T2)).into_iter().map(|after| first.at + after).collect();
-            due.extend(came().filter(|one| one.is_request("INVITE") && one.at > first.at).map(|one| one.at));
-            if !keeps_pace(&sent, &due, end, end) {
+            let ack = acks.next().map_or(first.at + END, |ack| ack.at).min(first.at + END);
+            let again =
+                || came().filter(|one| one.is_request("INVITE") && one.at > first.at).map(|one| one.at);
+            let repeated = pace(Some(T2)).into_iter().map(|after| first.at + after).chain(again());
+            // What claims a dialog that is gone is refused without state, each time that it comes (§8.2.7).
+            let within = came().any(|one| one.is_request("INVITE") && !one.to_tag.is_empty());
+            let stateless = || {
+                let due: Vec<_> = std::iter::once(first.at).chain(again()).collect();
+                first.status == Some(481) && within && keeps_pace(&sent, &due, first.at + END, first.at + END)
+            };
+            if !keeps_pace(&sent, &repeated.collect::<Vec<_>>(), ack, ack) && !stateless() {
                 wrongs.push((first.at, first.node, format!("a refusal is sent {} times", sent.len())));
             }
         }
