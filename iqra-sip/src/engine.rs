@@ -18,6 +18,7 @@ pub(crate) mod failover;
 pub(crate) mod flow;
 mod inbound;
 pub(crate) mod lookup;
+mod matching;
 pub(crate) mod nat;
 mod outbound;
 mod protect;
@@ -35,6 +36,7 @@ mod stateless;
 pub(crate) mod target;
 mod update;
 mod via;
+mod wording;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

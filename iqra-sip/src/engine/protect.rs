@@ -9,8 +9,8 @@ use std::time::Instant;
 use super::Engine;
 use super::event::Reply;
 use super::flow::Flow;
-use super::server;
 use super::via::{self, ReplyPath};
+use super::wording::word;
 use crate::guard::{CROWD, Guard, GuardConfig, Load, Sender, Verdict};
 use crate::message::header::Via;
 use crate::message::{HeaderName, Message, Method, Request, Response, StatusCode};
@@ -230,7 +230,7 @@ impl Engine {
             Verdict::Pass => {
                 let gone = refusal.status == StatusCode::CALL_DOES_NOT_EXIST;
                 self.watch.discard(if gone { DropReason::NoDialog } else { DropReason::Unroutable });
-                self.send_stateless(server::word(request, refusal), via, path);
+                self.send_stateless(word(request, refusal), via, path);
             }
             Verdict::Drop(reason) => self.watch.discard(reason),
             Verdict::Forbid(reason) => {

@@ -1,20 +1,19 @@
-//! Server transactions: the table of them, carrying out what their machines ask, and wording responses
-//! (RFC 3261 §17.2, §8.2.6; RFC 6026 §7.1).
+//! Server transactions: the table of them, and carrying out what their machines ask (RFC 3261 §17.2; RFC 6026 §7.1).
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::Engine;
 use super::event::{EngineError, Reply, ServerTx};
 use super::flow::{Owner, Transmit};
-use super::stateless::set_to_tag;
 use super::via::ReplyPath;
+use super::wording::{set_to_tag, with_delay, word};
 use crate::fault::Fault;
 use crate::message::header::CallId;
-use crate::message::{HeaderName, Method, Request, Response, StatusCode, Text};
+use crate::message::{HeaderName, Method, Request, Response, StatusCode};
 use crate::observe::capsule::{Command, Input};
 use crate::observe::{DropReason, Side, TransactionChange, TransactionState, TransactionStep};
 use crate::transaction::key::{MergeKey, ServerKey};
@@ -237,31 +236,6 @@ impl Server {
         }
         response
     }
-}
-
-/// A Timestamp as it goes back: with the seconds that its request waited for the answer (RFC 3261 §20.38).
-fn with_delay(sent: &str, waited: Duration) -> String {
-    let time = sent.split_ascii_whitespace().next().unwrap_or_default();
-    match time.starts_with(|first: char| first.is_ascii_digit()) && !waited.is_zero() {
-        true => format!("{time} {}", (waited.as_secs_f64() * 1_000.0).round() / 1_000.0),
-        false => String::from(sent),
-    }
-}
-
-/// The response that a reply makes of the request (RFC 3261 §8.2.6), without a tag of ours.
-pub(super) fn word(request: &Request, reply: Reply) -> Response {
-    let mut response = Response::to_request(request, reply.status);
-    if let Some(reason) = reply.reason {
-        response.reason = Text::from(reason);
-    }
-    for (name, value) in reply.headers.iter() {
-        response.headers.push(name, value);
-    }
-    if let Some(body) = reply.body {
-        response.headers.push(HeaderName::CONTENT_TYPE, body.content_type);
-        response.body = body.bytes;
-    }
-    response
 }
 
 impl Engine {

@@ -5,21 +5,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::Engine;
 use super::flow::{Flow, Transmit};
 use super::via::{self, ReplyPath};
+use super::wording::set_to_tag;
 use crate::message::header::{To, Via};
 use crate::message::{HeaderName, Headers, Method, ParseError, Request, Response, StatusCode, Text};
 use crate::observe::DropReason;
 
 /// Seconds after which a client may come back when we are full (RFC 3261 §21.5.4).
 const RETRY_AFTER: &str = "5";
-
-/// Sets our tag in To where there is none yet (RFC 3261 §8.2.6.2).
-pub(super) fn set_to_tag(headers: &mut Headers, tag: &str) {
-    let tagless = headers.typed::<To>().is_ok_and(|to| to.tag().is_none());
-    if let Some(to) = headers.get(HeaderName::TO).filter(|_| tagless) {
-        let tagged = format!("{to};tag={tag}");
-        headers.set(HeaderName::TO, tagged);
-    }
-}
 
 impl Engine {
     /// Answers a malformed request where enough of it could be read, saying what is wrong with it; false where not.
