@@ -77,7 +77,6 @@ impl Source<'_> {
     }
 
     /// The same as 32 bits; the range must fit into them.
-    #[cfg(any(feature = "proxy", feature = "backend"))]
     pub(super) fn count(
         &self,
         value: Option<&Spanned<u64>>,

@@ -180,6 +180,10 @@ impl Clients {
         self.by_id.values().all(|client| client.machine.is_quiet() || client.is_given_up())
     }
 
+    pub(super) fn find(&self, key: &ClientKey) -> Option<u64> {
+        self.by_key.get(key).copied()
+    }
+
     pub(super) fn get(&self, id: u64) -> Option<&Client> {
         self.by_id.get(&id)
     }

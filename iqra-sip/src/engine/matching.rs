@@ -23,7 +23,7 @@ impl Engine {
         let key = branch.zip(method).map(|(branch, method)| ClientKey { branch, method });
         let any = |key: ClientKey| ClientKey { method: Method::Invite, ..key };
         let key = if self.has(Fault::MethodIgnored) { key.map(any) } else { key };
-        match key.and_then(|key| self.clients.by_key.get(&key).copied()) {
+        match key.and_then(|key| self.clients.find(&key)) {
             Some(id) if via.is_some_and(|via| self.is_answered_by(id, &via, flow, &response)) => {
                 self.step_client(now, id, Cause::Response(&Arc::new(response)));
             }

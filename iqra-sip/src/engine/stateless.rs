@@ -6,8 +6,8 @@ use super::Engine;
 use super::flow::{Flow, Transmit};
 use super::via::{self, ReplyPath};
 use super::wording::set_to_tag;
-use crate::message::header::{To, Via};
-use crate::message::{HeaderName, Headers, Method, ParseError, Request, Response, StatusCode, Text};
+use crate::message::header::Via;
+use crate::message::{HeaderName, Method, ParseError, Request, Response, StatusCode, Text};
 use crate::observe::DropReason;
 
 /// Seconds after which a client may come back when we are full (RFC 3261 §21.5.4).

@@ -31,6 +31,7 @@ impl Watch {
     }
 
     /// Whether the guard kept the last message away.
+    #[cfg(feature = "tokio")]
     pub(crate) fn kept_away(&self) -> bool {
         self.kept_away
     }
