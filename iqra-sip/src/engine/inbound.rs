@@ -12,7 +12,7 @@ use super::server::{Cause, Server};
 use super::stateless::is_acknowledged;
 use super::via;
 use crate::fault::Fault;
-use crate::message::header::{CSeq, Via};
+use crate::message::header::{CSeq, From, Via};
 use crate::message::{HeaderName, Method, Request, Scheme, StatusCode};
 use crate::observe::DropReason;
 use crate::transaction::key::{MergeKey, ServerKey};
@@ -246,9 +246,11 @@ impl Engine {
 }
 
 /// RFC 3261 §8.1.1.8: an INVITE says where its caller is reached; without that no dialog can be made. A proxy needs no
-/// Contact.
+/// Contact, and a caller of RFC 2543, whose From needs no tag, did not have to give one: the program decides.
 fn check_contact(request: &Request) -> Result<(), Box<Reply>> {
-    match request.method == Method::Invite && crate::dialog::contact_uri(&request.headers).is_none() {
+    let missing = || crate::dialog::contact_uri(&request.headers).is_none();
+    let tagged = || request.headers.typed::<From>().is_ok_and(|from| from.tag().is_some());
+    match request.method == Method::Invite && missing() && tagged() {
         true => Err(Box::new(Reply::new(StatusCode::BAD_REQUEST).reason("No Usable Contact"))),
         false => Ok(()),
     }

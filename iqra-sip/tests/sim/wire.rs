@@ -416,6 +416,9 @@ fn an_invite_that_cannot_make_a_dialog_gets_400() {
         assert_eq!(starts(&wire.say(invite.replace("Call-ID: c1", &format!("Call-ID: u{branch}")))), ["400"]);
         assert!(wire.event().is_none(), "{unusable}");
     }
+    let old = request("INVITE", "old", "1", "", "").replace(contact, "").replace(";tag=f1", "");
+    assert!(wire.say(old.replace("Call-ID: c1", "Call-ID: old")).is_empty());
+    assert!(matches!(wire.event(), Some(Event::Invite { .. })), "a caller of RFC 2543");
     let plain = request("OPTIONS", "o", "1", "", "").replace(contact, "");
     assert!(wire.say(plain).is_empty() && matches!(wire.event(), Some(Event::Request { .. })));
 }
