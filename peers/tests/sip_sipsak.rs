@@ -58,7 +58,7 @@ async fn a_flood_of_sipsak_is_kept_from_the_program() {
         served += 1;
     }
     assert!((1..40).contains(&served), "{served} were served");
-    assert!(us.count(Direction::In, "OPTIONS") > 500);
+    assert!(us.count(Direction::In, "OPTIONS") < 500, "what is kept away is shown to nobody");
     us.close().await;
 }
 
