@@ -215,8 +215,8 @@ impl Reading {
             kind::IP_PROTOCOL => self.udp = byte(value)? == IP_UDP,
             kind::SOURCE_V4 => self.source = Some(Ipv4Addr::from(octets(value)?).into()),
             kind::TARGET_V4 => self.target = Some(Ipv4Addr::from(octets(value)?).into()),
-            kind::SOURCE_V6 => self.source = Some(Ipv6Addr::from(octets::<16>(value)?).into()),
-            kind::TARGET_V6 => self.target = Some(Ipv6Addr::from(octets::<16>(value)?).into()),
+            kind::SOURCE_V6 => self.source = Some(v6(value)?),
+            kind::TARGET_V6 => self.target = Some(v6(value)?),
             kind::SOURCE_PORT => self.ports[0] = u16::from_be_bytes(octets(value)?),
             kind::TARGET_PORT => self.ports[1] = u16::from_be_bytes(octets(value)?),
             kind::SECONDS => self.time += Duration::from_secs(u32::from_be_bytes(octets(value)?).into()),
@@ -255,6 +255,11 @@ impl Reading {
 
 fn octets<const N: usize>(value: &[u8]) -> Option<[u8; N]> {
     value.try_into().ok()
+}
+
+/// An IPv4 address that is written as a mapped one, as [`HepPacket::encode`] does beside an IPv6 one, is that address.
+fn v6(value: &[u8]) -> Option<IpAddr> {
+    Some(IpAddr::from(octets::<16>(value)?).to_canonical())
 }
 
 fn byte(value: &[u8]) -> Option<u8> {
@@ -302,8 +307,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again_in_both_families_and_strange_chunks_are_passed_over() {
-        for (source, target) in [("192.0.2.1:1", "192.0.2.2:2"), ("[2001:db8::1]:1", "[2001:db8::2]:2")] {
+    fn what_is_written_is_read_again_in_all_families_and_strange_chunks_are_passed_over() {
+        let addresses = [
+            ("192.0.2.1:1", "192.0.2.2:2"),
+            ("[2001:db8::1]:1", "[2001:db8::2]:2"),
+            ("192.0.2.1:1", "[2001:db8::2]:2"),
+            ("[2001:db8::1]:1", "192.0.2.2:2"),
+        ];
+        for (source, target) in addresses {
             let packet = packet(source, target);
             let mut octets = packet.encode(None).unwrap();
             octets.extend([0, 9, 0, 3, 0, 7, 1, 0, 0, 0, 99, 0, 6]);
