@@ -182,29 +182,38 @@ pub(crate) enum HeaderLine {
     End { body: usize },
 }
 
-/// The header line that begins at `at`, folded lines included.
-#[inline]
+/// The header line that begins at `at`, folded lines included. Nearly every line has its colon before any control
+/// character and is read here in a few steps; the functions for the others give no more than a place, so that the parts
+/// of a field stay in registers until they are written to the index.
+#[inline(always)]
 pub(crate) fn header_line(lines: &mut Lines<'_>, at: usize) -> Result<HeaderLine, Broken> {
     let bytes = lines.bytes();
-    let colon = colon(lines, at);
-    let mut end = lines.end(colon.unwrap_or(at))?;
-    if end == at {
-        return Ok(HeaderLine::End { body: at + 2 });
+    let colon = match lines.stop(at) {
+        Some(stop) if bytes[stop] == b':' => stop,
+        _ => match odd_line(bytes, at)? {
+            OddLine::Field { colon } => colon,
+            OddLine::Unreadable { next } => return Ok(HeaderLine::Unreadable { next }),
+            OddLine::End => return Ok(HeaderLine::End { body: at + 2 }),
+        },
+    };
+    let mut end = lines.end(colon)?;
+    if is_fold(bytes, end) {
+        end = folded_end(bytes, end)?;
     }
-    while matches!(bytes.get(end + 2), Some(b' ' | b'\t')) {
-        end = lines.end(end + 2)?;
-    }
-    let Some(colon) = colon else { return Ok(HeaderLine::Unreadable { next: end + 2 }) };
-    let name = name_before(bytes, at, colon);
-    let known = Known::find(name);
-    if known.is_none() && (!grammar::is_token(name) || name.len() > usize::from(u16::MAX)) {
-        return Ok(HeaderLine::Unreadable { next: end + 2 });
+    let mut name_len = colon - at;
+    let mut known = Known::find(&bytes[at..colon]);
+    if known.is_none() {
+        name_len = odd_name(&bytes[at..colon]);
+        known = Known::find(&bytes[at..at + name_len]);
+        if name_len == 0 {
+            return Ok(HeaderLine::Unreadable { next: end + 2 });
+        }
     }
     let value = grammar::trim(&bytes[colon + 1..end]);
     Ok(HeaderLine::Field(Field {
         known,
         is_owned: false,
-        name_len: name.len() as u16,
+        name_len: name_len as u16,
         start: at as u32,
         value: (colon + 1 + value.start) as u32,
         value_end: (colon + 1 + value.end) as u32,
@@ -212,8 +221,27 @@ pub(crate) fn header_line(lines: &mut Lines<'_>, at: usize) -> Result<HeaderLine
     }))
 }
 
+/// A line without a colon before its first control character.
+enum OddLine {
+    Field { colon: usize },
+    Unreadable { next: usize },
+    End,
+}
+
+#[cold]
+#[inline(never)]
+fn odd_line(bytes: &[u8], at: usize) -> Result<OddLine, Broken> {
+    let mut lines = Lines::new(bytes);
+    if let Some(colon) = colon(&mut lines, at) {
+        return Ok(OddLine::Field { colon });
+    }
+    match lines.end(at)? {
+        end if end == at => Ok(OddLine::End),
+        end => Ok(OddLine::Unreadable { next: folded_end(bytes, end)? + 2 }),
+    }
+}
+
 /// The colon behind the name of the header line at `at`, if there is one before a line break.
-#[inline]
 fn colon(lines: &mut Lines<'_>, at: usize) -> Option<usize> {
     let mut from = at;
     loop {
@@ -228,14 +256,32 @@ fn colon(lines: &mut Lines<'_>, at: usize) -> Option<usize> {
     }
 }
 
-/// The name, without spaces and tabs, which may stand before the colon as a fold may not (RFC 3261 §25.1 `HCOLON`).
-#[inline]
-fn name_before(bytes: &[u8], start: usize, end: usize) -> &[u8] {
-    let mut name = &bytes[start..end];
+/// Whether the line that ends at `end` goes on in the next (RFC 3261 §7.3.1).
+#[inline(always)]
+fn is_fold(bytes: &[u8], end: usize) -> bool {
+    matches!(bytes.get(end + 2), Some(b' ' | b'\t'))
+}
+
+/// Where the last of the folded lines ends, the first of which ends at `end`.
+#[cold]
+#[inline(never)]
+fn folded_end(bytes: &[u8], mut end: usize) -> Result<usize, Broken> {
+    let mut lines = Lines::new(bytes);
+    while is_fold(bytes, end) {
+        end = lines.end(end + 2)?;
+    }
+    Ok(end)
+}
+
+/// The length of a name that is not known as it stands: without the spaces and tabs that may stand before the colon,
+/// where a fold may not (RFC 3261 §25.1 `HCOLON`); 0 where it is no name.
+#[inline(never)]
+fn odd_name(mut name: &[u8]) -> usize {
     while let [rest @ .., b' ' | b'\t'] = name {
         name = rest;
     }
-    name
+    let is_name = grammar::is_token(name) && name.len() <= usize::from(u16::MAX);
+    if is_name { name.len() } else { 0 }
 }
 
 /// Where the start line begins: empty lines before it are passed over (RFC 3261 §7.5).

@@ -54,9 +54,9 @@ impl<'a> Lines<'a> {
     #[inline]
     pub(crate) fn end(&mut self, at: usize) -> Result<usize, Broken> {
         let found = self.find(at, |masks| masks.controls).ok_or(Broken::Incomplete)?;
-        match self.bytes.get(found..found + 2) {
+        match self.bytes[found..].first_chunk() {
             Some(b"\r\n") => Ok(found),
-            _ => odd_end(*self, at, found),
+            _ => odd_end(self.bytes, at, found),
         }
     }
 
@@ -78,13 +78,15 @@ impl<'a> Lines<'a> {
 
 /// [`Lines::end`] where what was found is no CRLF.
 #[cold]
-fn odd_end(mut lines: Lines<'_>, at: usize, mut found: usize) -> Result<usize, Broken> {
+#[inline(never)]
+fn odd_end(bytes: &[u8], at: usize, mut found: usize) -> Result<usize, Broken> {
+    let mut lines = Lines::new(bytes);
     loop {
-        match lines.bytes[found] {
-            b'\r' if lines.bytes.get(found + 1) == Some(&b'\n') => return Ok(found),
-            b'\r' if found + 1 == lines.bytes.len() => return Err(Broken::Incomplete),
+        match bytes[found] {
+            b'\r' if bytes.get(found + 1) == Some(&b'\n') => return Ok(found),
+            b'\r' if found + 1 == bytes.len() => return Err(Broken::Incomplete),
             b'\r' | b'\n' => return Err(Broken::LineBreak),
-            0 if found == at || lines.bytes[found - 1] != b'\\' => return Err(Broken::Nul),
+            0 if found == at || bytes[found - 1] != b'\\' => return Err(Broken::Nul),
             _ => found = lines.find(found + 1, |masks| masks.controls).ok_or(Broken::Incomplete)?,
         }
     }

@@ -153,11 +153,13 @@ const fn words(name: &[u8]) -> (u64, u64) {
     (first | CASE, last | CASE)
 }
 
-static WORDS: [(u64, u64); ALL.len()] = {
-    let mut table = [(0, 0); ALL.len()];
+/// What a name is compared with: its [`words`] and its length.
+static SPELLINGS: [((u64, u64), usize); ALL.len()] = {
+    let mut table = [((0, 0), 0); ALL.len()];
     let mut at = 0;
     while at < ALL.len() {
-        table[at] = words(CANONICAL[at].as_bytes());
+        let name = CANONICAL[at].as_bytes();
+        table[at] = (words(name), name.len());
         at += 1;
     }
     table
@@ -167,24 +169,31 @@ impl Known {
     pub(crate) const COUNT: usize = ALL.len();
 
     /// The known header of this name or compact form.
-    #[inline]
+    #[inline(always)] // One of the steps of the loop over the lines.
     pub(crate) fn find(name: &[u8]) -> Option<Known> {
-        match name {
-            [] => None,
-            [compact] => COMPACT.iter().find(|(c, _)| *c == compact | 0x20).map(|(_, known)| *known),
-            _ => {
-                let words = words(name);
-                let known = *ALL.get(usize::from(TABLE[slot(words)]))?;
-                let canonical = known.as_str().as_bytes();
-                let same = WORDS[known as usize] == words && canonical.len() == name.len();
-                (same && (name.len() <= 16 || canonical.eq_ignore_ascii_case(name))).then_some(known)
-            }
+        if name.len() < 2 {
+            return Known::of_compact(name);
         }
+        let words = words(name);
+        let at = usize::from(TABLE[slot(words)]);
+        let same = *SPELLINGS.get(at)? == (words, name.len());
+        (same && (name.len() <= 16 || is_spelled(at, name))).then(|| ALL[at])
+    }
+
+    #[inline(never)]
+    fn of_compact(name: &[u8]) -> Option<Known> {
+        let [compact] = name else { return None };
+        COMPACT.iter().find(|(c, _)| *c == compact | 0x20).map(|(_, known)| *known)
     }
 
     pub(crate) const fn as_str(self) -> &'static str {
         CANONICAL[self as usize]
     }
+}
+
+#[inline(never)]
+fn is_spelled(at: usize, name: &[u8]) -> bool {
+    CANONICAL[at].as_bytes().eq_ignore_ascii_case(name)
 }
 
 impl HeaderName {

@@ -163,7 +163,9 @@ impl<'a> Index<'a> {
                     }
                     at = field.end as usize + 2;
                     self.fields.push(field);
-                    if let Some(known) = field.known {
+                    if let Some(known) = field.known
+                        && is_checked(known)
+                    {
                         self.check(known, &self.bytes[field.value_range()]);
                     }
                 }
@@ -176,6 +178,7 @@ impl<'a> Index<'a> {
         }
     }
 
+    /// Checks a header that [`is_checked`].
     #[inline(never)] // The loop over the lines keeps its registers.
     fn check(&mut self, known: Known, value: &'a [u8]) {
         let checked = match known {
@@ -247,6 +250,29 @@ impl<'a> Index<'a> {
         let len = self.body_length.stated().unwrap_or(left);
         if len > left { Err(Fault::BodyTooShort) } else { Ok(at..at + len) }
     }
+}
+
+/// Whether a header's value is looked at, or is to stand once.
+#[inline(always)]
+fn is_checked(known: Known) -> bool {
+    matches!(
+        known,
+        Known::Via
+            | Known::From
+            | Known::To
+            | Known::CallId
+            | Known::CSeq
+            | Known::MaxForwards
+            | Known::Contact
+            | Known::Route
+            | Known::ContentLength
+            | Known::ContentType
+            | Known::Event
+            | Known::Expires
+            | Known::RAck
+            | Known::RSeq
+            | Known::SessionExpires
+    )
 }
 
 fn build(bytes: Bytes, start: Start, fields: Vec<Field>, body: Range<usize>) -> Message {
