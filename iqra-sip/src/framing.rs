@@ -190,10 +190,12 @@ pub(crate) fn header_line(lines: &mut Lines<'_>, at: usize) -> Result<HeaderLine
     let bytes = lines.bytes();
     let colon = match lines.stop(at) {
         Some(stop) if bytes[stop] == b':' => stop,
+        Some(stop) if stop == at && bytes[at..].starts_with(b"\r\n") => {
+            return Ok(HeaderLine::End { body: at + 2 });
+        }
         _ => match odd_line(bytes, at)? {
             OddLine::Field { colon } => colon,
             OddLine::Unreadable { next } => return Ok(HeaderLine::Unreadable { next }),
-            OddLine::End => return Ok(HeaderLine::End { body: at + 2 }),
         },
     };
     let mut end = lines.end(colon)?;
@@ -221,11 +223,10 @@ pub(crate) fn header_line(lines: &mut Lines<'_>, at: usize) -> Result<HeaderLine
     }))
 }
 
-/// A line without a colon before its first control character.
+/// A line with a control character before its first colon, that is not empty.
 enum OddLine {
     Field { colon: usize },
     Unreadable { next: usize },
-    End,
 }
 
 #[cold]
@@ -235,10 +236,8 @@ fn odd_line(bytes: &[u8], at: usize) -> Result<OddLine, Broken> {
     if let Some(colon) = colon(&mut lines, at) {
         return Ok(OddLine::Field { colon });
     }
-    match lines.end(at)? {
-        end if end == at => Ok(OddLine::End),
-        end => Ok(OddLine::Unreadable { next: folded_end(bytes, end)? + 2 }),
-    }
+    let end = lines.end(at)?;
+    Ok(OddLine::Unreadable { next: folded_end(bytes, end)? + 2 })
 }
 
 /// The colon behind the name of the header line at `at`, if there is one before a line break.

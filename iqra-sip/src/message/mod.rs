@@ -19,6 +19,7 @@ mod parse;
 mod print;
 mod request;
 mod response;
+mod shape;
 mod status;
 mod text;
 mod uri;

@@ -94,6 +94,7 @@ impl NameAddr {
 }
 
 /// Checks the value of a From or a To.
+#[inline(never)]
 pub(crate) fn check_party(value: &[u8]) -> Result<(), Why> {
     alone(value, |cursor| scan_party(cursor)).map(drop)
 }
@@ -110,6 +111,7 @@ fn alone<'a>(
 }
 
 /// Checks a line of a comma list of addresses, and says how many there are.
+#[inline(never)]
 pub(crate) fn check_list(value: &[u8]) -> Result<usize, Why> {
     let mut cursor = Cursor::new(value);
     let mut count = 0;

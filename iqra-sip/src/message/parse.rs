@@ -8,7 +8,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::error::{Fault, ParseError};
-use super::grammar::{self, Why};
+use super::grammar::{self, TOKEN, Why};
 use super::header::{self, via};
 use super::headers::{Field, Headers};
 use super::limits::Limits;
@@ -16,6 +16,7 @@ use super::method::Method;
 use super::name::{HeaderName, Known};
 use super::request::Request;
 use super::response::Response;
+use super::shape;
 use super::status::StatusCode;
 use super::text::Text;
 use super::uri::{self, Uri};
@@ -86,10 +87,9 @@ fn start_line(bytes: &[u8], line: Range<usize>, limits: &Limits) -> Result<Start
     if text.len() >= 4 && text[..4].eq_ignore_ascii_case(b"SIP/") {
         return status_line(text, line.start);
     }
-    let first = memchr::memchr(b' ', text).ok_or(Fault::StartLine("has no space"))?;
-    let last = memchr::memrchr(b' ', text).unwrap_or(first);
-    version(&text[last + 1..])?;
-    if !grammar::is_token(&text[..first]) {
+    let last = before_version(text)?;
+    let first = grammar::run_len(text, TOKEN);
+    if first == 0 || text[first] != b' ' {
         return Err(Fault::StartLine("does not begin with a method"));
     }
     if first == last {
@@ -99,9 +99,22 @@ fn start_line(bytes: &[u8], line: Range<usize>, limits: &Limits) -> Result<Start
     if uri.len() > limits.uri_bytes {
         return Err(Fault::UriTooLong(limits.uri_bytes));
     }
-    let uri_parts = uri::scan(&text[uri.clone()])?;
+    let uri_parts = match shape::sip_uri(&text[uri.clone()]) {
+        Some(parts) => parts,
+        None => uri::scan(&text[uri.clone()])?,
+    };
     let at = line.start;
     Ok(Start::Request { method: at..at + first, uri: at + uri.start..at + uri.end, uri_parts })
+}
+
+/// The last space, with the version of SIP behind it.
+fn before_version(text: &[u8]) -> Result<usize, Fault> {
+    if text.ends_with(b" SIP/2.0") {
+        return Ok(text.len() - b" SIP/2.0".len());
+    }
+    let last = memchr::memrchr(b' ', text).ok_or(Fault::StartLine("has no space"))?;
+    version(&text[last + 1..])?;
+    Ok(last)
 }
 
 fn status_line(text: &[u8], at: usize) -> Result<Start, Fault> {
@@ -182,15 +195,19 @@ impl<'a> Index<'a> {
     #[inline(never)] // The loop over the lines keeps its registers.
     fn check(&mut self, known: Known, value: &'a [u8]) {
         let checked = match known {
+            Known::Via if shape::is_via(value) => Ok(()),
             Known::Via => via::check(value, !self.seen[Known::Via as usize]),
+            Known::From | Known::To if shape::is_address(value) => Ok(()),
             Known::From | Known::To => name_addr::check_party(value),
             Known::CallId => header::check_call_id(value),
             Known::CSeq => header::scan_cseq(value).map(|(_, method)| self.cseq_method = &value[method]),
             Known::MaxForwards => grammar::number(value, u8::MAX.into()).map(drop),
             Known::Contact if self.is_request => {
-                let checked = header::check_contact(value).map(|count| self.contacts += count);
+                let count = if shape::is_address(value) { Ok(1) } else { header::check_contact(value) };
+                let checked = count.map(|count| self.contacts += count);
                 return self.note(known, checked);
             }
+            Known::Route if shape::is_address(value) => return,
             Known::Route if self.is_request => {
                 return self.note(known, name_addr::check_list(value).map(drop));
             }

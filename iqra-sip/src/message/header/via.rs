@@ -159,10 +159,10 @@ impl TypedHeader for Via {
 }
 
 /// The parameters of the topmost Via that say which transaction a message belongs to and where its answers go.
-const SINGLE: [&str; 4] = ["branch", "received", "rport", "maddr"];
+pub(crate) const SINGLE: [&str; 4] = ["branch", "received", "rport", "maddr"];
 
 /// Checks a whole header line of Via values; the first value of the first line is held to more, as it is ours to read.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn check(value: &[u8], is_topmost: bool) -> Result<(), Why> {
     let mut cursor = Cursor::new(value);
     if is_topmost {

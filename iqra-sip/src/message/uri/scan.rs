@@ -1,6 +1,7 @@
 //! Checks that a text is a URI and finds its parts, in one pass (RFC 3261 §25.1, RFC 3966 §3).
 
 use std::net::Ipv6Addr;
+use std::ops::Range;
 
 use super::UriError;
 use crate::message::grammar::{self, HOST, Once, URI, USER};
@@ -12,7 +13,7 @@ const MAX_BYTES: usize = u16::MAX as usize;
 const MAX_SCHEME: usize = 256;
 
 /// Where the parts of a checked URI stand.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Parts {
     /// The colon after the scheme.
     pub(super) scheme: u16,
@@ -26,6 +27,30 @@ pub(crate) struct Parts {
     pub(super) params: u16,
     /// The question mark, or the end.
     pub(super) headers: u16,
+}
+
+impl Parts {
+    /// Of a `sip:` URI that begins at `start` and has no headers: all bounds are counted from where that is counted from.
+    #[inline(always)]
+    pub(crate) fn sip(
+        start: usize,
+        user: Range<usize>,
+        host: Range<usize>,
+        port: Option<u16>,
+        params: Range<usize>,
+    ) -> Parts {
+        let from_start = |at: usize| (at - start) as u16;
+        let user = if user.is_empty() { (0, 0) } else { (from_start(user.start), from_start(user.end)) };
+        Parts {
+            scheme: 3,
+            kind: Kind::Sip,
+            user,
+            host: (from_start(host.start), from_start(host.end)),
+            port,
+            params: from_start(params.start),
+            headers: from_start(params.end),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
