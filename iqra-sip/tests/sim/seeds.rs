@@ -6,8 +6,10 @@
 
 pub(crate) mod checks;
 mod deadlines;
+mod deeds;
 #[cfg(feature = "faults")]
 mod faults;
+mod programs;
 mod script;
 mod world;
 

@@ -1,0 +1,159 @@
+//! What the programs of a play do when its time has come: answer, hang up, refresh, transfer.
+
+use std::time::Duration;
+
+use iqra_sip::event::{Body, Refer, Reply, ServerTx};
+use iqra_sip::message::header::Replaces;
+use iqra_sip::{HeaderName, Headers, Method, StatusCode};
+
+use super::script::{Kind, Verdict};
+use super::world::{A, B, THIRD, World};
+use crate::network::{CALLEE, CALLER};
+use crate::relay::POOL;
+
+/// What a program has planned.
+pub(super) enum Deed {
+    Ring(usize, ServerTx),
+    Answer(usize, ServerTx),
+    GoAway(usize, ServerTx),
+    Cancel(usize),
+    HangUp(usize),
+    /// It is too late for anybody to be in this call.
+    Bedtime(usize),
+    /// Nothing gets through any more.
+    Break,
+    Within(usize, Method),
+    Refer,
+    Replace,
+    /// The pool's other proxy takes over, once this one has nothing under way.
+    MovePool,
+    Unregister,
+}
+
+impl World {
+    pub(super) fn perform(&mut self, deed: Deed) {
+        let now = self.net.now;
+        match deed {
+            Deed::Ring(node, tx) => {
+                let status =
+                    if self.random.bool() { StatusCode::RINGING } else { StatusCode::SESSION_PROGRESS };
+                let body = (status == StatusCode::SESSION_PROGRESS).then(|| Body::sdp("v=0\r\n"));
+                let reply = Reply { body, ..Reply::new(status) };
+                drop(self.net.nodes[node].engine.respond(now, tx, reply));
+            }
+            Deed::Answer(node, tx) => self.answer(node, tx),
+            Deed::GoAway(node, tx) => {
+                let reply = Reply::new(StatusCode::TEMPORARILY_UNAVAILABLE);
+                let open = self.net.nodes[node].engine.respond(now, tx, reply).is_ok();
+                let verdict = self.script.verdicts[usize::from(node == THIRD)];
+                if open && !matches!(verdict, Verdict::Ring | Verdict::Nothing) {
+                    self.wrong(format!("node {node}: an INVITE that was answered still waits"));
+                }
+            }
+            Deed::Cancel(index) => {
+                let call = &mut self.calls[index];
+                let cancelled = self.net.nodes[call.node].engine.cancel(now, call.tx, Headers::new());
+                call.cancelled = cancelled.is_ok().then_some(now);
+            }
+            Deed::HangUp(index) => self.hang_up(index),
+            Deed::Bedtime(index) => {
+                if self.legs[index].is_open() {
+                    self.wrong(format!("node {}: a call that was hung up goes on", self.legs[index].node));
+                }
+                self.hang_up(index);
+            }
+            Deed::Break => self.net.lose(|_, _| true),
+            Deed::Within(node, method) => {
+                let Some(id) = self.open_leg(node) else { return };
+                let offer = matches!(method, Method::Invite | Method::Update);
+                let body = offer.then(|| Body::sdp("v=0\r\n"));
+                // Another may be under way.
+                let engine = &mut self.net.nodes[node].engine;
+                if let Ok(tx) = engine.dialog_request(now, &id, method, &Headers::new(), body) {
+                    self.asked.push((node, tx, 0));
+                }
+            }
+            Deed::Refer => {
+                let Some(id) = self.open_leg(CALLEE) else { return };
+                let to = format!("sip:third@{}", self.net.nodes[THIRD].addr).parse().unwrap();
+                if let Ok(tx) = self.net.nodes[CALLEE].engine.refer(now, &id, Refer::to(to)) {
+                    self.referrals.push((tx, 0));
+                }
+            }
+            Deed::Replace => {
+                let Some(id) = self.open_leg(CALLER) else { return };
+                let mut call = self.net.invite();
+                call.headers.push(HeaderName::REPLACES, Replaces::of_peer(&id).to_string());
+                self.call(THIRD, call, None);
+            }
+            Deed::MovePool if self.net.nodes[A].engine.counts() == Default::default() => {
+                self.net.alias(POOL, B);
+            }
+            Deed::MovePool => self.plan(Duration::from_secs(1), Deed::MovePool),
+            Deed::Unregister => {
+                if let Some((machine, _)) = &mut self.registering {
+                    machine.unregister();
+                }
+            }
+        }
+    }
+
+    pub(super) fn answer(&mut self, node: usize, tx: ServerTx) {
+        let (engine, now) = (&mut self.net.nodes[node].engine, self.net.now);
+        if let Verdict::Refuse(status) = self.script.verdicts[usize::from(node == THIRD)] {
+            return drop(engine.respond(now, tx, Reply::new(StatusCode::new(status).unwrap())));
+        }
+        let mut reply = Reply { body: Some(Body::sdp("v=0\r\n")), ..Reply::new(StatusCode::OK) };
+        if !self.script.updates {
+            reply = reply.header(HeaderName::ALLOW, "INVITE, ACK, BYE, CANCEL, REFER, NOTIFY");
+        }
+        if let Ok(dialog) = engine.accept(now, tx, reply) {
+            self.begin_leg(node, dialog, true);
+        }
+    }
+
+    pub(super) fn hang_up(&mut self, index: usize) {
+        let leg = &mut self.legs[index];
+        if !leg.is_open() {
+            return;
+        }
+        let (node, id) = (leg.node, leg.id.clone());
+        leg.asked = true;
+        leg.over = Some(self.net.now);
+        if let Err(error) = self.net.nodes[node].engine.bye(self.net.now, &id, Headers::new()) {
+            self.wrong(format!("node {node} cannot hang up: {error}"));
+        }
+    }
+
+    /// What follows the answer of the first call.
+    pub(super) fn answered(&mut self, node: usize) {
+        if node != CALLER || self.calls.len() > 1 {
+            return;
+        }
+        let second = Duration::from_secs(1);
+        match self.script.kind {
+            Kind::Update | Kind::Challenge | Kind::Relay => {
+                for _ in 0..4 {
+                    let after = Duration::from_millis(self.random.u64(100..5_000));
+                    let method = if self.random.bool() { Method::Info } else { Method::Update };
+                    let side = if self.random.bool() { CALLER } else { CALLEE };
+                    self.plan(after, Deed::Within(side, method));
+                }
+                if self.script.kind == Kind::Relay {
+                    self.plan(second, Deed::MovePool);
+                }
+            }
+            Kind::Glare => {
+                for after in [second, second * 4] {
+                    self.plan(after, Deed::Within(CALLER, Method::Invite));
+                    self.plan(after, Deed::Within(CALLEE, Method::Invite));
+                }
+            }
+            Kind::Broken => self.plan(second * 20, Deed::Break),
+            Kind::Session => self.plan(second * 45, Deed::Within(CALLEE, Method::Invite)),
+            Kind::Transfer => self.plan(second, Deed::Refer),
+            Kind::Replace => self.plan(second, Deed::Replace),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! How the programs of a play take what their engines tell, and what they may count on from them.
+
+use std::time::Duration;
+
+use iqra_sip::event::{
+    Body, ClientTx, EndReason, Event, Failure, OutgoingInvite, ReferralEvent, Reply, ServerTx,
+};
+use iqra_sip::roles::relay::{Plan, RelayEvent, Target};
+use iqra_sip::{DialogId, HeaderName, Method, Request, Response, StatusCode};
+
+use super::deeds::Deed;
+use super::script::{Kind, Verdict};
+use super::world::{A, B, BEDTIME, Leg, THIRD, World};
+use crate::network::CALLER;
+
+impl World {
+    pub(super) fn react(&mut self, node: usize, event: Event) {
+        let (engine, now) = (&mut self.net.nodes[node].engine, self.net.now);
+        match event {
+            Event::Invite { tx, .. } if node == A || node == B => {
+                let target = |at: &str| Target {
+                    uri: Some(format!("sip:callee@{at}").parse().unwrap()),
+                    ..Target::default()
+                };
+                let plan = Plan::new(["10.0.0.2:5060", "10.0.0.5:5060"].map(target));
+                engine.relay(now, tx, plan).unwrap();
+            }
+            Event::Invite { tx, request, .. } => self.invited(node, tx, &request),
+            Event::Relay { tx, event: RelayEvent::NextTarget { target: Some(target), .. } } => {
+                drop(engine.relay_to(now, tx, &target));
+            }
+            Event::Relay { tx, event: RelayEvent::NextTarget { target: None, .. } } => {
+                drop(engine.relay_best(now, tx));
+            }
+            Event::Request { tx, request, .. } => {
+                let reply = self.admit(&request).unwrap_or_else(|| grant(&request));
+                self.net.nodes[node].engine.respond(now, tx, reply).unwrap();
+            }
+            Event::DialogRequest { tx, request, .. } => self.asked_within(node, tx, &request),
+            Event::Response { tx, response, .. } => {
+                let invite = response.headers.get(HeaderName::CSEQ).unwrap_or_default().ends_with(" INVITE");
+                if response.status.is_final() {
+                    self.registered(tx, Ok(&response));
+                    self.ended(node, tx, response.status, invite);
+                }
+            }
+            Event::Failed { tx, failure } => {
+                if self.script.is_calm() && !matches!(self.script.kind, Kind::Silence | Kind::Broken) {
+                    self.wrong(format!("node {node}: {failure:?} though nothing was lost"));
+                }
+                self.registered(tx, Err(failure));
+                self.ended(node, tx, StatusCode::REQUEST_TIMEOUT, true);
+            }
+            Event::Answered { tx, dialog, .. } => {
+                self.ended(node, tx, StatusCode::OK, true);
+                self.begin_leg(node, dialog, false);
+                self.answered(node);
+            }
+            Event::Ended { dialog, reason } => self.end_leg(node, &dialog, &reason),
+            Event::Confirmed { dialog, .. } => {
+                match self.legs.iter_mut().find(|leg| leg.node == node && leg.id == dialog) {
+                    Some(leg) => leg.confirmed += 1,
+                    None => self.wrong(format!("node {node}: the ACK of a dialog that nobody knows")),
+                }
+            }
+            Event::Cancelled { tx, .. } => {
+                let call = self.invites.get(&(node, tx)).cloned().unwrap_or_default();
+                self.given_up.push((node, call, now));
+            }
+            Event::Referred { tx, target, .. } => {
+                if let Ok(referral) = engine.accept_refer(now, tx) {
+                    let invite = self.net.invite_to(THIRD);
+                    let call = OutgoingInvite {
+                        uri: target.uri.clone(),
+                        headers: target.invite_headers(),
+                        ..invite
+                    };
+                    self.call(node, call, referral);
+                }
+            }
+            Event::Referral { tx, event: ReferralEvent::Ended(_) } => {
+                match self.referrals.iter_mut().find(|(one, _)| *one == tx) {
+                    Some((_, ends)) => *ends += 1,
+                    None => self.wrong(format!("node {node}: the end of a REFER that nobody sent")),
+                }
+            }
+            Event::Lookup(_) => self.wrong("a request in a dialog has nowhere to go".into()),
+            _ => {}
+        }
+    }
+
+    /// A challenge, where the script wants one and the request does not answer it.
+    pub(super) fn admit(&mut self, request: &Request) -> Option<Reply> {
+        let guarded = matches!(self.script.kind, Kind::Challenge) || request.method == Method::Register;
+        let denied = guarded.then(|| self.guard.check(self.net.now, request).err()).flatten();
+        denied.map(|denied| denied.reply)
+    }
+
+    pub(super) fn invited(&mut self, node: usize, tx: ServerTx, request: &Request) {
+        let name = |name| request.headers.get(name).unwrap_or_default().into_owned();
+        self.invites.insert((node, tx), name(HeaderName::CALL_ID));
+        let key = (node, format!("{} {}", name(HeaderName::CALL_ID), name(HeaderName::CSEQ)));
+        let times = self.invited.entry(key).or_default();
+        *times += 1;
+        if *times > 1 {
+            self.wrong(format!("node {node} is told of an INVITE twice"));
+        }
+        if let Some(reply) = self.admit(request) {
+            self.net.nodes[node].engine.respond(self.net.now, tx, reply).unwrap();
+            return;
+        }
+        let verdict = self.script.verdicts[usize::from(node == THIRD)];
+        self.plan(BEDTIME, Deed::GoAway(node, tx));
+        let ring = self.script.rings.or((verdict == Verdict::Ring).then_some(Duration::ZERO));
+        match ring.filter(|_| verdict != Verdict::Nothing) {
+            Some(after) => self.plan(after, Deed::Ring(node, tx)),
+            None if matches!(verdict, Verdict::Accept | Verdict::Refuse(_)) => {}
+            None => return,
+        }
+        if matches!(verdict, Verdict::Accept | Verdict::Refuse(_)) {
+            let more = Duration::from_millis(self.random.u64(0..500));
+            self.plan(self.script.answers + ring.unwrap_or_default() + more, Deed::Answer(node, tx));
+        }
+    }
+
+    pub(super) fn asked_within(&mut self, node: usize, tx: ServerTx, request: &Request) {
+        let call = request.headers.get(HeaderName::CALL_ID).unwrap_or_default().into_owned();
+        self.invites.insert((node, tx), call);
+        let reply = self.admit(request).unwrap_or_else(|| {
+            let session = !request.body.is_empty();
+            Reply { body: session.then(|| Body::sdp("v=0\r\n")), ..Reply::new(StatusCode::OK) }
+        });
+        // The request may have been given up meanwhile.
+        drop(self.net.nodes[node].engine.respond(self.net.now, tx, reply));
+    }
+
+    pub(super) fn registered(&mut self, tx: ClientTx, result: Result<&Response, Failure>) {
+        let Some((machine, asked)) = self.registering.as_mut().filter(|(_, asked)| *asked == Some(tx)) else {
+            return;
+        };
+        *asked = None;
+        match result {
+            Ok(response) => machine.handle_response(self.net.now, response),
+            Err(failure) => machine.handle_failure(self.net.now, failure),
+        }
+    }
+
+    /// A request has its final event; that of a call is counted.
+    pub(super) fn ended(&mut self, node: usize, tx: ClientTx, status: StatusCode, invite: bool) {
+        if let Some((.., ends)) = self.asked.iter_mut().find(|(at, one, _)| (*at, *one) == (node, tx)) {
+            *ends += 1;
+        }
+        let Some(call) = self.calls.iter_mut().find(|call| call.node == node && call.tx == tx) else {
+            return;
+        };
+        call.ends += 1;
+        call.answered = status.is_success();
+        let referral = call.referral;
+        if !invite {
+            self.wrong(format!("node {node}: an INVITE is ended by the answer to something else"));
+        }
+        if let Some(referral) = referral {
+            // The call that asked for it may be over.
+            drop(self.net.nodes[node].engine.notify(self.net.now, referral, status));
+        }
+    }
+
+    pub(super) fn begin_leg(&mut self, node: usize, id: DialogId, called: bool) {
+        let index = self.legs.len();
+        self.legs.push(Leg { node, id, asked: false, ends: 0, called, over: None, confirmed: 0 });
+        let caller = node == CALLER || (node == THIRD && self.script.kind == Kind::Replace);
+        if let Some(after) = self.script.hangs_up[usize::from(!caller)] {
+            self.plan(after, Deed::HangUp(index));
+        }
+        self.plan(BEDTIME, Deed::Bedtime(index));
+    }
+
+    pub(super) fn end_leg(&mut self, node: usize, id: &DialogId, reason: &EndReason) {
+        use EndReason::{AckTimeout, PrackTimeout, SessionExpired, Unreachable};
+        let broken = matches!(self.script.kind, Kind::Unacknowledged | Kind::Broken);
+        let calm = self.script.is_calm() && !broken;
+        if calm && matches!(reason, AckTimeout | PrackTimeout | SessionExpired | Unreachable) {
+            self.wrong(format!("node {node}: a dialog ends by {reason:?} though nothing was lost"));
+        }
+        match self.legs.iter_mut().find(|leg| leg.node == node && leg.id == *id) {
+            Some(leg) => {
+                leg.ends += 1;
+                leg.over.get_or_insert(self.net.now);
+                if matches!(reason, EndReason::Cancelled { .. } | PrackTimeout) {
+                    self.given_up.push((node, id.call_id().to_owned(), self.net.now));
+                }
+            }
+            None => self.wrong(format!("node {node}: the end of a dialog that nobody knows")),
+        }
+    }
+
+    pub(super) fn open_leg(&self, node: usize) -> Option<DialogId> {
+        self.legs.iter().find(|leg| leg.node == node && leg.is_open()).map(|leg| leg.id.clone())
+    }
+}
+
+/// A registrar's 200.
+fn grant(request: &Request) -> Reply {
+    let header = |name| request.headers.get(name).unwrap_or_default().into_owned();
+    let contact = format!("{};expires={}", header(HeaderName::CONTACT), header(HeaderName::EXPIRES));
+    Reply::new(StatusCode::OK).header(HeaderName::CONTACT, contact)
+}
