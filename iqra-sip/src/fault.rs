@@ -45,11 +45,19 @@ pub enum Fault {
     ByeNotSent,
     /// A 2xx that nobody acknowledges ends nothing.
     AckAwaitedForEver,
+    /// The ACK to an offer in a 2xx leaves without the program's answer.
+    AnswerLost,
+    /// An offer in a 2xx that the program never answers ends nothing.
+    AnswerAwaitedForEver,
+    /// The program is not told that nobody answered a request outside a dialog, INVITE aside.
+    SilenceNotTold,
+    /// A request of ours inside a dialog that has no part in the session ends the dialog where it is refused.
+    RefusalEndsCall,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 19] = [
+    pub const ALL: [Fault; 23] = [
         Fault::TimerNotRestarted,
         Fault::InviteNeverTimesOut,
         Fault::AckOfOtherBranch,
@@ -69,6 +77,10 @@ impl Fault {
         Fault::ConfirmedNotTold,
         Fault::ByeNotSent,
         Fault::AckAwaitedForEver,
+        Fault::AnswerLost,
+        Fault::AnswerAwaitedForEver,
+        Fault::SilenceNotTold,
+        Fault::RefusalEndsCall,
     ];
 }
 

@@ -107,10 +107,12 @@ impl Engine {
         if let Purpose::Relay(server) = purpose {
             return self.relayed_failure(now, id, server, failure);
         }
+        let invite = client.invite.is_some();
         let cancelled = client.invite.clone().filter(|_| client.cancel == Cancel::Sent);
         self.finished_within(now, id, dialog, None);
         self.usage_answered(now, id, Err(failure));
-        if purpose == Purpose::Program {
+        let told = invite || dialog.is_some() || !self.has(Fault::SilenceNotTold);
+        if purpose == Purpose::Program && told {
             self.events.push_back(match cancelled {
                 Some(invite) => {
                     let response = Self::stand_in(&invite, StatusCode::REQUEST_TERMINATED);
@@ -146,7 +148,10 @@ impl Engine {
         let gone = [StatusCode::REQUEST_TIMEOUT, StatusCode::CALL_DOES_NOT_EXIST];
         // A subscription may be gone without its call (RFC 5057 §5.1).
         let notify = matches!(client.purpose, Purpose::Notify(_));
-        if !notify && status.is_none_or(|status| gone.contains(&status)) {
+        let apart = matches!(client.method(), Method::Options | Method::Message);
+        let refused =
+            apart && status.is_some_and(|status| !status.is_success()) && self.has(Fault::RefusalEndsCall);
+        if !notify && (refused || status.is_none_or(|status| gone.contains(&status))) {
             self.end_dialog(now, serial, EndReason::Unreachable);
         }
     }

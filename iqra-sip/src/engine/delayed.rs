@@ -10,6 +10,7 @@ use super::Engine;
 use super::event::{Body, EndReason, EngineError};
 use super::outbound::Purpose;
 use crate::dialog::{Dialog, DialogId, has_session};
+use crate::fault::Fault;
 use crate::message::{Headers, Request, Response};
 use crate::observe::capsule::{Command, Input};
 
@@ -75,6 +76,7 @@ impl Engine {
         body: Option<Body>,
     ) -> Option<()> {
         let branch = self.random.branch();
+        let body = body.filter(|_| !self.has(Fault::AnswerLost));
         let dialog = self.dialogs.get_mut(serial)?;
         let client = dialog.ack_due.take()?;
         let dialog = self.dialogs.get(serial)?;
@@ -89,7 +91,7 @@ impl Engine {
     pub(super) fn give_up_on_answer(&mut self, now: Instant, client: u64) {
         let due = self.clients.get(client).and_then(|client| client.ack_due);
         let waiting = due.filter(|serial| self.dialogs.get(*serial).is_some_and(|d| d.ack_due.is_some()));
-        if let Some(serial) = waiting {
+        if let Some(serial) = waiting.filter(|_| !self.has(Fault::AnswerAwaitedForEver)) {
             self.end_dialog(now, serial, EndReason::AckTimeout);
         }
     }

@@ -36,6 +36,8 @@ pub(super) struct Seen {
     rack: Option<String>,
     /// Nonce and count.
     proof: Option<String>,
+    /// It has a body.
+    pub(super) full: bool,
 }
 
 impl Seen {
@@ -71,6 +73,7 @@ impl Seen {
             rseq: header("RSeq").filter(|_| reliable).and_then(|number| number.parse().ok()),
             rack: header("RAck").map(str::to_owned),
             proof,
+            full: !text.ends_with("\r\n\r\n"),
         }
     }
 
@@ -113,6 +116,7 @@ pub(super) fn wrongs(world: &World) -> Vec<String> {
     record.proofs_are_fresh();
     record.glare_is_over_soon();
     record.dialogs_end_once();
+    record.offers_are_answered();
     record.wrongs
 }
 
@@ -294,7 +298,8 @@ impl Record<'_> {
             let first = finals.find(|other| other.method == "INVITE");
             let absorbed = one.is_refusal() && first.is_some_and(Seen::is_success);
             let relayed = one.is_success() && is_proxy(one.node);
-            if over || absorbed || relayed || !self.is_alive(one.node, &one.branch, one.at) {
+            let asks = one.is_success() && self.world.is_to_agree(one);
+            if over || absorbed || relayed || asks || !self.is_alive(one.node, &one.branch, one.at) {
                 continue;
             }
             let acked = self.of_call(one.node, &one.call_id).any(|ack| {
@@ -388,7 +393,14 @@ impl Record<'_> {
             let answered = self.branch(one.node, &one.branch).any(|other| {
                 !other.came && other.is_final() && other.method == one.method && other.at == one.at
             });
-            if !answered {
+            let later = || {
+                let mut finals = self
+                    .branch(one.node, &one.branch)
+                    .filter(|other| !other.came && other.is_final() && other.method == one.method);
+                matches!(one.method.as_str(), "OPTIONS" | "MESSAGE")
+                    && finals.next().is_some_and(|first| first.at > one.at)
+            };
+            if !answered && !later() {
                 wrongs.push((one.at, one.node, format!("{} is not answered", one.method)));
             }
         }
@@ -432,6 +444,24 @@ impl Record<'_> {
             }
         }
         wrongs.into_iter().for_each(|(at, node)| self.wrong(at, node, "a dialog is hung up twice"));
+    }
+
+    /// RFC 3261 §13.2.2.4, §14.1: an offer in a 2xx is answered in the ACK, as soon as the program has the answer.
+    fn offers_are_answered(&mut self) {
+        let mut wrongs = Vec::new();
+        for offer in &self.world.offers {
+            let Some(at) = offer.answered else { continue };
+            let answer = self.of_call(offer.node, offer.dialog.call_id()).any(|one| {
+                let ours = !one.came && one.is_request("ACK") && one.number == offer.number;
+                ours && one.full && one.at == at
+            });
+            if !answer {
+                wrongs.push((at, offer.node));
+            }
+        }
+        wrongs
+            .into_iter()
+            .for_each(|(at, node)| self.wrong(at, node, "an offer is acknowledged without its answer"));
     }
 
     /// RFC 3261 §14.1: what met a 491 goes out again, within 2 s from whoever did not make the call. In calm weather, where

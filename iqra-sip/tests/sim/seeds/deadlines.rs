@@ -25,7 +25,7 @@ struct Watch<'a> {
 
 impl Watch<'_> {
     /// What this side of a dialog sent and got.
-    fn of_leg<'a>(&'a self, leg: &'a Leg, method: &'a str) -> impl Iterator<Item = &'a Seen> {
+    fn of_leg<'a>(&'a self, leg: &'a Leg, method: &'a str) -> impl Iterator<Item = &'a Seen> + Clone {
         self.seen.iter().filter(move |one| {
             let tag = if one.came { leg.id.local_tag() } else { leg.id.remote_tag() };
             one.node == leg.node
@@ -35,12 +35,20 @@ impl Watch<'_> {
         })
     }
 
-    /// RFC 3261 §13.3.1.4: the program of whoever was called hears of the ACK, once.
+    /// RFC 3261 §13.3.1.4: the program of whoever was called hears of the ACK once, and so does that of whoever made an
+    /// offer in a 2xx of the ACK with the answer.
     fn is_confirmed(&self, leg: &Leg) -> Option<String> {
-        let ack = self.of_leg(leg, "ACK").find(|one| one.came)?.at;
-        let open = leg.over.is_none_or(|over| ack < over);
-        let wrong = leg.called && open && leg.confirmed != 1;
-        wrong.then(|| format!("node {}: an ACK is told {} times", leg.node, leg.confirmed))
+        let came =
+            self.of_leg(leg, "ACK").filter(|one| one.came && leg.over.is_none_or(|over| one.at < over));
+        // That of a refusal is one transaction with its INVITE.
+        let refused =
+            |ack: &Seen| self.seen.iter().any(|one| one.is_request("INVITE") && one.branch == ack.branch);
+        let came = came.filter(|ack| !refused(ack));
+        let first = came.clone().next().filter(|_| leg.called).map(|ack| ack.number);
+        let full = came.filter(|ack| ack.full).map(|ack| ack.number);
+        let times = |number: u32| leg.confirmed.iter().filter(|told| **told == number).count();
+        let wrong = first.into_iter().chain(full).find(|number| times(*number) != 1)?;
+        Some(format!("node {}: an ACK is told {} times", leg.node, times(wrong)))
     }
 
     /// RFC 3261 §15: a dialog that was made ends with a BYE of one side, at the latest once its ACK is given up.

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use iqra_sip::event::{Body, Refer, Reply, ServerTx};
 use iqra_sip::message::header::Replaces;
-use iqra_sip::{HeaderName, Headers, Method, StatusCode};
+use iqra_sip::{HeaderName, Headers, Method, Request, StatusCode};
 
 use super::script::{Kind, Verdict};
-use super::world::{A, B, THIRD, World};
+use super::world::{A, Asked, B, Offer, THIRD, World};
 use crate::network::{CALLEE, CALLER};
 use crate::relay::POOL;
+
+/// An address that nobody has.
+pub(super) const NOWHERE: &str = "10.0.0.99:5060";
 
 /// What a program has planned.
 pub(super) enum Deed {
@@ -23,6 +26,14 @@ pub(super) enum Deed {
     /// Nothing gets through any more.
     Break,
     Within(usize, Method),
+    /// A re-INVITE without an offer.
+    Offerless(usize),
+    /// The answer to an offer in a 2xx.
+    Agree(usize),
+    /// OPTIONS or MESSAGE outside a dialog; to nobody where nobody is named.
+    Ask(usize, Option<usize>),
+    /// A late answer to one.
+    Reply(usize, ServerTx, Reply),
     Refer,
     Replace,
     /// The pool's other proxy takes over, once this one has nothing under way.
@@ -64,14 +75,14 @@ impl World {
             }
             Deed::Break => self.net.lose(|_, _| true),
             Deed::Within(node, method) => {
-                let Some(id) = self.open_leg(node) else { return };
                 let offer = matches!(method, Method::Invite | Method::Update);
-                let body = offer.then(|| Body::sdp("v=0\r\n"));
-                // Another may be under way.
-                let engine = &mut self.net.nodes[node].engine;
-                if let Ok(tx) = engine.dialog_request(now, &id, method, &Headers::new(), body) {
-                    self.asked.push((node, tx, 0));
-                }
+                self.ask_within(node, method, offer.then(|| Body::sdp("v=0\r\n")));
+            }
+            Deed::Offerless(node) => self.ask_within(node, Method::Invite, None),
+            Deed::Agree(index) => self.agree(index),
+            Deed::Ask(from, to) => self.ask(from, to),
+            Deed::Reply(node, tx, reply) => {
+                self.net.nodes[node].engine.respond(now, tx, reply).unwrap();
             }
             Deed::Refer => {
                 let Some(id) = self.open_leg(CALLEE) else { return };
@@ -95,6 +106,36 @@ impl World {
                     machine.unregister();
                 }
             }
+        }
+    }
+
+    fn ask_within(&mut self, node: usize, method: Method, body: Option<Body>) {
+        let Some(id) = self.open_leg(node) else { return };
+        let (engine, now) = self.net.engine(node);
+        // Another may be under way.
+        if let Ok(tx) = engine.dialog_request(now, &id, method, &Headers::new(), body) {
+            self.asked.push(Asked { node, tx, ends: 0, astray: false });
+        }
+    }
+
+    fn ask(&mut self, node: usize, to: Option<usize>) {
+        let addr = to.map_or(NOWHERE.parse().unwrap(), |to| self.net.nodes[to].addr);
+        let method = if self.random.bool() { Method::Options } else { Method::Message };
+        let mut request = Request::new(method, format!("sip:someone@{addr}").parse().unwrap());
+        request.headers.push(HeaderName::FROM, "<sip:someone@example.org>");
+        let hop = (self.net.transport, addr).into();
+        let (engine, now) = self.net.engine(node);
+        let tx = engine.request(now, request, [hop]).unwrap();
+        self.asked.push(Asked { node, tx, ends: 0, astray: to.is_none() });
+    }
+
+    /// Answers an offer, unless the call is over or was given up for want of this.
+    fn agree(&mut self, index: usize) {
+        let Offer { node, dialog, .. } = &self.offers[index];
+        let (engine, now) = (&mut self.net.nodes[*node].engine, self.net.now);
+        let answer = Some(Body::sdp("v=0\r\n"));
+        if engine.acknowledge(now, dialog, &Headers::new(), answer).is_ok() {
+            self.offers[index].answered = Some(now);
         }
     }
 
@@ -147,6 +188,21 @@ impl World {
                 for after in [second, second * 4] {
                     self.plan(after, Deed::Within(CALLER, Method::Invite));
                     self.plan(after, Deed::Within(CALLEE, Method::Invite));
+                }
+            }
+            Kind::Delayed => {
+                for _ in 0..3 {
+                    let after = Duration::from_millis(self.random.u64(0..30_000));
+                    let side = if self.random.bool() { CALLER } else { CALLEE };
+                    self.plan(after, Deed::Offerless(side));
+                }
+            }
+            Kind::Message => {
+                for _ in 0..6 {
+                    let after = Duration::from_millis(self.random.u64(0..8_000));
+                    let method = if self.random.bool() { Method::Options } else { Method::Message };
+                    let side = if self.random.bool() { CALLER } else { CALLEE };
+                    self.plan(after, Deed::Within(side, method));
                 }
             }
             Kind::Broken => self.plan(second * 20, Deed::Break),

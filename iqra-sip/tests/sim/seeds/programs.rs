@@ -5,12 +5,13 @@ use std::time::Duration;
 use iqra_sip::event::{
     Body, ClientTx, EndReason, Event, Failure, OutgoingInvite, ReferralEvent, Reply, ServerTx,
 };
+use iqra_sip::message::header::CSeq;
 use iqra_sip::roles::relay::{Plan, RelayEvent, Target};
-use iqra_sip::{DialogId, HeaderName, Method, Request, Response, StatusCode};
+use iqra_sip::{DialogId, HeaderName, Headers, Method, Request, Response, StatusCode};
 
 use super::deeds::Deed;
 use super::script::{Kind, Verdict};
-use super::world::{A, B, BEDTIME, Leg, THIRD, World};
+use super::world::{A, Asked, B, BEDTIME, Leg, Offer, THIRD, World};
 use crate::network::CALLER;
 
 impl World {
@@ -32,12 +33,15 @@ impl World {
             Event::Relay { tx, event: RelayEvent::NextTarget { target: None, .. } } => {
                 drop(engine.relay_best(now, tx));
             }
-            Event::Request { tx, request, .. } => {
-                let reply = self.admit(&request).unwrap_or_else(|| grant(&request));
-                self.net.nodes[node].engine.respond(now, tx, reply).unwrap();
-            }
+            Event::Request { tx, request, .. } => self.asked_outside(node, tx, &request),
             Event::DialogRequest { tx, request, .. } => self.asked_within(node, tx, &request),
+            Event::Response { early: Some(dialog), offer: true, .. } => {
+                if let Ok(tx) = engine.prack(now, &dialog, &Headers::new(), Some(Body::sdp("v=0\r\n"))) {
+                    self.asked.push(Asked { node, tx, ends: 0, astray: false });
+                }
+            }
             Event::Response { tx, response, .. } => {
+                self.offered_within(node, &response);
                 let invite = response.headers.get(HeaderName::CSEQ).unwrap_or_default().ends_with(" INVITE");
                 if response.status.is_final() {
                     self.registered(tx, Ok(&response));
@@ -45,21 +49,24 @@ impl World {
                 }
             }
             Event::Failed { tx, failure } => {
-                if self.script.is_calm() && !matches!(self.script.kind, Kind::Silence | Kind::Broken) {
+                let nowhere = self.asked.iter().any(|one| (one.node, one.tx) == (node, tx) && one.astray);
+                let silent = nowhere || matches!(self.script.kind, Kind::Silence | Kind::Broken);
+                if self.script.is_calm() && !silent {
                     self.wrong(format!("node {node}: {failure:?} though nothing was lost"));
                 }
                 self.registered(tx, Err(failure));
                 self.ended(node, tx, StatusCode::REQUEST_TIMEOUT, true);
             }
-            Event::Answered { tx, dialog, .. } => {
+            Event::Answered { tx, dialog, response } => {
                 self.ended(node, tx, StatusCode::OK, true);
-                self.begin_leg(node, dialog, false);
+                self.begin_leg(node, dialog.clone(), false);
+                self.offered(node, dialog, &response);
                 self.answered(node);
             }
             Event::Ended { dialog, reason } => self.end_leg(node, &dialog, &reason),
-            Event::Confirmed { dialog, .. } => {
+            Event::Confirmed { dialog, ack } => {
                 match self.legs.iter_mut().find(|leg| leg.node == node && leg.id == dialog) {
-                    Some(leg) => leg.confirmed += 1,
+                    Some(leg) => leg.confirmed.push(number(&ack.headers)),
                     None => self.wrong(format!("node {node}: the ACK of a dialog that nobody knows")),
                 }
             }
@@ -86,6 +93,58 @@ impl World {
             }
             Event::Lookup(_) => self.wrong("a request in a dialog has nowhere to go".into()),
             _ => {}
+        }
+    }
+
+    fn asked_outside(&mut self, node: usize, tx: ServerTx, request: &Request) {
+        self.hears(node, request);
+        let reply = self.admit(request).unwrap_or_else(|| match request.method {
+            Method::Options => self.net.nodes[node].engine.capabilities(),
+            Method::Message => {
+                Reply::new(StatusCode::new([200, 202, 404, 486][self.random.usize(0..4)]).unwrap())
+            }
+            _ => grant(request),
+        });
+        let after = match self.script.kind {
+            Kind::Message if self.random.bool() => Duration::from_millis(self.random.u64(0..6_000)),
+            _ => Duration::ZERO,
+        };
+        match after.is_zero() {
+            true => self.net.nodes[node].engine.respond(self.net.now, tx, reply).unwrap(),
+            false => self.plan(after, Deed::Reply(node, tx, reply)),
+        }
+    }
+
+    /// A program is told of a request once, however often it comes.
+    fn hears(&mut self, node: usize, request: &Request) {
+        let name = |name| request.headers.get(name).unwrap_or_default().into_owned();
+        let key = (node, format!("{} {}", name(HeaderName::CALL_ID), name(HeaderName::CSEQ)));
+        let times = self.heard.entry(key).or_default();
+        *times += 1;
+        if *times > 1 {
+            self.wrong(format!("node {node} is told of a {} twice", request.method));
+        }
+    }
+
+    /// A call without an offer of ours is answered: the program has one to answer, unless it came before.
+    fn offered(&mut self, node: usize, dialog: DialogId, response: &Response) {
+        if self.script.kind != Kind::Delayed {
+            return;
+        }
+        self.offers.push(Offer { node, dialog, number: number(&response.headers), answered: None });
+        if let Some(after) = self.script.agrees {
+            self.plan(after, Deed::Agree(self.offers.len() - 1));
+        }
+    }
+
+    /// The same for a re-INVITE.
+    fn offered_within(&mut self, node: usize, response: &Response) {
+        let invite = response.headers.get(HeaderName::CSEQ).unwrap_or_default().ends_with(" INVITE");
+        if invite
+            && response.status.is_success()
+            && let Some(dialog) = self.open_leg(node)
+        {
+            self.offered(node, dialog, response);
         }
     }
 
@@ -126,8 +185,13 @@ impl World {
     pub(super) fn asked_within(&mut self, node: usize, tx: ServerTx, request: &Request) {
         let call = request.headers.get(HeaderName::CALL_ID).unwrap_or_default().into_owned();
         self.invites.insert((node, tx), call);
+        self.hears(node, request);
         let reply = self.admit(request).unwrap_or_else(|| {
-            let session = !request.body.is_empty();
+            if self.script.kind == Kind::Message && request.method != Method::Invite {
+                let status = [200, 200, 405, 415, 488, 500][self.random.usize(0..6)];
+                return Reply::new(StatusCode::new(status).unwrap());
+            }
+            let session = !request.body.is_empty() || request.method == Method::Invite;
             Reply { body: session.then(|| Body::sdp("v=0\r\n")), ..Reply::new(StatusCode::OK) }
         });
         // The request may have been given up meanwhile.
@@ -147,8 +211,8 @@ impl World {
 
     /// A request has its final event; that of a call is counted.
     pub(super) fn ended(&mut self, node: usize, tx: ClientTx, status: StatusCode, invite: bool) {
-        if let Some((.., ends)) = self.asked.iter_mut().find(|(at, one, _)| (*at, *one) == (node, tx)) {
-            *ends += 1;
+        if let Some(asked) = self.asked.iter_mut().find(|one| (one.node, one.tx) == (node, tx)) {
+            asked.ends += 1;
         }
         let Some(call) = self.calls.iter_mut().find(|call| call.node == node && call.tx == tx) else {
             return;
@@ -167,7 +231,7 @@ impl World {
 
     pub(super) fn begin_leg(&mut self, node: usize, id: DialogId, called: bool) {
         let index = self.legs.len();
-        self.legs.push(Leg { node, id, asked: false, ends: 0, called, over: None, confirmed: 0 });
+        self.legs.push(Leg { node, id, asked: false, ends: 0, called, over: None, confirmed: Vec::new() });
         let caller = node == CALLER || (node == THIRD && self.script.kind == Kind::Replace);
         if let Some(after) = self.script.hangs_up[usize::from(!caller)] {
             self.plan(after, Deed::HangUp(index));
@@ -177,7 +241,8 @@ impl World {
 
     pub(super) fn end_leg(&mut self, node: usize, id: &DialogId, reason: &EndReason) {
         use EndReason::{AckTimeout, PrackTimeout, SessionExpired, Unreachable};
-        let broken = matches!(self.script.kind, Kind::Unacknowledged | Kind::Broken);
+        let broken =
+            matches!(self.script.kind, Kind::Unacknowledged | Kind::Broken) || self.script.is_slow_to_agree();
         let calm = self.script.is_calm() && !broken;
         if calm && matches!(reason, AckTimeout | PrackTimeout | SessionExpired | Unreachable) {
             self.wrong(format!("node {node}: a dialog ends by {reason:?} though nothing was lost"));
@@ -197,6 +262,11 @@ impl World {
     pub(super) fn open_leg(&self, node: usize) -> Option<DialogId> {
         self.legs.iter().find(|leg| leg.node == node && leg.is_open()).map(|leg| leg.id.clone())
     }
+}
+
+/// Of the CSeq.
+fn number(headers: &Headers) -> u32 {
+    headers.typed::<CSeq>().map(|cseq| cseq.number).unwrap_or_default()
 }
 
 /// A registrar's 200.

@@ -43,9 +43,14 @@ pub(crate) enum Kind {
     Broken,
     /// Through a pool of two proxies, which try two backends.
     Relay,
+    /// The callee makes the offer, to the call and to re-INVITEs.
+    Delayed,
+    /// OPTIONS and MESSAGE, in the call and outside.
+    Message,
 }
 
-const KINDS: [Kind; 18] = {
+/// All kinds: seeds take turns.
+pub(super) const KINDS: [Kind; 20] = {
     use Kind::*;
     [
         Answer,
@@ -66,6 +71,8 @@ const KINDS: [Kind; 18] = {
         Unacknowledged,
         Broken,
         Relay,
+        Delayed,
+        Message,
     ]
 };
 
@@ -95,6 +102,10 @@ pub(crate) struct Script {
     pub(crate) hangs_up: [Option<Duration>; 2],
     /// The callee's Allow lists UPDATE.
     pub(crate) updates: bool,
+    /// Provisional responses are acknowledged.
+    pub(crate) reliable: bool,
+    /// From an offer in a 2xx to its answer in the ACK; `None` gives none.
+    pub(crate) agrees: Option<Duration>,
 }
 
 impl Script {
@@ -110,6 +121,8 @@ impl Script {
             cancels: None,
             hangs_up: [None; 2],
             updates: random.bool(),
+            reliable: kind == Kind::Reliable,
+            agrees: None,
         };
         script.hangs_up[random.usize(0..2)] = Some(millis(random, 0..9_000));
         script.bend(random);
@@ -150,17 +163,32 @@ impl Script {
                 let at = millis(random, 10..9_000);
                 self.hangs_up = [self.hangs_up[0].map(|_| at), self.hangs_up[1].map(|_| at)];
             }
+            Kind::Delayed => {
+                self.reliable = random.u8(0..3) == 0;
+                self.agrees = match random.u8(0..8) {
+                    0 => None,
+                    1 => Some(millis(random, 20_000..40_000)),
+                    2 => Some(Duration::ZERO),
+                    _ => Some(millis(random, 0..4_000)),
+                };
+                self.hangs_up = self.hangs_up.map(|at| at.map(|at| at + millis(random, 0..60_000)));
+            }
             Kind::Unacknowledged | Kind::Broken => {
                 self.hangs_up = self.hangs_up.map(|at| at.map(|at| at + Duration::from_secs(250)));
             }
             Kind::Session => {
                 self.hangs_up = self.hangs_up.map(|at| at.map(|at| at + Duration::from_secs(200)));
             }
-            Kind::Update | Kind::Glare | Kind::Transfer | Kind::Replace | Kind::Challenge => {
+            Kind::Update | Kind::Glare | Kind::Transfer | Kind::Replace | Kind::Challenge | Kind::Message => {
                 self.hangs_up = self.hangs_up.map(|at| at.map(|at| at + Duration::from_secs(8)));
             }
             Kind::Answer | Kind::Silence | Kind::Merge | Kind::Register => {}
         }
+    }
+
+    /// True where an offer may wait for its answer until the call is given up.
+    pub(crate) fn is_slow_to_agree(&self) -> bool {
+        self.kind == Kind::Delayed && self.agrees.is_none_or(|after| after > Duration::from_secs(20))
     }
 
     /// True where nothing is lost and nothing is late: what is wanted has to succeed.

@@ -7,7 +7,7 @@ use iqra_sip::auth::{Registering, Registration};
 use iqra_sip::event::{ClientTx, OutgoingInvite, ReferralId, Reliability, ServerTx};
 use iqra_sip::{DialogId, EngineConfig, SessionTimerMode, SessionTimers, TransferConfig, Transport, Uri};
 
-use super::checks::dangling;
+use super::checks::{Seen, dangling};
 use super::deeds::Deed;
 use super::script::{Kind, Script};
 use crate::auth::{Guard, alice};
@@ -47,8 +47,27 @@ pub(crate) struct Leg {
     pub(crate) called: bool,
     /// When this side hung up or heard of the end, whichever came first.
     pub(crate) over: Option<Instant>,
-    /// How often its program heard of an ACK.
-    pub(crate) confirmed: u32,
+    /// The numbers of the ACKs that its program heard of.
+    pub(crate) confirmed: Vec<u32>,
+}
+
+/// A request that a program sent, calls aside.
+pub(crate) struct Asked {
+    pub(super) node: usize,
+    pub(super) tx: ClientTx,
+    pub(super) ends: u32,
+    /// It goes to where nobody is.
+    pub(super) astray: bool,
+}
+
+/// An offer that came in a 2xx.
+pub(crate) struct Offer {
+    pub(super) node: usize,
+    pub(super) dialog: DialogId,
+    /// The INVITE's.
+    pub(super) number: u32,
+    /// When the program answered it.
+    pub(super) answered: Option<Instant>,
 }
 
 impl Leg {
@@ -73,8 +92,10 @@ pub(crate) struct World {
     /// Who was told when that the caller of this Call-ID gave up.
     pub(crate) given_up: Vec<(usize, String, Instant)>,
     pub(super) referrals: Vec<(ClientTx, u32)>,
-    /// Requests inside dialogs, and how many ends each has.
-    pub(super) asked: Vec<(usize, ClientTx, u32)>,
+    pub(super) asked: Vec<Asked>,
+    /// How often a program was told of a request other than INVITE.
+    pub(super) heard: HashMap<(usize, String), u32>,
+    pub(super) offers: Vec<Offer>,
     pub(super) guard: Guard,
     pub(super) registering: Option<(Registering, Option<ClientTx>)>,
     pub(super) random: fastrand::Rng,
@@ -88,12 +109,11 @@ fn config(script: &Script, node: usize) -> EngineConfig {
         }
         _ => SessionTimers::default(),
     };
-    let reliable = script.kind == Kind::Reliable;
     EngineConfig {
         session,
         glare_retries: 3,
         transfer: TransferConfig { refer: true, replaces: true, ..TransferConfig::default() },
-        reliability: if reliable { Reliability::IfSupported } else { Reliability::Never },
+        reliability: if script.reliable { Reliability::IfSupported } else { Reliability::Never },
         ..EngineConfig::default()
     }
 }
@@ -130,6 +150,8 @@ impl World {
             given_up: Vec::new(),
             referrals: Vec::new(),
             asked: Vec::new(),
+            heard: HashMap::new(),
+            offers: Vec::new(),
             guard,
             registering: None,
             random: fastrand::Rng::with_seed(seed ^ 0x5eed),
@@ -181,9 +203,21 @@ impl World {
             _ => "10.0.0.2:5060",
         };
         call.hops = vec![(Transport::Udp, address.parse().unwrap()).into()];
+        if self.script.kind == Kind::Delayed {
+            call.body = None;
+            call.options.delayed_offer = true;
+        }
         self.call(CALLER, call, None);
         if let Some(after) = self.script.cancels {
             self.plan(after, Deed::Cancel(0));
+        }
+        if self.script.kind == Kind::Message {
+            for _ in 0..5 {
+                let after = Duration::from_millis(self.random.u64(0..12_000));
+                let (from, to) =
+                    [(CALLER, Some(CALLEE)), (CALLEE, Some(CALLER)), (CALLER, None)][self.random.usize(0..3)];
+                self.plan(after, Deed::Ask(from, to));
+            }
         }
     }
 
@@ -232,6 +266,15 @@ impl World {
         }
     }
 
+    /// Whether a 2xx has an offer that the program has not answered by then.
+    pub(super) fn is_to_agree(&self, response: &Seen) -> bool {
+        self.offers.iter().any(|offer| {
+            let same = offer.node == response.node && offer.dialog.call_id() == response.call_id;
+            let waits = offer.answered.is_none_or(|at| at > response.at);
+            same && offer.number == response.number && waits
+        })
+    }
+
     /// Who sent what, and what arrived.
     #[allow(clippy::print_stdout)] // For whoever asked for it by `SEED`.
     pub(crate) fn print(&self) {
@@ -264,8 +307,8 @@ impl World {
                 wrongs.push(format!("node {}: a dialog has {ends} ends", leg.node));
             }
         }
-        if self.asked.iter().any(|(.., ends)| *ends != 1) {
-            wrongs.push("a request inside a dialog has not one end".into());
+        for asked in self.asked.iter().filter(|asked| asked.ends != 1) {
+            wrongs.push(format!("node {}: a request has {} ends", asked.node, asked.ends));
         }
         if self.referrals.iter().any(|(_, ends)| *ends != 1) {
             wrongs.push("a REFER has not one end".into());
