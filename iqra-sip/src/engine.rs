@@ -45,6 +45,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::auth::Wallet;
+use crate::fault::Fault;
 use crate::message::{Message, ParseError};
 use crate::observe::capsule::{Input, Tape};
 use crate::observe::{DropReason, Dropped, Observer, Watch};
@@ -189,6 +190,7 @@ impl Engine {
     fn unsent(&mut self, now: Instant, owner: Owner) {
         match owner {
             Owner::Server(id) => self.server_unsent(now, id),
+            Owner::Client(_) if self.has(Fault::UnsentIgnored) => {}
             Owner::Client(id) => self.client_unsent(now, id),
             Owner::Dialog(_) | Owner::Relay(_) | Owner::Subscription(_) | Owner::Lookup(_) => {}
         }

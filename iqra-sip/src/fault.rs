@@ -53,11 +53,15 @@ pub enum Fault {
     SilenceNotTold,
     /// A request of ours inside a dialog that has no part in the session ends the dialog where it is refused.
     RefusalEndsCall,
+    /// A request that no connection takes waits for its answer all the same.
+    UnsentIgnored,
+    /// A response whose connection is gone goes nowhere else.
+    ReplyNotRedialled,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 23] = [
+    pub const ALL: [Fault; 25] = [
         Fault::TimerNotRestarted,
         Fault::InviteNeverTimesOut,
         Fault::AckOfOtherBranch,
@@ -81,6 +85,8 @@ impl Fault {
         Fault::AnswerAwaitedForEver,
         Fault::SilenceNotTold,
         Fault::RefusalEndsCall,
+        Fault::UnsentIgnored,
+        Fault::ReplyNotRedialled,
     ];
 }
 

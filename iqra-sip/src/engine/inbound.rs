@@ -36,10 +36,11 @@ impl Engine {
     pub(super) fn handle_request(&mut self, now: Instant, flow: &Flow, mut request: Request) {
         let received = via::receive(&mut request, flow);
         let keyed = received.and_then(|(via, path)| Ok((ServerKey::of(&request, &via)?, via, path)));
-        let Ok((key, via, path)) = keyed else {
+        let Ok((key, via, mut path)) = keyed else {
             self.watch.discard(DropReason::Malformed);
             return;
         };
+        path.fallback = path.fallback.filter(|_| !self.has(Fault::ReplyNotRedialled));
         if request.method == Method::Ack {
             return self.handle_ack(now, &key, &via, request);
         }

@@ -27,6 +27,7 @@ mod replaces;
 mod seeds;
 mod session;
 mod storm;
+mod streams;
 mod transport;
 mod update;
 mod way;

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use iqra_sip::event::{Body, CallOptions, Event, OutgoingInvite};
 use iqra_sip::message::NameAddr;
 use iqra_sip::observe::capsule::{Capsule, CapsuleConfig};
-use iqra_sip::{ConnectionId, Engine, EngineConfig, Flow, Headers, Listener, Transport, Uri};
+use iqra_sip::{ConnectionId, Engine, EngineConfig, Flow, Headers, Listener, Transmit, Transport, Uri};
 
 use crate::ladders::Ladder;
+use crate::streams::{Cut, Streams};
 
 pub(crate) const CALLER: usize = 0;
 pub(crate) const CALLEE: usize = 1;
@@ -47,6 +48,8 @@ pub(crate) struct Passage {
     /// The other end.
     pub(crate) peer: SocketAddr,
     pub(crate) text: String,
+    /// No connection took it.
+    pub(crate) failed: bool,
 }
 
 type Filter = Box<dyn FnMut(usize, &str) -> bool>;
@@ -66,6 +69,8 @@ pub(crate) struct Network {
     aliases: HashMap<SocketAddr, usize>,
     /// Peers whose connections are gone.
     cut: HashSet<SocketAddr>,
+    /// Connections, where streams are more than a way without loss.
+    pub(crate) streams: Option<Streams>,
     /// Everything that left and reached a node, where somebody wants to know.
     pub(crate) tape: Option<Vec<Passage>>,
     ladder: Ladder,
@@ -113,6 +118,7 @@ impl Network {
             filter: None,
             aliases: HashMap::new(),
             cut: HashSet::new(),
+            streams: None,
             tape: None,
             ladder: Ladder::default(),
             branches: Vec::new(),
@@ -141,6 +147,12 @@ impl Network {
     /// Closes every connection to a peer.
     pub(crate) fn cut(&mut self, remote: SocketAddr) {
         self.cut.insert(remote);
+    }
+
+    /// Ends every connection there is.
+    pub(crate) fn cut_streams(&mut self, cut: Cut) {
+        let lost = self.streams.as_mut().map(|streams| streams.cut(cut)).unwrap_or_default();
+        self.flying.retain(|_, (_, flow, _)| flow.connection.is_none_or(|id| !lost.contains(&id)));
     }
 
     /// Loses the packets that `lose` picks: sender and text.
@@ -289,11 +301,12 @@ impl Network {
     pub(crate) fn flush(&mut self) {
         for index in 0..self.nodes.len() {
             while let Some(transmit) = self.nodes[index].engine.poll_transmit() {
-                let gone = |flow: &Flow| flow.connection.is_some() && self.cut.contains(&flow.remote);
-                match (gone(&transmit.flow), transmit.by_fallback()) {
-                    (true, Some(second)) => self.fly(index, second.flow, second.bytes),
-                    (true, None) => self.nodes[index].engine.handle_transport_error(self.now, &transmit),
-                    (false, _) => self.fly(index, transmit.flow, transmit.bytes),
+                let Transmit { flow, bytes, .. } = &transmit;
+                let second = || transmit.by_fallback();
+                if !self.send(index, flow, bytes)
+                    && !second().is_some_and(|second| self.send(index, &second.flow, &second.bytes))
+                {
+                    self.nodes[index].engine.handle_transport_error(self.now, &transmit);
                 }
             }
             while let Some(event) = self.nodes[index].engine.poll_event() {
@@ -302,10 +315,41 @@ impl Network {
         }
     }
 
+    /// Puts a message on its way; false where its connection is gone.
+    fn send(&mut self, from: usize, flow: &Flow, bytes: &Bytes) -> bool {
+        if self.streams.is_some() && flow.transport.is_reliable() {
+            return self.stream(from, flow, bytes);
+        }
+        if flow.connection.is_some() && self.cut.contains(&flow.remote) {
+            return false;
+        }
+        self.fly(from, *flow, bytes.clone());
+        true
+    }
+
+    fn stream(&mut self, from: usize, flow: &Flow, bytes: &Bytes) -> bool {
+        let delay = Duration::from_millis(10) + self.weather.jitter.mul_f64(self.random.f64());
+        let nodes: Vec<_> = self.nodes.iter().map(|node| node.addr).collect();
+        let (now, soonest) = (self.now, self.now + delay);
+        let carried =
+            self.streams.as_mut().and_then(|streams| streams.carry((from, now, soonest), flow, &nodes));
+        self.note(from, false, flow.remote, bytes);
+        let Some(carried) = carried else {
+            self.tape.iter_mut().filter_map(|tape| tape.last_mut()).for_each(|last| last.failed = true);
+            return false;
+        };
+        self.sent.push((from, String::from_utf8_lossy(bytes).into_owned()));
+        if let Some(at) = carried.at {
+            self.serial += 1;
+            self.flying.insert((at, self.serial), (carried.to, carried.flow, bytes.clone()));
+        }
+        true
+    }
+
     fn note(&mut self, node: usize, came: bool, peer: SocketAddr, bytes: &Bytes) {
         if let Some(tape) = &mut self.tape {
             let text = String::from_utf8_lossy(bytes).into_owned();
-            tape.push(Passage { at: self.now, node, came, peer, text });
+            tape.push(Passage { at: self.now, node, came, peer, text, failed: false });
         }
     }
 

@@ -30,6 +30,10 @@ pub(super) struct Seen {
     pub(super) number: u32,
     pub(super) branch: String,
     sent_by: String,
+    /// By a stream, as its topmost Via says.
+    stream: bool,
+    /// No connection took it.
+    pub(super) failed: bool,
     pub(super) call_id: String,
     pub(super) to_tag: String,
     rseq: Option<u32>,
@@ -68,6 +72,8 @@ impl Seen {
             number: number.parse().unwrap_or_default(),
             branch: param(via, "branch=").unwrap_or_default(),
             sent_by: via.split([' ', ';']).nth(1).unwrap_or_default().to_owned(),
+            stream: !via.starts_with("SIP/2.0/UDP"),
+            failed: passage.failed,
             call_id: header("Call-ID").unwrap_or_default().to_owned(),
             to_tag: header("To").and_then(|to| param(to, ";tag=")).unwrap_or_default(),
             rseq: header("RSeq").filter(|_| reliable).and_then(|number| number.parse().ok()),
@@ -117,6 +123,7 @@ pub(super) fn wrongs(world: &World) -> Vec<String> {
     record.glare_is_over_soon();
     record.dialogs_end_once();
     record.offers_are_answered();
+    record.calls_that_cannot_leave_are_over();
     record.wrongs
 }
 
@@ -176,11 +183,15 @@ impl Record<'_> {
 
     /// What nodes sent, each kind of message once: the first of each that `pick` takes, by node, branch, method and
     /// status, and when all of them went out.
-    fn sent(&self, pick: impl Fn(&Seen) -> bool) -> Vec<(&Seen, Vec<Instant>)> {
+    pub(super) fn sent(&self, pick: impl Fn(&Seen) -> bool) -> Vec<(&Seen, Vec<Instant>)> {
         let mut groups: BTreeMap<_, (&Seen, Vec<Instant>)> = BTreeMap::new();
         for (index, one) in self.seen.iter().enumerate().filter(|(_, one)| !one.came && pick(one)) {
             let key = (one.node, &one.branch, &one.method, one.status, one.rseq);
-            groups.entry(key).or_insert((&self.seen[index], Vec::new())).1.push(one.at);
+            let group = groups.entry(key).or_insert((&self.seen[index], Vec::new()));
+            // What no connection took is no repeat, nor is what takes its second way.
+            if !one.stream || group.1.last() != Some(&one.at) {
+                group.1.push(one.at);
+            }
         }
         groups.into_values().collect()
     }
@@ -196,7 +207,9 @@ impl Record<'_> {
                 .filter(|one| one.came && one.status.is_some() && one.method == first.method);
             let answered = answers.next().map_or(first.at + END, |one| one.at);
             let cap = (first.method != "INVITE").then_some(T2);
-            let due: Vec<_> = pace(cap).into_iter().map(|after| first.at + after).collect();
+            let mut due: Vec<_> = pace(cap).into_iter().map(|after| first.at + after).collect();
+            // A stream repeats by itself.
+            due.truncate(if first.stream { 1 } else { due.len() });
             if !keeps_pace(&sent, &due, answered, answered) {
                 wrongs.push((first.at, first.node, format!("{} is sent {} times", first.method, sent.len())));
             }
@@ -213,7 +226,8 @@ impl Record<'_> {
             let ack = acks.next().map_or(first.at + END, |ack| ack.at).min(first.at + END);
             let again =
                 || came().filter(|one| one.is_request("INVITE") && one.at > first.at).map(|one| one.at);
-            let repeated = pace(Some(T2)).into_iter().map(|after| first.at + after).chain(again());
+            let paced = pace(Some(T2)).into_iter().take(if first.stream { 1 } else { usize::MAX });
+            let repeated = paced.map(|after| first.at + after).chain(again());
             // What claims a dialog that is gone is refused without state, each time that it comes (§8.2.7).
             let within = came().any(|one| one.is_request("INVITE") && !one.to_tag.is_empty());
             let stateless = || {
@@ -409,7 +423,10 @@ impl Record<'_> {
 
     /// RFC 3261 §18.2.2: a response goes to the element that its topmost Via names.
     fn responses_go_back(&mut self) {
-        let astray = |one: &&Seen| !one.came && one.status.is_some() && one.sent_by != one.peer.to_string();
+        let astray = |one: &&Seen| {
+            let elsewhere = one.sent_by != one.peer.to_string();
+            !one.came && !one.stream && one.status.is_some() && elsewhere
+        };
         let wrongs: Vec<_> = self.seen.iter().filter(astray).map(|one| (one.at, one.node)).collect();
         wrongs.into_iter().for_each(|(at, node)| self.wrong(at, node, "a response goes astray"));
     }
@@ -444,6 +461,21 @@ impl Record<'_> {
             }
         }
         wrongs.into_iter().for_each(|(at, node)| self.wrong(at, node, "a dialog is hung up twice"));
+    }
+
+    /// RFC 3261 §8.1.3.1: whoever calls hears at once that no connection takes the call.
+    fn calls_that_cannot_leave_are_over(&mut self) {
+        let mut wrongs = Vec::new();
+        for (invite, _) in self.sent(|one| one.is_request("INVITE") && one.to_tag.is_empty()) {
+            let left = self.branch(invite.node, &invite.branch).any(|one| !one.came && !one.failed);
+            let call = self.world.calls.iter().find(|call| call.call_id == invite.call_id);
+            if !left && call.is_some_and(|call| call.over != Some(invite.at)) {
+                wrongs.push((invite.at, invite.node));
+            }
+        }
+        wrongs
+            .into_iter()
+            .for_each(|(at, node)| self.wrong(at, node, "nobody is told that a call cannot leave"));
     }
 
     /// RFC 3261 §13.2.2.4, §14.1: an offer in a 2xx is answered in the ACK, as soon as the program has the answer.

@@ -64,7 +64,8 @@ impl Watch<'_> {
     /// RFC 3261 §15.1: within 64*T1 of the BYE of one side the other one is out of the call too.
     fn hears_the_bye(&self, leg: &Leg) -> Option<String> {
         let bye = self.of_leg(leg, "BYE").find(|one| !one.came)?.at;
-        let cut = self.world.script.kind == Kind::Broken;
+        let script = &self.world.script;
+        let cut = script.kind == Kind::Broken || script.loses_what_is_sent_once();
         let late = |over: Option<Instant>| over.is_none_or(|over| over > bye + END);
         let other = self.world.legs.iter().find(|other| {
             let same = other.id.call_id() == leg.id.call_id() && other.node != leg.node;

@@ -7,9 +7,10 @@ use iqra_sip::message::header::Replaces;
 use iqra_sip::{HeaderName, Headers, Method, Request, StatusCode};
 
 use super::script::{Kind, Verdict};
-use super::world::{A, Asked, B, Offer, THIRD, World};
+use super::world::{A, Asked, B, Offer, THIRD, World, reachable};
 use crate::network::{CALLEE, CALLER};
 use crate::relay::POOL;
+use crate::streams::Cut;
 
 /// An address that nobody has.
 pub(super) const NOWHERE: &str = "10.0.0.99:5060";
@@ -25,6 +26,12 @@ pub(super) enum Deed {
     Bedtime(usize),
     /// Nothing gets through any more.
     Break,
+    /// Every connection ends.
+    Cut(Cut),
+    /// Nobody can be dialled from now on.
+    Close,
+    /// They can again.
+    Open,
     Within(usize, Method),
     /// A re-INVITE without an offer.
     Offerless(usize),
@@ -68,12 +75,15 @@ impl World {
             }
             Deed::HangUp(index) => self.hang_up(index),
             Deed::Bedtime(index) => {
-                if self.legs[index].is_open() {
+                if self.legs[index].is_open() && !self.script.loses_what_is_sent_once() {
                     self.wrong(format!("node {}: a call that was hung up goes on", self.legs[index].node));
                 }
                 self.hang_up(index);
             }
             Deed::Break => self.net.lose(|_, _| true),
+            Deed::Cut(cut) => self.net.cut_streams(cut),
+            Deed::Close => self.dials_reach(Vec::new()),
+            Deed::Open => self.dials_reach(reachable(&self.script)),
             Deed::Within(node, method) => {
                 let offer = matches!(method, Method::Invite | Method::Update);
                 self.ask_within(node, method, offer.then(|| Body::sdp("v=0\r\n")));
@@ -107,6 +117,10 @@ impl World {
                 }
             }
         }
+    }
+
+    fn dials_reach(&mut self, nodes: Vec<usize>) {
+        self.net.streams.iter_mut().for_each(|streams| streams.reachable = nodes.clone());
     }
 
     fn ask_within(&mut self, node: usize, method: Method, body: Option<Body>) {
@@ -195,6 +209,15 @@ impl World {
                     let after = Duration::from_millis(self.random.u64(0..30_000));
                     let side = if self.random.bool() { CALLER } else { CALLEE };
                     self.plan(after, Deed::Offerless(side));
+                }
+            }
+            Kind::Stream => {
+                for _ in 0..5 {
+                    let after = Duration::from_millis(self.random.u64(0..9_000));
+                    let method =
+                        [Method::Info, Method::Update, Method::Invite][self.random.usize(0..3)].clone();
+                    let side = if self.random.bool() { CALLER } else { CALLEE };
+                    self.plan(after, Deed::Within(side, method));
                 }
             }
             Kind::Message => {

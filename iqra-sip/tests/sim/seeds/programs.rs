@@ -218,6 +218,7 @@ impl World {
             return;
         };
         call.ends += 1;
+        call.over.get_or_insert(self.net.now);
         call.answered = status.is_success();
         let referral = call.referral;
         if !invite {
@@ -243,7 +244,10 @@ impl World {
         use EndReason::{AckTimeout, PrackTimeout, SessionExpired, Unreachable};
         let broken =
             matches!(self.script.kind, Kind::Unacknowledged | Kind::Broken) || self.script.is_slow_to_agree();
-        let calm = self.script.is_calm() && !broken;
+        // Who hung up answers 481 to what crosses the BYE, and on another connection overtakes it.
+        let over = |leg: &Leg| leg.node != node && leg.id.call_id() == id.call_id() && leg.over.is_some();
+        let crossed = matches!(reason, Unreachable) && self.legs.iter().any(over);
+        let calm = self.script.is_calm() && !broken && !crossed;
         if calm && matches!(reason, AckTimeout | PrackTimeout | SessionExpired | Unreachable) {
             self.wrong(format!("node {node}: a dialog ends by {reason:?} though nothing was lost"));
         }

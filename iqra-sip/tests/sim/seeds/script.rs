@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use iqra_sip::Transport;
+
 use crate::network::Weather;
+use crate::streams::Cut;
 
 /// What a play is about. Each draws the rest by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,10 +50,12 @@ pub(crate) enum Kind {
     Delayed,
     /// OPTIONS and MESSAGE, in the call and outside.
     Message,
+    /// Over streams that are cut.
+    Stream,
 }
 
 /// All kinds: seeds take turns.
-pub(super) const KINDS: [Kind; 20] = {
+pub(super) const KINDS: [Kind; 21] = {
     use Kind::*;
     [
         Answer,
@@ -73,6 +78,7 @@ pub(super) const KINDS: [Kind; 20] = {
         Relay,
         Delayed,
         Message,
+        Stream,
     ]
 };
 
@@ -104,6 +110,11 @@ pub(crate) struct Script {
     pub(crate) updates: bool,
     /// Provisional responses are acknowledged.
     pub(crate) reliable: bool,
+    pub(crate) transport: Transport,
+    /// When every connection is cut, and how.
+    pub(crate) cuts: Vec<(Duration, Cut)>,
+    /// From when to when nobody can be dialled.
+    pub(crate) closed: Option<(Duration, Duration)>,
     /// From an offer in a 2xx to its answer in the ACK; `None` gives none.
     pub(crate) agrees: Option<Duration>,
 }
@@ -122,6 +133,9 @@ impl Script {
             hangs_up: [None; 2],
             updates: random.bool(),
             reliable: kind == Kind::Reliable,
+            transport: Transport::Udp,
+            cuts: Vec::new(),
+            closed: None,
             agrees: None,
         };
         script.hangs_up[random.usize(0..2)] = Some(millis(random, 0..9_000));
@@ -173,6 +187,7 @@ impl Script {
                 };
                 self.hangs_up = self.hangs_up.map(|at| at.map(|at| at + millis(random, 0..60_000)));
             }
+            Kind::Stream => self.bend_streams(random),
             Kind::Unacknowledged | Kind::Broken => {
                 self.hangs_up = self.hangs_up.map(|at| at.map(|at| at + Duration::from_secs(250)));
             }
@@ -186,14 +201,40 @@ impl Script {
         }
     }
 
+    fn bend_streams(&mut self, random: &mut fastrand::Rng) {
+        self.transport = [Transport::Tcp, Transport::Tls, Transport::Ws][random.usize(0..3)];
+        self.weather = Weather { loss: 0.0, duplicate: 0.0, ..self.weather };
+        let gentle = random.bool();
+        self.cuts = (0..random.u8(0..6))
+            .map(|_| {
+                let cut = if gentle || random.bool() { Cut::Close } else { Cut::Break };
+                (millis(random, 0..16_000), cut)
+            })
+            .collect();
+        self.closed = (!gentle && random.bool()).then(|| {
+            let from = if random.bool() { Duration::ZERO } else { millis(random, 0..12_000) };
+            (from, from + millis(random, 1..5_000))
+        });
+        self.cancels = (random.u8(0..4) == 0).then(|| millis(random, 0..7_000));
+        self.hangs_up = self.hangs_up.map(|at| at.map(|at| at + Duration::from_secs(3)));
+    }
+
     /// True where an offer may wait for its answer until the call is given up.
     pub(crate) fn is_slow_to_agree(&self) -> bool {
         self.kind == Kind::Delayed && self.agrees.is_none_or(|after| after > Duration::from_secs(20))
     }
 
+    /// True where a message may be lost that nobody repeats.
+    pub(crate) fn loses_what_is_sent_once(&self) -> bool {
+        self.kind == Kind::Stream && !self.is_calm()
+    }
+
     /// True where nothing is lost and nothing is late: what is wanted has to succeed.
     pub(crate) fn is_calm(&self) -> bool {
-        self.weather.loss == 0.0
+        let whole = self.cuts.iter().all(|(_, cut)| *cut == Cut::Close) && self.closed.is_none();
+        // Nobody can dial back to a WebSocket client.
+        let safe = whole && (self.cuts.is_empty() || self.transport != Transport::Ws);
+        self.weather.loss == 0.0 && safe
     }
 }
 

@@ -13,6 +13,7 @@ use super::script::{Kind, Script};
 use crate::auth::{Guard, alice};
 use crate::network::{CALLEE, CALLER, FORK, Network, is};
 use crate::relay::{POOL, proxy};
+use crate::streams::Streams;
 
 /// The proxies, and the third party.
 pub(crate) const A: usize = 2;
@@ -35,6 +36,8 @@ pub(crate) struct Call {
     pub(crate) cancelled: Option<Instant>,
     /// The REFER that asked for it.
     pub(super) referral: Option<ReferralId>,
+    /// When its program was told of its end.
+    pub(super) over: Option<Instant>,
 }
 
 /// One side of a dialog.
@@ -118,16 +121,24 @@ fn config(script: &Script, node: usize) -> EngineConfig {
     }
 }
 
+/// Who can be dialled. A WebSocket client cannot.
+pub(super) fn reachable(script: &Script) -> Vec<usize> {
+    if script.transport == Transport::Ws { vec![CALLEE] } else { vec![CALLER, CALLEE] }
+}
+
 impl World {
     pub(crate) fn new(seed: u64, script: Script) -> Self {
         let both = [CALLER, CALLEE].map(|node| config(&script, node));
-        let mut net = Network::among(seed, script.weather, Transport::Udp, both.into());
+        let mut net = Network::among(seed, script.weather, script.transport, both.into());
         for (name, at) in [("a", "10.0.0.3:5060"), ("b", "10.0.0.4:5060")] {
             net.add_node(&[(Transport::Udp, at), (Transport::Tcp, at)], proxy(name));
         }
         net.add_node(&[(Transport::Udp, "10.0.0.5:5060")], config(&script, THIRD));
         net.alias(POOL, A);
         net.tape = Some(Vec::new());
+        if script.kind == Kind::Stream {
+            net.streams = Some(Streams::new(reachable(&script)));
+        }
         match script.kind {
             Kind::Fork => net.branches = vec![CALLEE, THIRD],
             Kind::Merge => net.branches = vec![CALLEE, CALLEE],
@@ -196,13 +207,20 @@ impl World {
             self.registering = Some((Registering::new(asked.credentials(alice()), 7), None));
             self.plan(Duration::from_secs(150), Deed::Unregister);
         }
+        if let Some((from, to)) = self.script.closed {
+            self.plan(from, Deed::Close);
+            self.plan(to, Deed::Open);
+            if from.is_zero() {
+                self.perform(Deed::Close);
+            }
+        }
         let mut call = self.net.invite();
         let address = match self.script.kind {
             Kind::Fork | Kind::Merge => FORK,
             Kind::Relay => POOL,
             _ => "10.0.0.2:5060",
         };
-        call.hops = vec![(Transport::Udp, address.parse().unwrap()).into()];
+        call.hops = vec![(self.net.transport, address.parse().unwrap()).into()];
         if self.script.kind == Kind::Delayed {
             call.body = None;
             call.options.delayed_offer = true;
@@ -210,6 +228,9 @@ impl World {
         self.call(CALLER, call, None);
         if let Some(after) = self.script.cancels {
             self.plan(after, Deed::Cancel(0));
+        }
+        for (after, cut) in self.script.cuts.clone() {
+            self.plan(after, Deed::Cut(cut));
         }
         if self.script.kind == Kind::Message {
             for _ in 0..5 {
@@ -230,7 +251,7 @@ impl World {
             _ => engine.invite(now, call).unwrap(),
         };
         let (ends, answered, cancelled) = (0, false, None);
-        self.calls.push(Call { node, tx, call_id, ends, answered, cancelled, referral });
+        self.calls.push(Call { node, tx, call_id, ends, answered, cancelled, referral, over: None });
     }
 
     pub(super) fn plan(&mut self, after: Duration, deed: Deed) {
@@ -283,7 +304,8 @@ impl World {
             let first = one.text.lines().next().unwrap_or_default();
             let cseq = one.text.lines().find(|line| line.starts_with("CSeq")).unwrap_or_default();
             let (at, way) = ((one.at - self.start).as_millis(), if one.came { "<-" } else { "->" });
-            println!("{at:>8} {} {way} {} {first} | {cseq}", one.node, one.peer);
+            let failed = if one.failed { " (failed)" } else { "" };
+            println!("{at:>8} {} {way} {} {first} | {cseq}{failed}", one.node, one.peer);
         }
     }
 
