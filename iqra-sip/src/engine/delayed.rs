@@ -90,7 +90,9 @@ impl Engine {
     /// The transaction of an INVITE ends, and with it what the callee waits for.
     pub(super) fn give_up_on_answer(&mut self, now: Instant, client: u64) {
         let due = self.clients.get(client).and_then(|client| client.ack_due);
-        let waiting = due.filter(|serial| self.dialogs.get(*serial).is_some_and(|d| d.ack_due.is_some()));
+        // By now it may be the answer to a later INVITE that is waited for.
+        let waits = |serial: &u64| self.dialogs.get(*serial).is_some_and(|d| d.ack_due == Some(client));
+        let waiting = due.filter(waits);
         if let Some(serial) = waiting.filter(|_| !self.has(Fault::AnswerAwaitedForEver)) {
             self.end_dialog(now, serial, EndReason::AckTimeout);
         }

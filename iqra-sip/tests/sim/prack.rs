@@ -360,6 +360,30 @@ fn an_offer_in_the_2xx_of_a_reinvite_that_nobody_answers_ends_the_call() {
 }
 
 #[test]
+fn the_end_of_an_earlier_invite_leaves_an_offer_that_waits_alone() {
+    let mut net = Network::calm();
+    let ours = reinvited(&mut net);
+    let (engine, now) = net.engine(CALLER);
+    engine.acknowledge(now, &ours, &Headers::new(), sdp()).unwrap();
+    assert!(matches!(net.event(CALLEE), Event::Confirmed { .. }));
+    net.run(Duration::from_secs(30));
+    let (engine, now) = net.engine(CALLER);
+    engine.dialog_request(now, &ours, Method::Invite, &Headers::new(), None).unwrap();
+    let Event::DialogRequest { tx, .. } = net.event(CALLEE) else { panic!("no re-INVITE") };
+    respond(&mut net, tx, with_sdp(StatusCode::OK));
+    let Event::Response { .. } = net.event(CALLER) else { panic!("no answer") };
+    // Timer M of the first re-INVITE fires after 32 s.
+    net.run(Duration::from_secs(5));
+    let (engine, now) = net.engine(CALLER);
+    engine.acknowledge(now, &ours, &Headers::new(), sdp()).unwrap();
+    let Event::Confirmed { ack, .. } = net.event(CALLEE) else { panic!("no ACK") };
+    assert_eq!(&*ack.body, b"v=0\r\n");
+    let (engine, now) = net.engine(CALLER);
+    engine.bye(now, &ours, Headers::new()).unwrap();
+    net.settle();
+}
+
+#[test]
 fn a_2xx_without_an_offer_is_acknowledged_at_once() {
     let mut net = Network::calm();
     let (ours, _) = crate::calls::connect(&mut net);
