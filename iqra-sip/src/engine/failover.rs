@@ -4,7 +4,7 @@
 //! answer is 503, it goes to the next of them: the same request with a branch of its own. What a target that was given
 //! up answers later is cancelled, or acknowledged and hung up.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -129,11 +129,14 @@ impl Engine {
         for_program && self.take_next_hop(now, id, Leaving::Answered)
     }
 
-    /// The hops in their order, but those that failed of late behind the others.
+    /// The hops in their order, but those that failed of late behind the others. One that two names lead to stands there
+    /// once: to a second copy whoever answered 503 would say 482, which ends the request.
     pub(super) fn by_health(&mut self, now: Instant, hops: impl IntoIterator<Item = Hop>) -> VecDeque<Hop> {
         let Self { avoided, random, .. } = self;
+        let mut seen = HashSet::new();
+        let once = hops.into_iter().filter(|hop| seen.insert((hop.transport, hop.addr, hop.flow)));
         let (avoided, mut hops): (VecDeque<_>, VecDeque<_>) =
-            hops.into_iter().partition(|hop| random.facts.whether('v', avoided.is(now, hop)));
+            once.partition(|hop| random.facts.whether('v', avoided.is(now, hop)));
         hops.extend(avoided);
         hops
     }

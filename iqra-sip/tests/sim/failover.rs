@@ -392,6 +392,26 @@ fn our_contact_follows_the_transport_and_one_of_the_program_stays() {
 }
 
 #[test]
+fn a_hop_that_is_named_twice_is_asked_once() {
+    let mut world = World::new();
+    let mut request = Request::new(Method::Options, "sip:example.org".parse().unwrap());
+    request.headers.push("From", "<sip:alice@example.org>");
+    let [first, second, _] = <[Hop; 3]>::try_from(hops(Transport::Udp)).unwrap();
+    let named = [first.clone(), first.clone(), second, first];
+    let tx = world.engine.request(world.now, request, named).unwrap();
+    world.drain();
+    for target in [TARGETS[0], TARGETS[1]] {
+        let sent = world.last();
+        assert_eq!(to(&sent), target);
+        world.fail(&sent);
+    }
+    let Some(Event::Failed { tx: failed, failure: Failure::Transport }) = world.engine.poll_event() else {
+        panic!("a hop is asked again");
+    };
+    assert_eq!(failed, tx);
+}
+
+#[test]
 fn hops_that_no_listener_reaches_are_passed_over() {
     let mut world = World::new();
     let v6 = Hop::from((Transport::Udp, "[2001:db8::1]:5060".parse::<SocketAddr>().unwrap()));
