@@ -57,11 +57,13 @@ pub enum Fault {
     UnsentIgnored,
     /// A response whose connection is gone goes nowhere else.
     ReplyNotRedialled,
+    /// A relay tries one hop of a target and no more.
+    HopsForgotten,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 25] = [
+    pub const ALL: [Fault; 26] = [
         Fault::TimerNotRestarted,
         Fault::InviteNeverTimesOut,
         Fault::AckOfOtherBranch,
@@ -87,6 +89,7 @@ impl Fault {
         Fault::RefusalEndsCall,
         Fault::UnsentIgnored,
         Fault::ReplyNotRedialled,
+        Fault::HopsForgotten,
     ];
 }
 

@@ -316,6 +316,9 @@ impl Engine {
     /// Goes on with the next hop of the same target; false where there is none.
     fn next_hop(&mut self, now: Instant, id: u64) -> bool {
         self.abandon(now, id);
+        if self.has(Fault::HopsForgotten) {
+            return false;
+        }
         loop {
             let Some(relay) = self.relays.get_mut(id) else { return false };
             let Some((onward, hop)) = relay.onward.clone().zip(relay.hops.pop_front()) else { return false };

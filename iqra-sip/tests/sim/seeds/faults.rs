@@ -10,13 +10,14 @@ use super::{number, play};
 /// otherwise.
 const ROUNDS: u64 = 4;
 /// What only one kind of play finds.
-const OWN: [(Fault, Kind); 6] = [
+const OWN: [(Fault, Kind); 7] = [
     (Fault::AnswerLost, Kind::Delayed),
     (Fault::AnswerAwaitedForEver, Kind::Delayed),
     (Fault::SilenceNotTold, Kind::Message),
     (Fault::RefusalEndsCall, Kind::Message),
     (Fault::UnsentIgnored, Kind::Stream),
     (Fault::ReplyNotRedialled, Kind::Stream),
+    (Fault::HopsForgotten, Kind::Hops),
 ];
 
 /// What is wrong with a play whose engines have this fault.

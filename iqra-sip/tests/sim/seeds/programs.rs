@@ -1,5 +1,6 @@
 //! How the programs of a play take what their engines tell, and what they may count on from them.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use iqra_sip::event::{
@@ -7,24 +8,27 @@ use iqra_sip::event::{
 };
 use iqra_sip::message::header::CSeq;
 use iqra_sip::roles::relay::{Plan, RelayEvent, Target};
-use iqra_sip::{DialogId, HeaderName, Headers, Method, Request, Response, StatusCode};
+use iqra_sip::{DialogId, HeaderName, Headers, Method, Request, Response, StatusCode, Transport};
 
-use super::deeds::Deed;
-use super::script::{Kind, Verdict};
-use super::world::{A, Asked, B, BEDTIME, Leg, Offer, THIRD, World};
-use crate::network::CALLER;
+use super::deeds::{Deed, NOWHERE};
+use super::script::{Kind, Place, Verdict};
+use super::world::{A, Asked, B, BEDTIME, BUSY, Leg, Offer, THIRD, World};
+use crate::network::{CALLEE, CALLER};
 
 impl World {
     pub(super) fn react(&mut self, node: usize, event: Event) {
         let (engine, now) = (&mut self.net.nodes[node].engine, self.net.now);
         match event {
             Event::Invite { tx, .. } if node == A || node == B => {
-                let target = |at: &str| Target {
-                    uri: Some(format!("sip:callee@{at}").parse().unwrap()),
-                    ..Target::default()
-                };
-                let plan = Plan::new(["10.0.0.2:5060", "10.0.0.5:5060"].map(target));
-                engine.relay(now, tx, plan).unwrap();
+                let addrs = [CALLEE, THIRD].map(|node| self.net.nodes[node].addr);
+                let targets = addrs.iter().zip(&self.script.hops).map(|(addr, hops)| target(*addr, hops));
+                let plan = Plan::new(targets);
+                self.net.nodes[node].engine.relay(now, tx, plan).unwrap();
+            }
+            Event::Invite { tx, .. } if node == BUSY => {
+                let again = if self.random.bool() { "20" } else { "0" };
+                let reply = Reply::new(StatusCode::SERVICE_UNAVAILABLE);
+                engine.respond(now, tx, reply.header(HeaderName::RETRY_AFTER, again)).unwrap();
             }
             Event::Invite { tx, request, .. } => self.invited(node, tx, &request),
             Event::Relay { tx, event: RelayEvent::NextTarget { target: Some(target), .. } } => {
@@ -266,6 +270,17 @@ impl World {
     pub(super) fn open_leg(&self, node: usize) -> Option<DialogId> {
         self.legs.iter().find(|leg| leg.node == node && leg.is_open()).map(|leg| leg.id.clone())
     }
+}
+
+/// A target that is reached by these hops.
+fn target(addr: SocketAddr, hops: &[Place]) -> Target {
+    let at = |place: &Place| match place {
+        Place::Silent => NOWHERE.parse().unwrap(),
+        Place::Busy => "10.0.0.6:5060".parse().unwrap(),
+        Place::There => addr,
+    };
+    let hops = hops.iter().map(|place| (Transport::Udp, at(place)).into()).collect();
+    Target { uri: Some(format!("sip:callee@{addr}").parse().unwrap()), hops, ..Target::default() }
 }
 
 /// Of the CSeq.

@@ -52,10 +52,12 @@ pub(crate) enum Kind {
     Message,
     /// Over streams that are cut.
     Stream,
+    /// Through a proxy whose targets have several hops, some of them silent or busy.
+    Hops,
 }
 
 /// All kinds: seeds take turns.
-pub(super) const KINDS: [Kind; 21] = {
+pub(super) const KINDS: [Kind; 22] = {
     use Kind::*;
     [
         Answer,
@@ -79,8 +81,20 @@ pub(super) const KINDS: [Kind; 21] = {
         Delayed,
         Message,
         Stream,
+        Hops,
     ]
 };
+
+/// Where a hop of a target leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// To nobody.
+    Silent,
+    /// To somebody who answers 503.
+    Busy,
+    /// To the target.
+    There,
+}
 
 /// What the program of a called node does with a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +129,8 @@ pub(crate) struct Script {
     pub(crate) cuts: Vec<(Duration, Cut)>,
     /// From when to when nobody can be dialled.
     pub(crate) closed: Option<(Duration, Duration)>,
+    /// The hops of each target of a relayed call; the target itself for none.
+    pub(crate) hops: Vec<Vec<Place>>,
     /// From an offer in a 2xx to its answer in the ACK; `None` gives none.
     pub(crate) agrees: Option<Duration>,
 }
@@ -136,6 +152,7 @@ impl Script {
             transport: Transport::Udp,
             cuts: Vec::new(),
             closed: None,
+            hops: vec![Vec::new(); 2],
             agrees: None,
         };
         script.hangs_up[random.usize(0..2)] = Some(millis(random, 0..9_000));
@@ -187,6 +204,14 @@ impl Script {
                 };
                 self.hangs_up = self.hangs_up.map(|at| at.map(|at| at + millis(random, 0..60_000)));
             }
+            Kind::Hops => {
+                // To whoever is busy the call by another target would be a merged one (RFC 3261 §8.2.2.2).
+                let busy = random.usize(0..2);
+                let places = [Place::Silent, Place::There, Place::Busy];
+                let mut draw = |kinds| (0..random.u8(1..5)).map(|_| places[random.usize(0..kinds)]).collect();
+                self.hops = vec![draw(2 + busy), draw(3 - busy)];
+                self.cancels = (random.u8(0..5) == 0).then(|| millis(random, 0..14_000));
+            }
             Kind::Stream => self.bend_streams(random),
             Kind::Unacknowledged | Kind::Broken => {
                 self.hangs_up = self.hangs_up.map(|at| at.map(|at| at + Duration::from_secs(250)));
@@ -222,6 +247,11 @@ impl Script {
     /// True where an offer may wait for its answer until the call is given up.
     pub(crate) fn is_slow_to_agree(&self) -> bool {
         self.kind == Kind::Delayed && self.agrees.is_none_or(|after| after > Duration::from_secs(20))
+    }
+
+    /// True where some hop of a relayed call leads to a target.
+    pub(crate) fn leads_there(&self) -> bool {
+        self.hops.iter().flatten().any(|place| *place == Place::There)
     }
 
     /// True where a message may be lost that nobody repeats.

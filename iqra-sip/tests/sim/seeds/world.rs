@@ -19,6 +19,8 @@ use crate::streams::Streams;
 pub(crate) const A: usize = 2;
 pub(crate) const B: usize = 3;
 pub(crate) const THIRD: usize = 4;
+/// Who answers every call 503, where there is somebody.
+pub(crate) const BUSY: usize = 5;
 /// No play takes longer, and none has more to say.
 const LONGEST: Duration = Duration::from_secs(3_000);
 const MOST_MESSAGES: usize = 1_500;
@@ -134,6 +136,9 @@ impl World {
             net.add_node(&[(Transport::Udp, at), (Transport::Tcp, at)], proxy(name));
         }
         net.add_node(&[(Transport::Udp, "10.0.0.5:5060")], config(&script, THIRD));
+        if script.kind == Kind::Hops {
+            net.add_node(&[(Transport::Udp, "10.0.0.6:5060")], EngineConfig::default());
+        }
         net.alias(POOL, A);
         net.tape = Some(Vec::new());
         if script.kind == Kind::Stream {
@@ -217,7 +222,7 @@ impl World {
         let mut call = self.net.invite();
         let address = match self.script.kind {
             Kind::Fork | Kind::Merge => FORK,
-            Kind::Relay => POOL,
+            Kind::Relay | Kind::Hops => POOL,
             _ => "10.0.0.2:5060",
         };
         call.hops = vec![(self.net.transport, address.parse().unwrap()).into()];
@@ -338,10 +343,11 @@ impl World {
         if self.registering.as_ref().is_some_and(|(machine, _)| !machine.is_over()) {
             wrongs.push("the registration is not over".into());
         }
-        let certain = !matches!(
-            self.script.kind,
-            Kind::Refuse | Kind::Cancel | Kind::Silence | Kind::Fork | Kind::Merge | Kind::Relay
-        );
+        let certain = match self.script.kind {
+            Kind::Refuse | Kind::Cancel | Kind::Silence | Kind::Fork | Kind::Merge | Kind::Relay => false,
+            Kind::Hops => self.script.leads_there(),
+            _ => true,
+        };
         let wanted = self.script.is_calm() && self.script.cancels.is_none() && certain;
         if wanted && self.calls.iter().any(|call| !call.answered) {
             wrongs.push("a call fails though nothing was lost".into());
