@@ -59,11 +59,15 @@ pub enum Fault {
     ReplyNotRedialled,
     /// A relay tries one hop of a target and no more.
     HopsForgotten,
+    /// What a guard drops is not counted.
+    DropNotCounted,
+    /// A request that was answered still counts as one that waits for the program.
+    WaitingKept,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 26] = [
+    pub const ALL: [Fault; 28] = [
         Fault::TimerNotRestarted,
         Fault::InviteNeverTimesOut,
         Fault::AckOfOtherBranch,
@@ -90,6 +94,8 @@ impl Fault {
         Fault::UnsentIgnored,
         Fault::ReplyNotRedialled,
         Fault::HopsForgotten,
+        Fault::DropNotCounted,
+        Fault::WaitingKept,
     ];
 }
 

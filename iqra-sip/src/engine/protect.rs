@@ -11,6 +11,7 @@ use super::event::Reply;
 use super::flow::Flow;
 use super::via::{self, ReplyPath};
 use super::wording::word;
+use crate::fault::Fault;
 use crate::guard::{CROWD, Guard, GuardConfig, Load, Sender, Verdict};
 use crate::message::header::Via;
 use crate::message::{HeaderName, Message, Method, Request, Response, StatusCode};
@@ -186,6 +187,7 @@ impl Engine {
                 self.shed = Some((least, most));
                 return true;
             }
+            Verdict::Drop(_) if self.has(Fault::DropNotCounted) => {}
             Verdict::Drop(reason) => self.watch.discard(reason),
             Verdict::Forbid(reason) => {
                 self.watch.discard(reason);
@@ -285,7 +287,7 @@ impl Engine {
 
     /// The program has said something to it, or nobody asks any more.
     pub(super) fn waits_no_more(&mut self, server: u64) {
-        if let Some(protection) = &self.protection {
+        if let Some(protection) = self.protection.as_ref().filter(|_| !self.has(Fault::WaitingKept)) {
             hold(protection).waiting(self.share.place).remove(&server);
         }
     }

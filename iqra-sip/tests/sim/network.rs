@@ -50,6 +50,8 @@ pub(crate) struct Passage {
     pub(crate) text: String,
     /// No connection took it.
     pub(crate) failed: bool,
+    /// How often the receiver counted it as dropped.
+    pub(crate) dropped: u64,
 }
 
 type Filter = Box<dyn FnMut(usize, &str) -> bool>;
@@ -153,6 +155,13 @@ impl Network {
     pub(crate) fn cut_streams(&mut self, cut: Cut) {
         let lost = self.streams.as_mut().map(|streams| streams.cut(cut)).unwrap_or_default();
         self.flying.retain(|_, (_, flow, _)| flow.connection.is_none_or(|id| !lost.contains(&id)));
+    }
+
+    /// A datagram of somebody who is no node reaches one.
+    pub(crate) fn inject(&mut self, from: SocketAddr, to: usize, text: String) {
+        let flow =
+            Flow { transport: Transport::Udp, local: from, remote: self.nodes[to].addr, connection: None };
+        self.deliver(to, flow, &text.into());
     }
 
     /// Loses the packets that `lose` picks: sender and text.
@@ -288,7 +297,10 @@ impl Network {
         while let Some(entry) = self.flying.first_entry().filter(|entry| entry.key().0 <= self.now) {
             let (node, flow, bytes) = entry.remove();
             self.note(node, true, flow.remote, &bytes);
+            let before = self.nodes[node].engine.dropped().total();
             self.nodes[node].engine.handle_message(self.now, &flow, bytes);
+            let dropped = self.nodes[node].engine.dropped().total() - before;
+            self.tape.iter_mut().filter_map(|tape| tape.last_mut()).for_each(|last| last.dropped = dropped);
             self.flush();
         }
         for node in &mut self.nodes {
@@ -349,7 +361,7 @@ impl Network {
     fn note(&mut self, node: usize, came: bool, peer: SocketAddr, bytes: &Bytes) {
         if let Some(tape) = &mut self.tape {
             let text = String::from_utf8_lossy(bytes).into_owned();
-            tape.push(Passage { at: self.now, node, came, peer, text, failed: false });
+            tape.push(Passage { at: self.now, node, came, peer, text, failed: false, dropped: 0 });
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use iqra_sip::Engine;
 
+use super::script::Kind;
 use super::world::{A, B, World};
 use crate::network::{CALLEE, Passage};
 
@@ -34,6 +35,8 @@ pub(super) struct Seen {
     stream: bool,
     /// No connection took it.
     pub(super) failed: bool,
+    /// How often it was counted as dropped.
+    pub(super) dropped: u64,
     pub(super) call_id: String,
     pub(super) to_tag: String,
     rseq: Option<u32>,
@@ -74,6 +77,7 @@ impl Seen {
             sent_by: via.split([' ', ';']).nth(1).unwrap_or_default().to_owned(),
             stream: !via.starts_with("SIP/2.0/UDP"),
             failed: passage.failed,
+            dropped: passage.dropped,
             call_id: header("Call-ID").unwrap_or_default().to_owned(),
             to_tag: header("To").and_then(|to| param(to, ";tag=")).unwrap_or_default(),
             rseq: header("RSeq").filter(|_| reliable).and_then(|number| number.parse().ok()),
@@ -124,6 +128,7 @@ pub(super) fn wrongs(world: &World) -> Vec<String> {
     record.dialogs_end_once();
     record.offers_are_answered();
     record.calls_that_cannot_leave_are_over();
+    record.drops_are_counted();
     record.wrongs
 }
 
@@ -224,15 +229,22 @@ impl Record<'_> {
             let came = || self.branch(first.node, &first.branch).filter(|one| one.came);
             let mut acks = came().filter(|one| one.is_request("ACK") && one.at >= first.at);
             let ack = acks.next().map_or(first.at + END, |ack| ack.at).min(first.at + END);
-            let again =
-                || came().filter(|one| one.is_request("INVITE") && one.at > first.at).map(|one| one.at);
+            let again = || {
+                let repeats = came().filter(|one| one.is_request("INVITE") && one.at > first.at);
+                repeats.filter(|one| !self.is_kept_away(one)).map(|one| one.at)
+            };
             let paced = pace(Some(T2)).into_iter().take(if first.stream { 1 } else { usize::MAX });
             let repeated = paced.map(|after| first.at + after).chain(again());
-            // What claims a dialog that is gone is refused without state, each time that it comes (§8.2.7).
+            // What claims a dialog that is gone is refused without state, each time that it comes (§8.2.7), and so is what
+            // a guard refuses, which may let a repeat in.
             let within = came().any(|one| one.is_request("INVITE") && !one.to_tag.is_empty());
             let stateless = || {
                 let due: Vec<_> = std::iter::once(first.at).chain(again()).collect();
-                first.status == Some(481) && within && keeps_pace(&sent, &due, first.at + END, first.at + END)
+                let gone = first.status == Some(481) && within;
+                let guarded = self.is_guarded(first.node) && matches!(first.status, Some(403 | 503));
+                let answers = |at: &Instant| due.contains(at);
+                (guarded && sent.iter().all(answers))
+                    || (gone && keeps_pace(&sent, &due, first.at + END, first.at + END))
             };
             if !keeps_pace(&sent, &repeated.collect::<Vec<_>>(), ack, ack) && !stateless() {
                 wrongs.push((first.at, first.node, format!("a refusal is sent {} times", sent.len())));
@@ -401,7 +413,7 @@ impl Record<'_> {
         let mut wrongs = Vec::new();
         let asked = |one: &&Seen| one.came && one.status.is_none() && !is_proxy(one.node);
         for one in self.seen.iter().filter(asked) {
-            if matches!(one.method.as_str(), "ACK" | "INVITE") {
+            if matches!(one.method.as_str(), "ACK" | "INVITE") || self.is_kept_away(one) {
                 continue;
             }
             let answered = self.branch(one.node, &one.branch).any(|other| {
@@ -476,6 +488,34 @@ impl Record<'_> {
         wrongs
             .into_iter()
             .for_each(|(at, node)| self.wrong(at, node, "nobody is told that a call cannot leave"));
+    }
+
+    fn is_guarded(&self, node: usize) -> bool {
+        self.world.script.kind == Kind::Guarded && node == CALLEE
+    }
+
+    /// Dropped by a guard without a word.
+    fn is_kept_away(&self, one: &Seen) -> bool {
+        let answers = |other: &Seen| !other.came && other.is_final() && other.at == one.at;
+        let answered = self.branch(one.node, &one.branch).any(|other| answers(other));
+        self.is_guarded(one.node) && one.dropped > 0 && !answered
+    }
+
+    /// What a guarded node got is served, or counted as dropped, once.
+    fn drops_are_counted(&mut self) {
+        let mut wrongs = Vec::new();
+        for one in
+            self.seen.iter().filter(|one| one.came && self.is_guarded(one.node) && one.status.is_none())
+        {
+            let served = one.method == "ACK"
+                || self
+                    .branch(one.node, &one.branch)
+                    .any(|other| !other.came && other.status.is_some() && other.method == one.method);
+            if one.dropped > 1 || (one.dropped == 0 && !served) {
+                wrongs.push((one.at, one.node, format!("a {} is counted {} times", one.method, one.dropped)));
+            }
+        }
+        wrongs.into_iter().for_each(|(at, node, what)| self.wrong(at, node, what));
     }
 
     /// RFC 3261 §13.2.2.4, §14.1: an offer in a 2xx is answered in the ACK, as soon as the program has the answer.

@@ -15,6 +15,9 @@ use crate::streams::Cut;
 /// An address that nobody has.
 pub(super) const NOWHERE: &str = "10.0.0.99:5060";
 
+/// Whom nobody knows.
+const STRANGER: &str = "10.0.0.66:5060";
+
 /// What a program has planned.
 pub(super) enum Deed {
     Ring(usize, ServerTx),
@@ -26,6 +29,10 @@ pub(super) enum Deed {
     Bedtime(usize),
     /// Nothing gets through any more.
     Break,
+    /// Another call to the callee.
+    Call(usize),
+    /// A stranger sends the callee what a guard minds.
+    Offend,
     /// Every connection ends.
     Cut(Cut),
     /// Nobody can be dialled from now on.
@@ -81,6 +88,11 @@ impl World {
                 self.hang_up(index);
             }
             Deed::Break => self.net.lose(|_, _| true),
+            Deed::Call(from) => {
+                let call = self.net.invite();
+                self.call(from, call, None);
+            }
+            Deed::Offend => self.offend(),
             Deed::Cut(cut) => self.net.cut_streams(cut),
             Deed::Close => self.dials_reach(Vec::new()),
             Deed::Open => self.dials_reach(reachable(&self.script)),
@@ -117,6 +129,29 @@ impl World {
                 }
             }
         }
+    }
+
+    fn offend(&mut self) {
+        self.serial += 1;
+        let serial = self.serial;
+        // The source of a datagram may be forged.
+        let from =
+            if self.random.u8(0..4) == 0 { self.net.nodes[CALLER].addr } else { STRANGER.parse().unwrap() };
+        let head = |method: &str, to: &str| {
+            format!(
+                "{method} sip:callee@10.0.0.2 SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bKo{serial}\r\n\
+                 From: <sip:x@{STRANGER}>;tag=x\r\nTo: <sip:callee@10.0.0.2>{to}\r\nCall-ID: o{serial}\r\n\
+                 CSeq: 1 {method}\r\nMax-Forwards: 70\r\n"
+            )
+        };
+        let message = match self.random.usize(0..5) {
+            0 => String::from("nothing that anybody understands\r\n\r\n"),
+            1 => format!("{}User-Agent: friendly-scanner\r\n\r\n", head("OPTIONS", "")),
+            2 => format!("{}\r\n", head("BYE", ";tag=gone")),
+            3 => format!("{}\r\n", head("CANCEL", "")),
+            _ => format!("{}\r\n", head("OPTIONS", "")),
+        };
+        self.net.inject(from, CALLEE, message);
     }
 
     fn dials_reach(&mut self, nodes: Vec<usize>) {

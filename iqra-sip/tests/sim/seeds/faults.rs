@@ -10,7 +10,7 @@ use super::{number, play};
 /// otherwise.
 const ROUNDS: u64 = 4;
 /// What only one kind of play finds.
-const OWN: [(Fault, Kind); 7] = [
+const OWN: [(Fault, Kind); 9] = [
     (Fault::AnswerLost, Kind::Delayed),
     (Fault::AnswerAwaitedForEver, Kind::Delayed),
     (Fault::SilenceNotTold, Kind::Message),
@@ -18,6 +18,8 @@ const OWN: [(Fault, Kind); 7] = [
     (Fault::UnsentIgnored, Kind::Stream),
     (Fault::ReplyNotRedialled, Kind::Stream),
     (Fault::HopsForgotten, Kind::Hops),
+    (Fault::DropNotCounted, Kind::Guarded),
+    (Fault::WaitingKept, Kind::Guarded),
 ];
 
 /// What is wrong with a play whose engines have this fault.

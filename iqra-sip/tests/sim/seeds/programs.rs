@@ -54,7 +54,8 @@ impl World {
             }
             Event::Failed { tx, failure } => {
                 let nowhere = self.asked.iter().any(|one| (one.node, one.tx) == (node, tx) && one.astray);
-                let silent = nowhere || matches!(self.script.kind, Kind::Silence | Kind::Broken);
+                let silent =
+                    nowhere || matches!(self.script.kind, Kind::Silence | Kind::Broken | Kind::Guarded);
                 if self.script.is_calm() && !silent {
                     self.wrong(format!("node {node}: {failure:?} though nothing was lost"));
                 }
@@ -237,7 +238,8 @@ impl World {
     pub(super) fn begin_leg(&mut self, node: usize, id: DialogId, called: bool) {
         let index = self.legs.len();
         self.legs.push(Leg { node, id, asked: false, ends: 0, called, over: None, confirmed: Vec::new() });
-        let caller = node == CALLER || (node == THIRD && self.script.kind == Kind::Replace);
+        let calls = matches!(self.script.kind, Kind::Replace | Kind::Guarded);
+        let caller = node == CALLER || (node == THIRD && calls);
         if let Some(after) = self.script.hangs_up[usize::from(!caller)] {
             self.plan(after, Deed::HangUp(index));
         }

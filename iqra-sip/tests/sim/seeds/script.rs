@@ -54,10 +54,12 @@ pub(crate) enum Kind {
     Stream,
     /// Through a proxy whose targets have several hops, some of them silent or busy.
     Hops,
+    /// To a callee behind a guard, which many call at once and a scanner too.
+    Guarded,
 }
 
 /// All kinds: seeds take turns.
-pub(super) const KINDS: [Kind; 22] = {
+pub(super) const KINDS: [Kind; 23] = {
     use Kind::*;
     [
         Answer,
@@ -82,6 +84,7 @@ pub(super) const KINDS: [Kind; 22] = {
         Message,
         Stream,
         Hops,
+        Guarded,
     ]
 };
 
@@ -210,6 +213,8 @@ impl Script {
                 let places = [Place::Silent, Place::There, Place::Busy];
                 let mut draw = |kinds| (0..random.u8(1..5)).map(|_| places[random.usize(0..kinds)]).collect();
                 self.hops = vec![draw(2 + busy), draw(3 - busy)];
+                // A target that is silent for long is given up.
+                self.rings = Some(millis(random, 0..400));
                 self.cancels = (random.u8(0..5) == 0).then(|| millis(random, 0..14_000));
             }
             Kind::Stream => self.bend_streams(random),
@@ -222,7 +227,7 @@ impl Script {
             Kind::Update | Kind::Glare | Kind::Transfer | Kind::Replace | Kind::Challenge | Kind::Message => {
                 self.hangs_up = self.hangs_up.map(|at| at.map(|at| at + Duration::from_secs(8)));
             }
-            Kind::Answer | Kind::Silence | Kind::Merge | Kind::Register => {}
+            Kind::Answer | Kind::Guarded | Kind::Silence | Kind::Merge | Kind::Register => {}
         }
     }
 

@@ -14,6 +14,7 @@ use crate::auth::{Guard, alice};
 use crate::network::{CALLEE, CALLER, FORK, Network, is};
 use crate::relay::{POOL, proxy};
 use crate::streams::Streams;
+use iqra_sip::guard::{GuardConfig, Load, OverloadConfig, Rate};
 
 /// The proxies, and the third party.
 pub(crate) const A: usize = 2;
@@ -24,6 +25,8 @@ pub(crate) const BUSY: usize = 5;
 /// No play takes longer, and none has more to say.
 const LONGEST: Duration = Duration::from_secs(3_000);
 const MOST_MESSAGES: usize = 1_500;
+/// When a guard has nothing against anybody any more.
+pub(super) const LATE: Duration = Duration::from_secs(120);
 /// Whoever is still in a call after this hangs up, and whoever still rings does so no more.
 pub(super) const BEDTIME: Duration = Duration::from_secs(300);
 
@@ -40,6 +43,7 @@ pub(crate) struct Call {
     pub(super) referral: Option<ReferralId>,
     /// When its program was told of its end.
     pub(super) over: Option<Instant>,
+    pub(super) placed: Instant,
 }
 
 /// One side of a dialog.
@@ -117,9 +121,23 @@ fn config(script: &Script, node: usize) -> EngineConfig {
     EngineConfig {
         session,
         glare_retries: 3,
+        guard: (script.kind == Kind::Guarded && node == CALLEE).then(guard),
         transfer: TransferConfig { refer: true, replaces: true, ..TransferConfig::default() },
         reliability: if script.reliable { Reliability::IfSupported } else { Reliability::Never },
         ..EngineConfig::default()
+    }
+}
+
+/// A guard that soon has enough: of one source, of scanners and of calls that wait for the program.
+fn guard() -> GuardConfig {
+    let start = Load { waiting: 4, ..OverloadConfig::default().start };
+    let end = Load { waiting: 2, ..OverloadConfig::default().end };
+    GuardConfig {
+        new_requests: Rate { per_second: 1, burst: 5 },
+        offences: Rate { per_second: 1, burst: 3 },
+        ban: Duration::from_secs(10),
+        overload: Some(OverloadConfig { start, end, ..OverloadConfig::default() }),
+        ..GuardConfig::default()
     }
 }
 
@@ -237,6 +255,9 @@ impl World {
         for (after, cut) in self.script.cuts.clone() {
             self.plan(after, Deed::Cut(cut));
         }
+        if self.script.kind == Kind::Guarded {
+            self.crowd();
+        }
         if self.script.kind == Kind::Message {
             for _ in 0..5 {
                 let after = Duration::from_millis(self.random.u64(0..12_000));
@@ -244,6 +265,23 @@ impl World {
                     [(CALLER, Some(CALLEE)), (CALLEE, Some(CALLER)), (CALLER, None)][self.random.usize(0..3)];
                 self.plan(after, Deed::Ask(from, to));
             }
+        }
+    }
+
+    /// More calls than a guard lets in, a stranger who offends it, and calls long after that.
+    fn crowd(&mut self) {
+        for _ in 0..8 {
+            let after = Duration::from_millis(self.random.u64(0..4_000));
+            let from = if self.random.bool() { CALLER } else { THIRD };
+            self.plan(after, Deed::Call(from));
+        }
+        for _ in 0..8 {
+            let after = Duration::from_millis(self.random.u64(0..4_000));
+            self.plan(after, Deed::Offend);
+        }
+        for from in [CALLER, THIRD] {
+            let after = LATE + Duration::from_millis(self.random.u64(0..9_000));
+            self.plan(after, Deed::Call(from));
         }
     }
 
@@ -256,7 +294,17 @@ impl World {
             _ => engine.invite(now, call).unwrap(),
         };
         let (ends, answered, cancelled) = (0, false, None);
-        self.calls.push(Call { node, tx, call_id, ends, answered, cancelled, referral, over: None });
+        self.calls.push(Call {
+            node,
+            tx,
+            call_id,
+            ends,
+            answered,
+            cancelled,
+            referral,
+            over: None,
+            placed: now,
+        });
     }
 
     pub(super) fn plan(&mut self, after: Duration, deed: Deed) {
@@ -346,6 +394,16 @@ impl World {
         let certain = match self.script.kind {
             Kind::Refuse | Kind::Cancel | Kind::Silence | Kind::Fork | Kind::Merge | Kind::Relay => false,
             Kind::Hops => self.script.leads_there(),
+            // Those that nothing keeps away any more.
+            Kind::Guarded => {
+                let late = |call: &&Call| call.placed - self.start >= LATE;
+                let refused =
+                    self.script.is_calm() && self.calls.iter().filter(late).any(|call| !call.answered);
+                if refused {
+                    wrongs.push("a call fails long after the crowd is gone".into());
+                }
+                false
+            }
             _ => true,
         };
         let wanted = self.script.is_calm() && self.script.cancels.is_none() && certain;
