@@ -63,11 +63,15 @@ pub enum Fault {
     DropNotCounted,
     /// A request that was answered still counts as one that waits for the program.
     WaitingKept,
+    /// A relay leaves its Record-Route in the Request-URI where a strict router put it.
+    StrictUriKept,
+    /// A relay sends to a strict router as to a loose one.
+    StrictRouterIgnored,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 28] = [
+    pub const ALL: [Fault; 30] = [
         Fault::TimerNotRestarted,
         Fault::InviteNeverTimesOut,
         Fault::AckOfOtherBranch,
@@ -96,6 +100,8 @@ impl Fault {
         Fault::HopsForgotten,
         Fault::DropNotCounted,
         Fault::WaitingKept,
+        Fault::StrictUriKept,
+        Fault::StrictRouterIgnored,
     ];
 }
 

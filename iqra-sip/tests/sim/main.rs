@@ -28,6 +28,7 @@ mod seeds;
 mod session;
 mod storm;
 mod streams;
+mod strict;
 mod transport;
 mod update;
 mod way;

@@ -12,6 +12,7 @@ use iqra_sip::{ConnectionId, Engine, EngineConfig, Flow, Headers, Listener, Tran
 
 use crate::ladders::Ladder;
 use crate::streams::{Cut, Streams};
+use crate::strict::{self, STRICT};
 
 pub(crate) const CALLER: usize = 0;
 pub(crate) const CALLEE: usize = 1;
@@ -78,6 +79,8 @@ pub(crate) struct Network {
     ladder: Ladder,
     /// The nodes behind [`FORK`]; one that is named twice gets each request by two ways.
     pub(crate) branches: Vec<usize>,
+    /// Where the last of the strict routers sends a call, and how many there are.
+    pub(crate) behind_strict: Option<(String, usize)>,
 }
 
 impl Network {
@@ -124,13 +127,15 @@ impl Network {
             tape: None,
             ladder: Ladder::default(),
             branches: Vec::new(),
+            behind_strict: None,
         }
     }
 
     /// Adds a node with these sockets; the first one is its address.
     pub(crate) fn add_node(&mut self, sockets: &[(Transport, &str)], config: EngineConfig) -> usize {
         let index = self.nodes.len();
-        let mut engine = Engine::new(config.clone(), 1_000 + index as u64);
+        // None that a network of another seed has too: its branches would be the same.
+        let mut engine = Engine::new(config.clone(), u64::MAX - index as u64);
         engine.keep_capsules(CapsuleConfig::default());
         for (transport, addr) in sockets {
             let addr = addr.parse().unwrap();
@@ -372,6 +377,9 @@ impl Network {
         if !lost && !self.branches.is_empty() && flow.remote == FORK.parse().unwrap() {
             self.fork(flow, &text);
         }
+        if !lost && self.behind_strict.is_some() {
+            self.route_strictly(flow, &text);
+        }
         let at = self.nodes.iter().position(|node| node.addr == flow.remote);
         let to = self.aliases.get(&flow.remote).copied().or(at);
         let arrives = to.filter(|_| !lost && self.random.f64() >= self.weather.loss);
@@ -406,6 +414,24 @@ impl Network {
             let via = format!("Via: SIP/2.0/UDP {FORK};branch=z9hG4bK{index}x{}\r\n{top}", branch(top));
             let onward = Flow { local: flow.remote, remote: self.nodes[to].addr, ..flow };
             self.deliver(to, onward, &text.replacen(top, &via, 1).into());
+        }
+    }
+
+    /// Through strict routers, as long as there is another.
+    fn route_strictly(&mut self, flow: Flow, text: &str) {
+        let (mut flow, mut text) = (flow, text.to_owned());
+        while let Some(place) = STRICT.iter().position(|addr| flow.remote == addr.parse().unwrap()) {
+            let (last, count) = self.behind_strict.as_ref().unwrap();
+            let onward = if place + 1 < *count { STRICT[place + 1] } else { last };
+            let lost = self.random.f64() < self.weather.loss;
+            let Some((next, passed)) = strict::pass(STRICT[place], onward, &text).filter(|_| !lost) else {
+                return;
+            };
+            (flow, text) = (Flow { local: flow.remote, remote: next, ..flow }, passed);
+            let at = self.nodes.iter().position(|node| node.addr == next);
+            if let Some(to) = self.aliases.get(&next).copied().or(at) {
+                self.deliver(to, flow, &text.clone().into());
+            }
         }
     }
 

@@ -15,6 +15,7 @@ use crate::engine::event::{EngineError, Reply};
 use crate::engine::flow::{Flow, Hop, Transmit};
 use crate::engine::lookup::{Asker, Lookup};
 use crate::engine::target::{self, Way};
+use crate::fault::Fault;
 use crate::message::header::{From, Route, To, Via};
 use crate::message::{HeaderName, Host, Method, Request, StatusCode, Uri};
 use crate::observe::DropReason;
@@ -211,7 +212,7 @@ impl Engine {
         let mut last = None;
         if strict {
             last = Some(read(&request.uri)?);
-            pass::restore_uri(request).then_some(())?;
+            (self.has(Fault::StrictUriKept) || pass::restore_uri(request)).then_some(())?;
         }
         for _ in 0..MAX_OWN_ROUTES {
             match request.headers.typed::<Route>() {
@@ -239,7 +240,10 @@ impl Engine {
 
     /// By the next Route, or the Request-URI, if the call leads there.
     fn next_by_uri(&self, request: &mut Request, leads: impl Fn(&Uri) -> bool) -> Result<Next, Box<Reply>> {
-        let uri = pass::suit_strict_router(request);
+        let uri = match self.has(Fault::StrictRouterIgnored) {
+            true => pass::next_uri(request),
+            false => pass::suit_strict_router(request),
+        };
         if stamp::host(&uri).is_some() && !leads(&uri) {
             let why = "the next hop is no host of this call";
             return Err(Box::new(Reply::new(StatusCode::FORBIDDEN).reason(why)));

@@ -45,6 +45,8 @@ pub(super) struct Seen {
     proof: Option<String>,
     /// It has a body.
     pub(super) full: bool,
+    /// It has Routes to follow.
+    routed: bool,
 }
 
 impl Seen {
@@ -83,6 +85,7 @@ impl Seen {
             rseq: header("RSeq").filter(|_| reliable).and_then(|number| number.parse().ok()),
             rack: header("RAck").map(str::to_owned),
             proof,
+            routed: header("Route").is_some(),
             full: !text.ends_with("\r\n\r\n"),
         }
     }
@@ -129,6 +132,7 @@ pub(super) fn wrongs(world: &World) -> Vec<String> {
     record.offers_are_answered();
     record.calls_that_cannot_leave_are_over();
     record.drops_are_counted();
+    record.routes_are_used_up();
     record.wrongs
 }
 
@@ -499,6 +503,13 @@ impl Record<'_> {
         let answers = |other: &Seen| !other.came && other.is_final() && other.at == one.at;
         let answered = self.branch(one.node, &one.branch).any(|other| answers(other));
         self.is_guarded(one.node) && one.dropped > 0 && !answered
+    }
+
+    /// RFC 3261 §12.2.1.1, §16.4, §16.6: what reaches the end of its path has no Route left.
+    fn routes_are_used_up(&mut self) {
+        let astray = |one: &&Seen| one.came && one.status.is_none() && one.routed && !is_proxy(one.node);
+        let wrongs: Vec<_> = self.seen.iter().filter(astray).map(|one| (one.at, one.node)).collect();
+        wrongs.into_iter().for_each(|(at, node)| self.wrong(at, node, "a request comes with a Route"));
     }
 
     /// What a guarded node got is served, or counted as dropped, once.

@@ -222,7 +222,7 @@ impl World {
         }
         let second = Duration::from_secs(1);
         match self.script.kind {
-            Kind::Update | Kind::Challenge | Kind::Relay => {
+            Kind::Update | Kind::Challenge | Kind::Relay | Kind::Strict => {
                 for _ in 0..4 {
                     let after = Duration::from_millis(self.random.u64(100..5_000));
                     let method = if self.random.bool() { Method::Info } else { Method::Update };

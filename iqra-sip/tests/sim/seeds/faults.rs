@@ -10,7 +10,7 @@ use super::{number, play};
 /// otherwise.
 const ROUNDS: u64 = 4;
 /// What only one kind of play finds.
-const OWN: [(Fault, Kind); 9] = [
+const OWN: [(Fault, Kind); 11] = [
     (Fault::AnswerLost, Kind::Delayed),
     (Fault::AnswerAwaitedForEver, Kind::Delayed),
     (Fault::SilenceNotTold, Kind::Message),
@@ -20,6 +20,8 @@ const OWN: [(Fault, Kind); 9] = [
     (Fault::HopsForgotten, Kind::Hops),
     (Fault::DropNotCounted, Kind::Guarded),
     (Fault::WaitingKept, Kind::Guarded),
+    (Fault::StrictUriKept, Kind::Strict),
+    (Fault::StrictRouterIgnored, Kind::Strict),
 ];
 
 /// What is wrong with a play whose engines have this fault.

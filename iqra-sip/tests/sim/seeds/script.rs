@@ -56,10 +56,12 @@ pub(crate) enum Kind {
     Hops,
     /// To a callee behind a guard, which many call at once and a scanner too.
     Guarded,
+    /// Through strict routers, with a proxy of the pool behind them or not.
+    Strict,
 }
 
 /// All kinds: seeds take turns.
-pub(super) const KINDS: [Kind; 23] = {
+pub(super) const KINDS: [Kind; 24] = {
     use Kind::*;
     [
         Answer,
@@ -85,6 +87,7 @@ pub(super) const KINDS: [Kind; 23] = {
         Stream,
         Hops,
         Guarded,
+        Strict,
     ]
 };
 
@@ -134,6 +137,8 @@ pub(crate) struct Script {
     pub(crate) closed: Option<(Duration, Duration)>,
     /// The hops of each target of a relayed call; the target itself for none.
     pub(crate) hops: Vec<Vec<Place>>,
+    /// How many strict routers there are, and whether a proxy of ours stands behind them.
+    pub(crate) strict: (usize, bool),
     /// From an offer in a 2xx to its answer in the ACK; `None` gives none.
     pub(crate) agrees: Option<Duration>,
 }
@@ -156,6 +161,7 @@ impl Script {
             cuts: Vec::new(),
             closed: None,
             hops: vec![Vec::new(); 2],
+            strict: (0, false),
             agrees: None,
         };
         script.hangs_up[random.usize(0..2)] = Some(millis(random, 0..9_000));
@@ -206,6 +212,11 @@ impl Script {
                     _ => Some(millis(random, 0..4_000)),
                 };
                 self.hangs_up = self.hangs_up.map(|at| at.map(|at| at + millis(random, 0..60_000)));
+            }
+            Kind::Strict => {
+                self.strict = (random.usize(1..3), random.bool());
+                self.cancels = (random.u8(0..5) == 0).then(|| millis(random, 0..7_000));
+                self.hangs_up = self.hangs_up.map(|at| at.map(|at| at + Duration::from_secs(6)));
             }
             Kind::Hops => {
                 // To whoever is busy the call by another target would be a merged one (RFC 3261 §8.2.2.2).

@@ -14,6 +14,7 @@ use crate::auth::{Guard, alice};
 use crate::network::{CALLEE, CALLER, FORK, Network, is};
 use crate::relay::{POOL, proxy};
 use crate::streams::Streams;
+use crate::strict::STRICT;
 use iqra_sip::guard::{GuardConfig, Load, OverloadConfig, Rate};
 
 /// The proxies, and the third party.
@@ -165,6 +166,11 @@ impl World {
         match script.kind {
             Kind::Fork => net.branches = vec![CALLEE, THIRD],
             Kind::Merge => net.branches = vec![CALLEE, CALLEE],
+            Kind::Strict => {
+                let (count, relayed) = script.strict;
+                let behind = if relayed { POOL } else { "10.0.0.2:5060" };
+                net.behind_strict = Some((String::from(behind), count));
+            }
             Kind::Unacknowledged => net.lose(|from, text| from == CALLER && is(text, "ACK")),
             Kind::Silence => net.lose(|from, text| from == CALLER && is(text, "INVITE")),
             _ => {}
@@ -241,6 +247,7 @@ impl World {
         let address = match self.script.kind {
             Kind::Fork | Kind::Merge => FORK,
             Kind::Relay | Kind::Hops => POOL,
+            Kind::Strict => STRICT[0],
             _ => "10.0.0.2:5060",
         };
         call.hops = vec![(self.net.transport, address.parse().unwrap()).into()];
@@ -355,10 +362,12 @@ impl World {
         println!("{:?}", self.script);
         for one in self.net.tape.iter().flatten() {
             let first = one.text.lines().next().unwrap_or_default();
-            let cseq = one.text.lines().find(|line| line.starts_with("CSeq")).unwrap_or_default();
+            let line =
+                |name: &str| one.text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+            let (call, cseq) = (line("Call-ID: "), line("CSeq: "));
             let (at, way) = ((one.at - self.start).as_millis(), if one.came { "<-" } else { "->" });
             let failed = if one.failed { " (failed)" } else { "" };
-            println!("{at:>8} {} {way} {} {first} | {cseq}{failed}", one.node, one.peer);
+            println!("{at:>8} {} {way} {} {first} | {call} {cseq}{failed}", one.node, one.peer);
         }
     }
 
