@@ -423,10 +423,7 @@ impl Network {
         while let Some(place) = STRICT.iter().position(|addr| flow.remote == addr.parse().unwrap()) {
             let (last, count) = self.behind_strict.as_ref().unwrap();
             let onward = if place + 1 < *count { STRICT[place + 1] } else { last };
-            let lost = self.random.f64() < self.weather.loss;
-            let Some((next, passed)) = strict::pass(STRICT[place], onward, &text).filter(|_| !lost) else {
-                return;
-            };
+            let Some((next, passed)) = strict::pass(STRICT[place], onward, &text) else { return };
             (flow, text) = (Flow { local: flow.remote, remote: next, ..flow }, passed);
             let at = self.nodes.iter().position(|node| node.addr == next);
             if let Some(to) = self.aliases.get(&next).copied().or(at) {

@@ -215,6 +215,8 @@ impl Script {
             }
             Kind::Strict => {
                 self.strict = (random.usize(1..3), random.bool());
+                // A proxy gives up a target that is silent for long.
+                self.rings = Some(millis(random, 0..400));
                 self.cancels = (random.u8(0..5) == 0).then(|| millis(random, 0..7_000));
                 self.hangs_up = self.hangs_up.map(|at| at.map(|at| at + Duration::from_secs(6)));
             }
