@@ -257,8 +257,8 @@ fn steps_find_what_is_left_behind() {
     }
 }
 
-#[cfg(feature = "fuzzing")]
 /// What takes octets, and the octets that are bent.
+#[cfg(feature = "fuzzing")]
 type Surface = (fn(&[u8]), &'static [u8]);
 
 /// Reads of a surface, and what it is to be bent from.
