@@ -11,9 +11,10 @@ use iqra_sip::event::{Body, CallOptions, OutgoingInvite, Reply};
 use iqra_sip::guard::{GuardConfig, Load, Network, Networks, OverloadConfig, Rate};
 use iqra_sip::message::NameAddr;
 use iqra_sip::net::{Answer, CallEvent, Endpoint, Incoming, IncomingRequest, OutgoingEvent};
-use iqra_sip::observe::{DropReason, TraceLimits, Traces};
+use iqra_sip::observe::{Discarded, DropReason, Observer, TraceLimits, Traces};
 use iqra_sip::{EngineConfig, Headers, Method, StatusCode, Uri};
 use tokio::net::UdpSocket;
+use tokio::sync::Notify;
 
 const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 const LONG: Duration = Duration::from_secs(60);
@@ -62,7 +63,11 @@ async fn a_flooded_endpoint_answers_requests_of_the_calls_that_are_up() {
     let start = Load { behind: Duration::from_millis(1), ..OverloadConfig::default().start };
     let overload = Some(OverloadConfig { start, ..OverloadConfig::default() });
     let guard = GuardConfig { new_requests: any, overload, ..GuardConfig::default() };
-    let (callee, mut incoming, ours) = guarded(guard).await;
+    let behind = Arc::new(Behind::default());
+    let config = EngineConfig { guard: Some(guard), ..EngineConfig::default() };
+    let builder = Endpoint::builder().udp(LOOPBACK).observe(behind.clone()).config(config);
+    let (callee, mut incoming) = builder.bind().await.unwrap();
+    let ours = callee.listeners()[0].addr;
     let (caller, _) = Endpoint::builder().udp(LOOPBACK).bind().await.unwrap();
     let serving = tokio::spawn(async move {
         while let Some(request) = incoming.next().await {
@@ -86,9 +91,7 @@ async fn a_flooded_endpoint_answers_requests_of_the_calls_that_are_up() {
     let stop = Arc::new(AtomicBool::new(false));
     let flooding = flood(ours, stop.clone());
     tokio::time::timeout(LONG, async {
-        while callee.dropped().of(DropReason::Behind) == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        behind.0.notified().await;
         for n in 0..10 {
             let answer = call.request(Method::Info, Headers::new(), None).await.unwrap();
             assert_eq!(answer.status, StatusCode::OK, "request {n}");
@@ -99,6 +102,18 @@ async fn a_flooded_endpoint_answers_requests_of_the_calls_that_are_up() {
     stop.store(true, Ordering::Relaxed);
     flooding.join().unwrap();
     serving.abort();
+}
+
+/// Rings once something is dropped because we are behind.
+#[derive(Default)]
+struct Behind(Notify);
+
+impl Observer for Behind {
+    fn dropped(&self, drop: &Discarded) {
+        if drop.reason == DropReason::Behind {
+            self.0.notify_one();
+        }
+    }
 }
 
 fn call_to(callee: SocketAddr) -> OutgoingInvite {
