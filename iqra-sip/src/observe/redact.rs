@@ -14,9 +14,18 @@ use memchr::memchr_iter;
 
 use super::uris::uris_in;
 
-/// How the names of headers and parameters end that carry secrets.
-const SECRET_NAMES: [&[u8]; 7] =
-    [b"authorization", b"authentication-info", b"token", b"cookie", b"password", b"secret", b"api-key"];
+/// How the names of headers and parameters end that carry secrets. Who holds an `X-CallQueue-Id` may answer or take the
+/// call that it names.
+const SECRET_NAMES: [&[u8]; 8] = [
+    b"authorization",
+    b"authentication-info",
+    b"token",
+    b"cookie",
+    b"password",
+    b"secret",
+    b"api-key",
+    b"callqueue-id",
+];
 const SECRET_LINES: [&[u8]; 4] = [b"a=crypto:", b"a=key-mgmt:", b"a=ice-pwd:", b"k="];
 /// Types of bodies that name pressed keys.
 const KEY_BODIES: [&[u8]; 5] = [
@@ -263,6 +272,15 @@ mod tests {
         assert_eq!(redacted(message), clean);
         let fragment = "NOTIFY sip:a@b SIP/2.0\r\n\r\nSIP/2.0 200 OK\r\nAuthorization: Digest k\r\n";
         assert!(redacted(fragment).ends_with("\r\nAuthorization: xxxxxx x\r\n"), "in a body");
+    }
+
+    #[test]
+    fn the_token_of_a_queued_call_goes_wherever_it_stands() {
+        let message = "INVITE sip:n@h;X-CallQueue-Id=1.abc-_;user=phone SIP/2.0\r\n\
+                       m: <sip:n@h?x-callqueue-id=1.abc-_&a=b>\r\nX-CallQueue-Id: 1.abc-_\r\n\r\n";
+        let clean = "INVITE sip:n@h;X-CallQueue-Id=xxxxxxx;user=phone SIP/2.0\r\n\
+                     m: <sip:n@h?x-callqueue-id=xxxxxxx&a=b>\r\nX-CallQueue-Id: [redacted]\r\n\r\n";
+        assert_eq!(redacted(message), clean);
     }
 
     #[test]
