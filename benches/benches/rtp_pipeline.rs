@@ -41,15 +41,7 @@ impl Call {
     fn new(direction: Direction, rate: u32) -> Self {
         let formats = Formats::both(AudioFormat::new(rate).expect("a rate of RATES"));
         let far = SocketAddr::from(([192, 0, 2, 1], 4_000));
-        let negotiated = Negotiated {
-            codec: PCMU,
-            send_payload: 0,
-            receive_payload: 0,
-            ptime_ms: 20,
-            telephone_event: None,
-            remote: far,
-            direction,
-        };
+        let negotiated = Negotiated { direction, ..Negotiated::new(PCMU, far) };
         let (line, end, commands) = line(formats, &Limits::default());
         let plan = Plan::new(negotiated, formats, &Registry::default()).expect("PCMU is registered");
         let now = Instant::now();

@@ -33,13 +33,14 @@
 //!
 //! we: PCMU every 20 ms to 192.0.2.7:40000, keys as events
 //! the caller: PCMU every 20 ms to 192.0.2.1:10000, keys as events
+//! on hold: we are recvonly; changed: direction true, codec false
 //! refused with 488: no codec in common: offered G729, telephone-event; supported PCMU, PCMA
 //! ```
 #![allow(clippy::print_stdout)] // What it prints is what it is for.
 
 use iqra_media::codec::CodecSpec;
 use iqra_media::codec::g711::{PCMA, PCMU};
-use iqra_media::sdp::{self, Capabilities, Negotiated};
+use iqra_media::sdp::{self, Capabilities, Direction, Negotiated};
 
 fn main() -> Result<(), sdp::Refusal> {
     // The caller prefers A-law, we prefer µ-law: the side that answers decides (RFC 3264 §6.1).
@@ -47,11 +48,21 @@ fn main() -> Result<(), sdp::Refusal> {
     let us = Capabilities::new(vec![PCMU, PCMA], [192, 0, 2, 1].into(), 10_000, 2);
     let offer = sdp::offer(&caller);
     println!("offer:\n{}", offer.replace("\r\n", "\n"));
-    let (answer, ours) = sdp::answer(offer.as_bytes(), &us)?;
-    println!("answer:\n{}", answer.replace("\r\n", "\n"));
-    let theirs = sdp::accept_answer(&caller, answer.as_bytes())?;
-    show("we", &ours);
-    show("the caller", &theirs);
+    let ours = sdp::answer(offer.as_bytes(), &us)?;
+    println!("answer:\n{}", ours.local().replace("\r\n", "\n"));
+    let theirs = sdp::accept_answer(&caller, &offer, ours.local().as_bytes())?;
+    show("we", &ours.negotiated);
+    show("the caller", &theirs.negotiated);
+
+    // The caller puts us on hold: its next SDP, and what that changes for us.
+    let hold = theirs.reoffer(&Capabilities { direction: Direction::SendOnly, ..caller });
+    let (held, change) = ours.answer(hold.as_bytes(), &us)?;
+    println!(
+        "on hold: we are {}; changed: direction {}, codec {}",
+        held.negotiated.direction.as_str(),
+        change.direction,
+        change.codec
+    );
 
     // Nothing in common: the refusal knows the SIP status to answer with.
     let other = CodecSpec { name: "G729", payload_type: 18, ..PCMU };

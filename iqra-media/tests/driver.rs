@@ -12,7 +12,7 @@ use iqra_media::conversation::{
 use iqra_media::detect::goertzel;
 use iqra_media::net::{CallOptions, Counts, Leg, MediaConfig, MediaDriver, MediaPort};
 use iqra_media::pcm::wav;
-use iqra_media::sdp::{Direction, Negotiated};
+use iqra_media::sdp::Negotiated;
 use iqra_media::session::recording::Recording;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -22,15 +22,7 @@ fn driver(ports: std::ops::RangeInclusive<u16>) -> MediaDriver {
 }
 
 fn negotiated(remote: SocketAddr) -> Negotiated {
-    Negotiated {
-        codec: PCMU,
-        send_payload: 0,
-        receive_payload: 0,
-        ptime_ms: 20,
-        telephone_event: None,
-        remote,
-        direction: Direction::SendRecv,
-    }
+    Negotiated::new(PCMU, remote)
 }
 
 fn open(driver: &MediaDriver, port: MediaPort, remote: SocketAddr) -> (Line, Leg) {

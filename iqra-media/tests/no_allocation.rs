@@ -15,7 +15,7 @@ use iqra_media::codec::Registry;
 use iqra_media::codec::g711::PCMU;
 use iqra_media::conversation::{AudioFormat, Formats, Heard, Limits, Line, line};
 use iqra_media::rtp::packet::Header;
-use iqra_media::sdp::{Direction, Negotiated};
+use iqra_media::sdp::Negotiated;
 use iqra_media::session::{Config, MediaSession, Plan};
 
 thread_local! {
@@ -87,15 +87,7 @@ fn thousands_of_packets_touch_no_memory_manager() {
     for (rate, lost_every) in [(8_000, u16::MAX), (16_000, 50), (24_000, u16::MAX)] {
         let formats = Formats::both(AudioFormat::new(rate).unwrap());
         let from = SocketAddr::from(([192, 0, 2, 1], 4_000));
-        let negotiated = Negotiated {
-            codec: PCMU,
-            send_payload: 0,
-            receive_payload: 0,
-            ptime_ms: 20,
-            telephone_event: None,
-            remote: from,
-            direction: Direction::SendRecv,
-        };
+        let negotiated = Negotiated::new(PCMU, from);
         let (mut line, end, _commands) = line(formats, &Limits::default());
         let plan = Plan::new(negotiated, formats, &Registry::default()).unwrap();
         let mut now = Instant::now();

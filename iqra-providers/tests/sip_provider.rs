@@ -91,8 +91,8 @@ async fn ended(call: &mut PlacedCall) -> EndCause {
 
 async fn accepted(invite: IncomingInvite) -> Call {
     let capabilities = Capabilities::new(Registry::default().specs(), [127, 0, 0, 1].into(), 40_000, 1);
-    let (answer, _) = sdp::answer(&invite.request().body, &capabilities).unwrap();
-    invite.accept(Answer::sdp(answer)).await.unwrap()
+    let agreed = sdp::answer(&invite.request().body, &capabilities).unwrap();
+    invite.accept(Answer::sdp(agreed.local())).await.unwrap()
 }
 
 async fn end_of(mut call: Call) -> EndReason {

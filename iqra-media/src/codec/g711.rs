@@ -9,7 +9,7 @@ use super::{CodecError, CodecSpec, Decoder, Encoder};
 
 /// µ-law, static payload type 0 (RFC 3551 §6).
 pub const PCMU: CodecSpec =
-    CodecSpec { name: "PCMU", payload_type: 0, clock_rate: 8000, sample_rate: 8000, channels: 1 };
+    CodecSpec { name: "PCMU", payload_type: 0, clock_rate: 8000, sample_rate: 8000, channels: 1, fmtp: "" };
 
 /// A-law, static payload type 8 (RFC 3551 §6).
 pub const PCMA: CodecSpec = CodecSpec { name: "PCMA", payload_type: 8, ..PCMU };

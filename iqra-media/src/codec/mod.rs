@@ -24,6 +24,8 @@ pub struct CodecSpec {
     pub sample_rate: u32,
     /// Channels, interleaved on the PCM side; 1 for telephony.
     pub channels: u8,
+    /// What we say of ourselves in `a=fmtp` (RFC 8866 §6.15), without the payload type; empty for no such line.
+    pub fmtp: &'static str,
 }
 
 impl CodecSpec {

@@ -1,113 +1,220 @@
 //! Writing our SDP: offers, answers, and the next version of either.
 
-use sdp_types::{AddrType, Connection, Media, Origin, Session, Time};
+use std::net::SocketAddr;
 
-use super::read::Description;
-use super::{Capabilities, Direction, Negotiated, PTIME_RANGE_MS, TELEPHONE_EVENT_PAYLOAD_TYPE};
-use crate::codec::CodecSpec;
+use sdp_types::{Attribute, Connection, Media, Origin, Session, Time};
 
-/// Version of a session's first SDP; [`revise`] raises it.
+use super::crypto::Crypto;
+use super::dtls::Setup;
+use super::format::{Format, Kind, Numbers};
+use super::negotiate::Taken;
+use super::{Capabilities, Description, Direction, Profile, Security, SrtpKey, ice};
+
+/// Version of a session's first SDP; [`next_version`] raises it.
 const FIRST_VERSION: u64 = 1;
-/// The events that we understand and send: the sixteen keys (RFC 4733 §3.2).
-const EVENTS: &str = "0-15";
+/// Our ICE follows RFC 8445 (§10 asks to say so).
+const ICE_OPTIONS: &str = "ice2";
 
-/// One format of an m-line.
-struct Format<'a> {
-    payload: u8,
-    codec: &'a CodecSpec,
+/// What an m-line of ours says, besides where.
+struct Stream<'a> {
+    proto: &'a str,
+    formats: Vec<Format>,
+    ptime_ms: u8,
+    direction: Direction,
+    crypto: Vec<Crypto>,
+    setup: Option<Setup>,
+    ice: bool,
+    rtcp_mux: bool,
+    rtcp_port: Option<u16>,
+    mid: Option<String>,
+    bundled: bool,
 }
 
-pub(super) fn offer(ours: &Capabilities) -> String {
-    let formats: Vec<_> =
-        ours.codecs.iter().map(|codec| Format { payload: codec.payload_type, codec }).collect();
-    let events = ours.codecs.first().filter(|_| ours.telephone_event);
-    let events = events.map(|codec| (TELEPHONE_EVENT_PAYLOAD_TYPE, codec.clock_rate));
-    let mut session = session(ours);
-    session.times.push(Time::new(0, 0));
-    session.medias.push(audio(ours, "RTP/AVP", &formats, events, ours.ptime_ms, Direction::SendRecv));
-    text(&session)
-}
-
-/// As many m-lines as the offer has, in its order (RFC 3264 §6); all but `taken` refused.
-pub(super) fn answer(
-    offer: &Description,
-    taken: usize,
+/// Our offer: all that we can do, in preference order. In a session it takes the place of its stream among the
+/// m-lines of `previous`, and keeps to the numbers that are known.
+pub(super) fn offer(
     ours: &Capabilities,
-    negotiated: &Negotiated,
-) -> String {
-    let mut session = session(ours);
+    numbers: &Numbers,
+    previous: Option<(&Description, usize)>,
+) -> Description {
+    let profile = ours.security.offered();
+    let browser = profile == Profile::TlsSavpf;
+    let before = previous.and_then(|(description, stream)| description.audio_at(stream));
+    let mid = before.map_or_else(|| browser.then(|| "0".to_owned()), |audio| audio.mid().map(str::to_owned));
+    let stream = Stream {
+        proto: profile.as_str(),
+        formats: numbers.assign(ours),
+        ptime_ms: ours.ptime_ms,
+        direction: ours.direction,
+        crypto: offered_keys(ours, profile),
+        setup: offered_setup(ours, profile),
+        ice: ours.ice.is_some(),
+        rtcp_mux: ours.rtcp_mux,
+        rtcp_port: ours.rtcp_port,
+        bundled: mid.is_some() && ours.rtcp_mux && before.map_or(browser, |audio| audio.is_bundled()),
+        mid,
+    };
+    let mut session = session(ours, &stream);
+    session.times.push(Time::new(0, 0));
+    session.medias = match previous {
+        Some((description, _)) => description.session.medias.iter().map(refused).collect(),
+        None => vec![empty("audio", 0)],
+    };
+    let at = previous.map_or(0, |(_, stream)| stream);
+    if let Some(media) = session.medias.get_mut(at) {
+        *media = audio(ours, &stream);
+    }
+    Description { session }
+}
+
+fn offered_keys(ours: &Capabilities, profile: Profile) -> Vec<Crypto> {
+    let tagged = |(tag, key): (u32, &SrtpKey)| Crypto { tag, key: key.clone() };
+    let wanted = ours.security.wants_srtp() && !profile.is_tls();
+    if wanted { (1..).zip(&ours.security.sdes).map(tagged).collect() } else { Vec::new() }
+}
+
+/// Fingerprints go out over TLS transports, and over others where there are no keys to offer.
+fn offered_setup(ours: &Capabilities, profile: Profile) -> Option<Setup> {
+    let security = &ours.security;
+    let wanted = security.wants_srtp() && (profile.is_tls() || security.sdes.is_empty());
+    (wanted && security.dtls.is_some()).then_some(Setup::ActPass)
+}
+
+/// As many m-lines as the offer has, in its order (RFC 3264 §6); all but the one taken refused.
+pub(super) fn answer(offer: &Description, taken: &Taken, ours: &Capabilities) -> Description {
+    let Taken { stream: index, negotiated, tag } = taken;
+    let theirs = offer.audio_at(*index);
+    let (crypto, setup) = match (&negotiated.security, tag) {
+        (Security::Sdes { local, .. }, Some(tag)) => (vec![Crypto { tag: *tag, key: local.clone() }], None),
+        (Security::Dtls { role, .. }, _) => (Vec::new(), Some(Setup::from(*role))),
+        _ => (Vec::new(), None),
+    };
+    let stream = Stream {
+        proto: &offer.session.medias[*index].proto,
+        formats: answered_formats(taken),
+        ptime_ms: negotiated.ptime_ms,
+        direction: negotiated.direction,
+        crypto,
+        setup,
+        ice: negotiated.ice.is_some(),
+        rtcp_mux: negotiated.rtcp_mux,
+        rtcp_port: ours.rtcp_port.filter(|_| !negotiated.rtcp_mux),
+        mid: theirs.and_then(|audio| audio.mid().map(str::to_owned)),
+        // Bundled RTP shares its port with RTCP (RFC 8843 §9.3), so without that there is no group for us.
+        bundled: negotiated.rtcp_mux && theirs.is_some_and(|audio| audio.is_bundled()),
+    };
+    let mut session = session(ours, &stream);
     session.times = offer.session.times.clone();
     session.medias = offer.session.medias.iter().map(refused).collect();
-    let formats = [Format { payload: negotiated.receive_payload, codec: &negotiated.codec }];
-    let events = negotiated.telephone_event.map(|e| (e.receive_payload, e.clock_rate));
-    let proto = &offer.session.medias[taken].proto;
-    session.medias[taken] = audio(ours, proto, &formats, events, negotiated.ptime_ms, negotiated.direction);
-    text(&session)
+    session.medias[*index] = audio(ours, &stream);
+    Description { session }
 }
 
-/// Gives `fresh` (from [`answer`](super::answer) or [`offer`](super::offer) in a running session) the identity of
-/// `previous`: the same `o=` id, and a version one higher if anything else changed (RFC 3264 §8).
-pub fn revise(previous: &str, fresh: String) -> String {
-    let parsed = (Session::parse(previous.as_bytes()), Session::parse(fresh.as_bytes()));
-    let (Ok(before), Ok(mut after)) = parsed else { return fresh };
-    after.origin = before.origin.clone();
-    if after != before {
-        after.origin.sess_version = after.origin.sess_version.wrapping_add(1);
+fn answered_formats(taken: &Taken) -> Vec<Format> {
+    let negotiated = &taken.negotiated;
+    let codec = Format { payload: negotiated.receive_payload, kind: Kind::Codec(negotiated.codec) };
+    let noise = negotiated.comfort_noise.map(|n| Format { payload: n.receive_payload, kind: Kind::Noise });
+    let events = negotiated
+        .telephone_event
+        .map(|e| Format { payload: e.receive_payload, kind: Kind::Events(e.clock_rate) });
+    [Some(codec), noise, events].into_iter().flatten().collect()
+}
+
+/// Gives `fresh` the identity of `previous`: the same `o=`, and a version one higher if anything else changed (RFC
+/// 3264 §8).
+pub(super) fn next_version(previous: &Description, mut fresh: Description) -> Description {
+    fresh.session.origin = previous.session.origin.clone();
+    if fresh != *previous {
+        let version = &mut fresh.session.origin.sess_version;
+        *version = version.wrapping_add(1);
     }
-    text(&after)
+    fresh
 }
 
-fn session(ours: &Capabilities) -> Session {
+fn session(ours: &Capabilities, stream: &Stream<'_>) -> Session {
     let mut session = Session::new(Origin::with_ip_addr(ours.session_id, FIRST_VERSION, ours.address), "-");
-    session.connection = Some(Connection::new(
-        sdp_types::NetType::In,
-        if ours.address.is_ipv4() { AddrType::Ip4 } else { AddrType::Ip6 },
-        ours.address,
-    ));
+    session.connection = Some(Connection::from_ip_addr(ours.address));
+    if let Some(mid) = stream.mid.as_ref().filter(|_| stream.bundled) {
+        session.attributes.push(with_value("group", format!("BUNDLE {mid}")));
+    }
+    if stream.ice {
+        session.attributes.push(Attribute { attribute: "ice-lite".into(), value: None });
+        session.attributes.push(with_value("ice-options", ICE_OPTIONS));
+    }
     session
 }
 
-fn audio(
-    ours: &Capabilities,
-    proto: &str,
-    formats: &[Format<'_>],
-    events: Option<(u8, u32)>,
-    ptime_ms: u8,
-    direction: Direction,
-) -> Media {
-    let payloads = formats.iter().map(|f| f.payload).chain(events.map(|e| e.0));
+fn audio(ours: &Capabilities, stream: &Stream<'_>) -> Media {
+    let payloads = stream.formats.iter().map(|f| f.payload.to_string());
     let mut media = Media {
-        proto: proto.to_owned(),
-        fmt: payloads.map(|p| p.to_string()).collect::<Vec<_>>().join(" "),
-        ..refused_like("audio", ours.port)
+        proto: stream.proto.to_owned(),
+        fmt: payloads.collect::<Vec<_>>().join(" "),
+        ..empty("audio", ours.port)
     };
-    for Format { payload, codec } in formats {
-        media.add_attribute_with_value("rtpmap", rtpmap(*payload, codec));
+    for Format { payload, kind } in &stream.formats {
+        media.add_attribute_with_value("rtpmap", format!("{payload} {}", kind.encoding()));
+        if !kind.parameters().is_empty() {
+            media.add_attribute_with_value("fmtp", format!("{payload} {}", kind.parameters()));
+        }
     }
-    if let Some((payload, clock_rate)) = events {
-        media.add_attribute_with_value("rtpmap", format!("{payload} telephone-event/{clock_rate}"));
-        media.add_attribute_with_value("fmtp", format!("{payload} {EVENTS}"));
-    }
-    media.add_attribute_with_value("ptime", ptime_ms);
-    media.add_attribute_with_value("maxptime", *PTIME_RANGE_MS.end());
-    media.add_attribute_from_str(direction.as_str());
+    media.add_attribute_with_value("ptime", stream.ptime_ms);
+    media.add_attribute_with_value("maxptime", ours.longest_ms());
+    add_transport(&mut media, ours, stream);
+    add_security(&mut media, ours, stream);
+    media.add_attribute_from_str(stream.direction.as_str());
     media
 }
 
-fn rtpmap(payload: u8, codec: &CodecSpec) -> String {
-    let CodecSpec { name, clock_rate, channels, .. } = codec;
-    match channels {
-        1 => format!("{payload} {name}/{clock_rate}"),
-        _ => format!("{payload} {name}/{clock_rate}/{channels}"),
+fn add_transport(media: &mut Media, ours: &Capabilities, stream: &Stream<'_>) {
+    if let Some(mid) = &stream.mid {
+        media.add_attribute_with_value("mid", mid);
+    }
+    if let Some(port) = stream.rtcp_port {
+        media.add_attribute_with_value("rtcp", port);
+    }
+    if stream.rtcp_mux {
+        media.add_attribute_from_str("rtcp-mux");
+    }
+    if let Some(local) = ours.ice.as_ref().filter(|_| stream.ice) {
+        media.add_attribute_with_value("ice-ufrag", &local.ufrag);
+        media.add_attribute_with_value("ice-pwd", &local.pwd);
+        let default = SocketAddr::new(ours.address, ours.port);
+        for candidate in ice::candidates(local, default, stream.rtcp_port) {
+            media.add_attribute_with_value("candidate", candidate);
+        }
+        media.add_attribute_from_str("end-of-candidates");
     }
 }
 
-/// The same m-line with port 0 and without attributes.
-fn refused(media: &Media) -> Media {
-    Media { proto: media.proto.clone(), fmt: media.fmt.clone(), ..refused_like(&media.media, 0) }
+fn add_security(media: &mut Media, ours: &Capabilities, stream: &Stream<'_>) {
+    for crypto in &stream.crypto {
+        media.add_attribute_with_value("crypto", crypto);
+    }
+    if let (Some(setup), Some(local)) = (stream.setup, &ours.security.dtls) {
+        media.add_attribute_with_value("fingerprint", local.fingerprint);
+        media.add_attribute_with_value("setup", setup.as_str());
+        if let Some(id) = &local.tls_id {
+            media.add_attribute_with_value("tls-id", id);
+        }
+    }
 }
 
-fn refused_like(name: &str, port: u16) -> Media {
+/// The same m-line with port 0 and without attributes but its name (RFC 5888 §9.1).
+fn refused(media: &Media) -> Media {
+    let mid = media.attributes.iter().find(|a| a.attribute.eq_ignore_ascii_case("mid"));
+    Media {
+        proto: media.proto.clone(),
+        fmt: media.fmt.clone(),
+        attributes: mid.cloned().into_iter().collect(),
+        ..empty(&media.media, 0)
+    }
+}
+
+fn with_value(name: &str, value: impl Into<String>) -> Attribute {
+    Attribute { attribute: name.to_owned(), value: Some(value.into()) }
+}
+
+fn empty(name: &str, port: u16) -> Media {
     Media {
         media: name.to_owned(),
         port,
@@ -120,10 +227,4 @@ fn refused_like(name: &str, port: u16) -> Media {
         key: None,
         attributes: Vec::new(),
     }
-}
-
-fn text(session: &Session) -> String {
-    let mut bytes = Vec::with_capacity(512);
-    session.write(&mut bytes).expect("writing to a Vec does not fail");
-    String::from_utf8(bytes).expect("the model holds UTF-8 only")
 }

@@ -2,24 +2,51 @@
 
 use thiserror::Error;
 
-/// An SDP that we cannot take. `Display` is fit for a Warning text and names the remedy.
+/// Longest piece of the peer's words that a text repeats, in characters.
+const MAX_QUOTED: usize = 120;
+
+/// An SDP that we cannot take. `Display` is fit for a Warning text and names the remedy; it holds no keys.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Refusal {
     /// No SDP by RFC 8866.
-    #[error("malformed SDP: {0}")]
+    #[error("malformed SDP: {}", brief(.0))]
     Malformed(String),
-    /// Longer or with more m-lines than we read.
-    #[error("SDP too large: {0}")]
-    TooLarge(&'static str),
+    /// More than we read; see [`Limits`](super::Limits).
+    #[error("SDP too large: {0}; leave out what the call does not need")]
+    TooLarge(String),
     /// No `m=audio` line, or all with port 0.
     #[error("no audio stream offered; offer m=audio with a port")]
     NoAudio,
-    /// Audio over another transport than plain RTP.
-    #[error("audio over {0} is not supported; offer RTP/AVP")]
-    Transport(String),
+    /// The answer has port 0, or no line, where our offer had audio.
+    #[error("our audio stream was refused; answer its m=audio with a port")]
+    Declined,
+    /// Audio over a transport that we do not speak, or that the policy forbids.
+    #[error("audio over {} is not supported; offer {takes}", brief(.offered))]
+    Transport {
+        /// The m-line's transport.
+        offered: String,
+        /// What we take.
+        takes: String,
+    },
+    /// Only plain RTP where encryption is required.
+    #[error("audio over {} is not encrypted; offer {takes}", brief(.offered))]
+    Unencrypted {
+        /// The m-line's transport.
+        offered: String,
+        /// What we take.
+        takes: String,
+    },
+    /// SRTP without keys that we can use.
+    #[error("no usable keys for SRTP: offered {}; supported {takes}", brief(.offered))]
+    Keys {
+        /// What is there, without the keys themselves.
+        offered: String,
+        /// What we take.
+        takes: String,
+    },
     /// An address that we cannot send to.
-    #[error("connection address {address} is not usable: {why}")]
+    #[error("connection address {} is not usable: {why}", brief(.address))]
     Address {
         /// The address as written.
         address: String,
@@ -27,7 +54,7 @@ pub enum Refusal {
         why: &'static str,
     },
     /// No codec in common.
-    #[error("no codec in common: offered {theirs}; supported {ours}")]
+    #[error("no codec in common: offered {}; supported {ours}", brief(.theirs))]
     Codec {
         /// What the peer listed.
         theirs: String,
@@ -49,12 +76,29 @@ impl Refusal {
     pub fn warning(&self) -> (u16, String) {
         let code = match self {
             Self::Malformed(_) | Self::TooLarge(_) => 399,
-            Self::NoAudio => 304,
-            Self::Transport(_) => 302,
+            Self::NoAudio | Self::Declined => 304,
+            Self::Transport { .. } | Self::Unencrypted { .. } => 302,
+            Self::Keys { .. } => 306,
             Self::Address { .. } => 301,
             Self::Codec { .. } => 305,
         };
         let plain = |c: char| if c == '"' || c == '\\' || c.is_control() { '\'' } else { c };
         (code, self.to_string().chars().map(plain).collect())
     }
+
+    /// How close the stream came to being taken: of several refused ones the closest says why.
+    pub(super) fn closeness(&self) -> u8 {
+        match self {
+            Self::Codec { .. } => 4,
+            Self::Address { .. } => 3,
+            Self::Keys { .. } => 2,
+            Self::Transport { .. } | Self::Unencrypted { .. } => 1,
+            _ => 0,
+        }
+    }
+}
+
+/// The peer's words, cut where they are endless.
+fn brief(text: &str) -> &str {
+    text.char_indices().nth(MAX_QUOTED).map_or(text, |(end, _)| &text[..end])
 }

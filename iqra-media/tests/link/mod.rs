@@ -9,7 +9,7 @@ use iqra_media::codec::{CodecSpec, Registry};
 use iqra_media::conversation::{AudioFormat, Commands, Event, Formats, Heard, Limits, Line, line};
 use iqra_media::pcm::tone::Tone;
 use iqra_media::rtp::telephone_event::Digit;
-use iqra_media::sdp::{Direction, Negotiated, TelephoneEvent};
+use iqra_media::sdp::{Negotiated, TelephoneEvent};
 use iqra_media::session::{Config, MediaSession, Plan};
 
 /// What the network does to packets.
@@ -185,16 +185,8 @@ pub(crate) fn address(side: u8) -> SocketAddr {
 
 /// What SDP would have agreed on.
 pub(crate) fn negotiated(codec: CodecSpec, ptime_ms: u8, remote: SocketAddr) -> Negotiated {
-    let events = TelephoneEvent { send_payload: 101, receive_payload: 101, clock_rate: codec.clock_rate };
-    Negotiated {
-        codec,
-        send_payload: codec.payload_type,
-        receive_payload: codec.payload_type,
-        ptime_ms,
-        telephone_event: Some(events),
-        remote,
-        direction: Direction::SendRecv,
-    }
+    let events = TelephoneEvent::new(101, 101, codec.clock_rate);
+    Negotiated { ptime_ms, telephone_event: Some(events), ..Negotiated::new(codec, remote) }
 }
 
 /// The event of a key.

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use iqra_media::conversation::{self, Command, ConversationSink, EndReason as LineEnd, HangUpReason};
 use iqra_media::net::{CallOptions as OpenOptions, Leg, MediaPort};
 use iqra_media::report::MediaReport;
-use iqra_media::sdp::{self, Capabilities, Negotiated};
+use iqra_media::sdp::{self, Agreement, Capabilities, Change, Negotiated};
 use iqra_media::session::recording::{Recording, Tap};
 use iqra_sip::event::{Body, EndReason, Reply};
 use iqra_sip::net::{Call, CallEvent, InDialogRequest};
 use iqra_sip::{HeaderName, Headers, Method, StatusCode};
 use tokio_util::sync::CancellationToken;
 
-use super::offer::{Exchange, SipMedia};
+use super::offer::{Exchange, SipMedia, check_type};
 use super::refusal::Refused;
 use crate::lifecycle::EndCause;
 
@@ -84,10 +84,11 @@ impl LiveCall {
             agreed = agree(&mut call, exchange, &capabilities) => agreed,
             () = options.stop.cancelled() => Err(options.stop_cause),
         };
-        let (local, negotiated) = match agreed {
+        let agreed = match agreed {
             Ok(agreed) => agreed,
             Err(cause) => return abandon(call, cause, answered).await,
         };
+        let negotiated = agreed.negotiated.clone();
         let formats = sink.formats(&negotiated);
         let (recording, tap) = options.recording.as_ref().and_then(|path| record(path, &negotiated)).unzip();
         let session = media.session_config();
@@ -100,7 +101,7 @@ impl LiveCall {
             }
         };
         let conversation = tokio::spawn(conversation::run(sink, line));
-        let mut running = Running { call, leg, local, capabilities, offered: false };
+        let mut running = Running { call, leg, agreed, capabilities, offered: None };
         let cause = running.until_end(&options).await;
         let report = running.finish(cause, conversation, answered).await;
         if let Some(recording) = recording {
@@ -128,21 +129,24 @@ async fn finish(recording: Recording) {
     }
 }
 
-/// The SDP that we last sent and what was agreed; waits for the ACK when it brings the answer.
+/// What was agreed; waits for the ACK when it brings the answer.
 async fn agree(
     call: &mut Call,
     exchange: Exchange,
     capabilities: &Capabilities,
-) -> Result<(String, Negotiated), EndCause> {
-    let local = match exchange {
-        Exchange::Answered(local, negotiated) => return Ok((local, negotiated)),
-        Exchange::Offered(local) => local,
+) -> Result<Agreement, EndCause> {
+    let offer = match exchange {
+        Exchange::Answered(agreed) => return Ok(*agreed),
+        Exchange::Offered(offer) => offer,
     };
     loop {
         match call.next().await {
             Some(CallEvent::Confirmed(ack)) => {
-                let agreed = sdp::accept_answer(capabilities, &ack.body);
-                return agreed.map(|negotiated| (local, negotiated)).map_err(|_| EndCause::Signalling);
+                let agreed = sdp::accept_answer(capabilities, &offer, &ack.body);
+                return agreed.map_err(|refusal| {
+                    tracing::warn!(%refusal, "the ACK's SDP cannot be taken");
+                    EndCause::Signalling
+                });
             }
             Some(CallEvent::Request(request)) => request.respond(Reply::new(StatusCode::REQUEST_PENDING)),
             Some(CallEvent::Ended(reason)) => return Err(cause_of(&reason)),
@@ -168,10 +172,10 @@ async fn hang_up(call: Call, cause: EndCause) {
 struct Running {
     call: Call,
     leg: Leg,
-    local: String,
+    agreed: Agreement,
     capabilities: Capabilities,
-    /// Whether our last SDP was an offer that the next ACK answers.
-    offered: bool,
+    /// Our offer that the next ACK answers.
+    offered: Option<String>,
 }
 
 impl Running {
@@ -202,19 +206,25 @@ impl Running {
 
     /// The ACK of a re-INVITE that brought no offer holds the answer to ours.
     fn confirmed(&mut self, body: &[u8]) {
-        if !std::mem::take(&mut self.offered) || body.is_empty() {
-            return;
-        }
-        match sdp::accept_answer(&self.capabilities, body) {
-            Ok(negotiated) => {
-                self.change(negotiated);
+        let Some(offer) = self.offered.take().filter(|_| !body.is_empty()) else { return };
+        match self.agreed.accept_answer(&self.capabilities, &offer, body) {
+            Ok(next) => {
+                self.change(next);
             }
             Err(refusal) => tracing::warn!(%refusal, "answer in ACK ignored, media goes on as before"),
         }
     }
 
     /// Whether the media took the change; otherwise it goes on as before.
-    fn change(&self, negotiated: Negotiated) -> bool {
+    fn change(&mut self, (agreed, change): (Agreement, Change)) -> bool {
+        let taken = change.is_none() || self.update(agreed.negotiated.clone());
+        if taken {
+            self.agreed = agreed;
+        }
+        taken
+    }
+
+    fn update(&self, negotiated: Negotiated) -> bool {
         let changed = self.leg.update(negotiated);
         changed.map_err(|error| tracing::warn!(%error, "media goes on as before")).is_ok()
     }
@@ -231,27 +241,25 @@ impl Running {
     /// A new offer changes the media (hold, another address); none in a re-INVITE asks for ours.
     fn renegotiate(&mut self, request: &iqra_sip::Request) -> Reply {
         let kind = request.headers.get(HeaderName::CONTENT_TYPE);
-        if request.body.is_empty() && request.method == Method::Update {
-            return Reply::new(StatusCode::OK);
+        if request.body.is_empty() {
+            return match request.method {
+                Method::Update => Reply::new(StatusCode::OK),
+                _ => self.offer(),
+            };
         }
-        match Exchange::begin(kind.as_deref(), &request.body, &self.capabilities) {
-            Ok(Exchange::Answered(answer, negotiated)) if self.change(negotiated.clone()) => {
-                self.reply_with(answer)
-            }
-            Ok(Exchange::Answered(..)) => Reply::new(StatusCode::NOT_ACCEPTABLE_HERE),
-            Ok(Exchange::Offered(offer)) => {
-                self.offered = true;
-                self.reply_with(offer)
-            }
-            Err(refused) => Refused::reply(&refused),
+        let answer = |()| self.agreed.answer(&request.body, &self.capabilities).map_err(Refused::Sdp);
+        let next = check_type(kind.as_deref()).and_then(answer);
+        match next.map(|next| self.change(next)) {
+            Ok(true) => ok_with(self.agreed.local()),
+            Ok(false) => Reply::new(StatusCode::NOT_ACCEPTABLE_HERE),
+            Err(refused) => refused.reply(),
         }
     }
 
-    fn reply_with(&mut self, sdp: String) -> Reply {
-        self.local = sdp::revise(&self.local, sdp);
-        let mut reply = Reply::new(StatusCode::OK);
-        reply.body = Some(Body::sdp(self.local.clone()));
-        reply
+    fn offer(&mut self) -> Reply {
+        let offer = self.agreed.reoffer(&self.capabilities);
+        self.offered = Some(offer.clone());
+        ok_with(offer)
     }
 
     async fn finish(
@@ -272,6 +280,12 @@ impl Running {
         let media = Some(self.leg.close().await);
         CallReport { cause, duration, media, conversation_error }
     }
+}
+
+fn ok_with(sdp: String) -> Reply {
+    let mut reply = Reply::new(StatusCode::OK);
+    reply.body = Some(Body::sdp(sdp));
+    reply
 }
 
 fn with_allow(status: StatusCode) -> Reply {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use iqra_media::codec::CodecSpec;
 use iqra_media::net::{MediaDriver, MediaPort};
-use iqra_media::sdp::{self, Capabilities, Negotiated};
+use iqra_media::sdp::{self, Agreement, Capabilities};
 use iqra_media::session::Config;
 use iqra_sip::event::Body;
 
@@ -88,7 +88,7 @@ impl SipMedia {
 /// Our side of the SDP exchange after an INVITE came.
 pub(super) enum Exchange {
     /// The INVITE held an offer: the answer for the 200, and what was agreed.
-    Answered(String, Negotiated),
+    Answered(Box<Agreement>),
     /// It held none: our offer for the 200; the ACK brings the answer (RFC 3264 §5, RFC 3261 §13.2.1).
     Offered(String),
 }
@@ -103,19 +103,24 @@ impl Exchange {
         if body.is_empty() {
             return Ok(Self::Offered(sdp::offer(ours)));
         }
-        if !content_type.is_some_and(is_sdp) {
-            return Err(Refused::BodyType(content_type.unwrap_or("none").to_owned()));
-        }
-        let (answer, negotiated) = sdp::answer(body, ours).map_err(Refused::Sdp)?;
-        Ok(Self::Answered(answer, negotiated))
+        check_type(content_type)?;
+        let agreed = sdp::answer(body, ours).map_err(Refused::Sdp)?;
+        Ok(Self::Answered(Box::new(agreed)))
     }
 
     /// The body for the 200.
     pub(super) fn body(&self) -> Body {
         match self {
-            Self::Answered(text, _) | Self::Offered(text) => Body::sdp(text.clone()),
+            Self::Answered(agreed) => Body::sdp(agreed.local()),
+            Self::Offered(text) => Body::sdp(text.clone()),
         }
     }
+}
+
+/// Whether a body is SDP by its Content-Type.
+pub(super) fn check_type(content_type: Option<&str>) -> Result<(), Refused> {
+    let named = || Refused::BodyType(content_type.unwrap_or("none").to_owned());
+    content_type.is_some_and(is_sdp).then_some(()).ok_or_else(named)
 }
 
 fn is_sdp(content_type: &str) -> bool {

@@ -246,12 +246,16 @@ impl Dial {
 
     async fn answered(&self, attempt: Attempt, call: iqra_sip::net::Call, response: &Response) -> EndCause {
         let Attempt { sink, port, capabilities, offer, .. } = attempt;
-        let Ok(negotiated) = sdp::accept_answer(&capabilities, &response.body) else {
-            let _ = call.hangup(Headers::new()).await;
-            return EndCause::Rejected(488);
+        let agreed = match sdp::accept_answer(&capabilities, &offer, &response.body) {
+            Ok(agreed) => agreed,
+            Err(refusal) => {
+                tracing::warn!(%refusal, "answered with an SDP that cannot be taken");
+                let _ = call.hangup(Headers::new()).await;
+                return EndCause::Rejected(488);
+            }
         };
         self.tell(CallState::Answered);
-        let exchange = Exchange::Answered(offer, negotiated);
+        let exchange = Exchange::Answered(Box::new(agreed));
         let live = LiveCall::new(call, self.provider.media.clone(), exchange, port, capabilities);
         let options = CallOptions {
             max_duration: Some(self.request.max_duration),

@@ -245,12 +245,12 @@ impl Voice {
 
     /// The answer to an offer of theirs.
     pub(crate) fn answer(&self, offer: &[u8]) -> String {
-        sdp::answer(offer, &self.capabilities).unwrap().0
+        sdp::answer(offer, &self.capabilities).unwrap().local()
     }
 
     /// Speaks as their SDP says, until the tone of the agent is heard.
     pub(crate) async fn hears_the_agent(&mut self, answer: &[u8]) {
-        let negotiated = sdp::accept_answer(&self.capabilities, answer).unwrap();
+        let negotiated = sdp::accept_answer(&self.capabilities, &self.offer(), answer).unwrap().negotiated;
         let (notes, mut noted) = mpsc::unbounded_channel();
         let talk = Box::new(Talk { acts: Acts::Hums, notes, hz: (CALLER_HZ, AGENT_HZ) });
         let formats: Formats = talk.formats(&negotiated);
