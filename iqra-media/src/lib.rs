@@ -7,7 +7,7 @@
 //!
 //! # The data path
 //! ```text
-//!  SDP offer ──▶ sdp::answer ──▶ Negotiated {codec, payload types, packet time, remote, direction}
+//!  SDP offer ──▶ sdp::answer ──▶ Agreement ──▶ Negotiated {codec, payload types, packet time, remote, direction, keys}
 //!
 //!            net (sockets, ticks)                                          session, conversation
 //!  datagram ──▶ rtp::packet ──▶ rtp::source ──▶ rtp::reception ─┬─▶ jitter ──▶ codec ──▶ pcm::Resampler ──▶ heard

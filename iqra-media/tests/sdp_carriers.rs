@@ -34,10 +34,11 @@ fn narrow() -> Capabilities {
 
 /// All that there is: wide band first, SRTP where it is offered, either way of keys.
 fn wide() -> Capabilities {
-    let suite = CryptoSuite::AesCm128HmacSha1Tag80;
+    let suite = CryptoSuite::AesCm128HmacSha1_80;
     let keys = vec![SrtpKey::new(suite, &[7; 30]).unwrap()];
     let security = SecuritySettings {
         policy: SecurityPolicy::Optional,
+        mki: true,
         dtls: Some(LocalDtls::new(Fingerprint([9; 32]))),
         ..SecuritySettings::sdes(SecurityPolicy::Optional, keys)
     };

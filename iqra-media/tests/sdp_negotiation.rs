@@ -191,6 +191,15 @@ fn a_hold_of_ours_counts_too() {
 }
 
 #[test]
+fn an_answer_cannot_undo_our_hold() {
+    let held = Capabilities { direction: Direction::SendOnly, ..ours() };
+    for (said, both) in [("sendrecv", Direction::SendOnly), ("inactive", Direction::Inactive)] {
+        let negotiated = accepted(&held, &format!("m=audio 5004 RTP/AVP 0\r\na={said}\r\n")).unwrap();
+        assert_eq!(negotiated.direction, both, "{said}");
+    }
+}
+
+#[test]
 fn the_session_s_direction_holds_where_the_stream_has_none() {
     let session = "v=0\r\no=- 1 1 IN IP4 192.0.2.5\r\ns=-\r\nc=IN IP4 192.0.2.5\r\nt=0 0\r\na=sendonly\r\n";
     let of =
@@ -425,5 +434,7 @@ fn rtcp_goes_where_the_peer_says() {
     let own = Capabilities { rtcp_port: Some(41_000), rtcp_mux: true, ..ours() };
     assert!(with(&own, "m=audio 5004 RTP/AVP 0\r\n").0.contains("a=rtcp:41000\r\n"));
     let (sdp, negotiated) = with(&own, "m=audio 5004 RTP/AVP 0\r\na=rtcp-mux\r\n");
+    let unasked = accepted(&ours(), "m=audio 5004 RTP/AVP 0\r\na=rtcp-mux\r\n").unwrap();
+    assert!(!unasked.rtcp_mux && unasked.remote_rtcp.port() == 5005);
     assert!(negotiated.rtcp_mux && sdp.contains("a=rtcp-mux\r\n") && !sdp.contains("a=rtcp:"), "{sdp}");
 }

@@ -111,9 +111,21 @@ fn the_answer_takes_one_suite_with_its_tag_and_our_own_key() {
         "{lines:?}"
     );
     let Security::Sdes { local, remote } = &agreed.negotiated.security else { panic!("{agreed:?}") };
-    assert_eq!((local.key()[0], remote.key()[0], remote.suite()), (1, 0, CryptoSuite::AesCm128HmacSha1Tag80));
+    assert_eq!((local.key()[0], remote.key()[0], remote.suite()), (1, 0, CryptoSuite::AesCm128HmacSha1_80));
     let theirs = Capabilities { order: iqra_media::sdp::Order::Theirs, ..sdes(Required) };
     assert!(answered(&theirs, &media).unwrap().local().contains("a=crypto:1 AES_CM_128_HMAC_SHA1_32"));
+}
+
+#[test]
+fn packets_with_key_identifiers_are_for_those_who_read_them() {
+    let media = line("RTP/SAVP", &[AES_80]).replace(KEY, &format!("{KEY}|2^31|1:1"));
+    let refusal = answered(&sdes(Required), &media).unwrap_err();
+    assert!(refusal.to_string().contains("offered AES_CM_128_HMAC_SHA1_80 with an MKI"), "{refusal}");
+    let mut ours = sdes(Required);
+    ours.security.mki = true;
+    let agreed = answered(&ours, &media).unwrap();
+    let Security::Sdes { remote, local } = &agreed.negotiated.security else { panic!("{agreed:?}") };
+    assert_eq!((remote.mki().unwrap().value.as_slice(), local.mki()), (&[1u8][..], None));
 }
 
 #[test]

@@ -12,9 +12,9 @@ use super::base64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CryptoSuite {
     /// AES-CM with 128 bits, tags of 80 bits: what everybody has (RFC 4568 §6.2.1).
-    AesCm128HmacSha1Tag80,
+    AesCm128HmacSha1_80,
     /// The same with tags of 32 bits for RTP (RFC 4568 §6.2.2).
-    AesCm128HmacSha1Tag32,
+    AesCm128HmacSha1_32,
     /// AES-GCM with 128 bits (RFC 7714).
     AeadAes128Gcm,
     /// AES-GCM with 256 bits (RFC 7714).
@@ -24,13 +24,13 @@ pub enum CryptoSuite {
 impl CryptoSuite {
     /// All that we know, strongest first, the one that everybody has before the one with short tags.
     pub const ALL: [Self; 4] =
-        [Self::AeadAes256Gcm, Self::AeadAes128Gcm, Self::AesCm128HmacSha1Tag80, Self::AesCm128HmacSha1Tag32];
+        [Self::AeadAes256Gcm, Self::AeadAes128Gcm, Self::AesCm128HmacSha1_80, Self::AesCm128HmacSha1_32];
 
     /// Its registered name.
     pub fn name(self) -> &'static str {
         match self {
-            Self::AesCm128HmacSha1Tag80 => "AES_CM_128_HMAC_SHA1_80",
-            Self::AesCm128HmacSha1Tag32 => "AES_CM_128_HMAC_SHA1_32",
+            Self::AesCm128HmacSha1_80 => "AES_CM_128_HMAC_SHA1_80",
+            Self::AesCm128HmacSha1_32 => "AES_CM_128_HMAC_SHA1_32",
             Self::AeadAes128Gcm => "AEAD_AES_128_GCM",
             Self::AeadAes256Gcm => "AEAD_AES_256_GCM",
         }
@@ -44,7 +44,7 @@ impl CryptoSuite {
     /// Octets of the master salt.
     pub fn salt_len(self) -> usize {
         match self {
-            Self::AesCm128HmacSha1Tag80 | Self::AesCm128HmacSha1Tag32 => 14,
+            Self::AesCm128HmacSha1_80 | Self::AesCm128HmacSha1_32 => 14,
             Self::AeadAes128Gcm | Self::AeadAes256Gcm => 12,
         }
     }
@@ -86,6 +86,11 @@ impl SrtpKey {
     /// The suite that it is for.
     pub fn suite(&self) -> CryptoSuite {
         self.suite
+    }
+
+    /// Master key and salt together, as `inline:` carries them.
+    pub fn octets(&self) -> &[u8] {
+        &self.material
     }
 
     /// The master key.

@@ -110,7 +110,8 @@ fn dtls(audio: &Audio<'_>, ours: &SecuritySettings, absent: Setup) -> Option<Sec
 
 /// Of the offered keys the first whose suite we have, by whose order it goes (RFC 4568 §5.1.2).
 fn sdes(audio: &Audio<'_>, ours: &SecuritySettings, order: Order) -> Option<(u32, Security)> {
-    let offered: Vec<Crypto> = audio.crypto().filter_map(Result::ok).collect();
+    let usable = |line: &Crypto| ours.can_use(&line.key);
+    let offered: Vec<Crypto> = audio.crypto().filter_map(Result::ok).filter(usable).collect();
     let pair = |theirs: &Crypto, local: &SrtpKey| {
         let security = Security::Sdes { local: local.clone(), remote: theirs.key.clone() };
         (theirs.key.suite() == local.suite()).then_some((theirs.tag, security))
@@ -124,7 +125,8 @@ fn sdes(audio: &Audio<'_>, ours: &SecuritySettings, order: Order) -> Option<(u32
 /// What keys a stream offers, by name.
 fn key_names(audio: &Audio<'_>, profile: Profile) -> String {
     let name = |line: Result<Crypto, super::crypto::Fault>| match line {
-        Ok(crypto) => crypto.key.suite().name().to_owned(),
+        Ok(Crypto { key, .. }) if key.mki().is_some() => format!("{} with an MKI", key.suite().name()),
+        Ok(Crypto { key, .. }) => key.suite().name().to_owned(),
         Err(fault) => fault.to_string(),
     };
     let mut names: Vec<String> = audio.crypto().take(8).map(name).collect();
@@ -193,7 +195,7 @@ fn agreed_security(
         return Ok(security);
     }
     let offered_keys: Vec<Crypto> = mine.crypto().filter_map(Result::ok).collect();
-    let answered = theirs.crypto().find_map(Result::ok);
+    let answered = theirs.crypto().find_map(Result::ok).filter(|line| ours.can_use(&line.key));
     let pair = answered.as_ref().and_then(|theirs| {
         offered_keys.iter().find(|mine| mine.tag == theirs.tag && mine.key.suite() == theirs.key.suite())
     });

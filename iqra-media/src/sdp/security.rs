@@ -73,6 +73,8 @@ pub struct SecuritySettings {
     pub profile: Profile,
     /// Keys for SDES, a suite each, best first; empty leaves SDES out. An answer takes one, an offer shows all.
     pub sdes: Vec<SrtpKey>,
+    /// Whether keys are taken whose packets carry an identifier ([`SrtpKey::mki`]). Default no.
+    pub mki: bool,
     /// Our certificate; `None` leaves DTLS out.
     pub dtls: Option<LocalDtls>,
 }
@@ -81,12 +83,17 @@ impl SecuritySettings {
     /// SRTP with keys in the SDP: offered as `RTP/SAVP` where required, else with best effort.
     pub fn sdes(policy: SecurityPolicy, keys: Vec<SrtpKey>) -> Self {
         let profile = if policy == SecurityPolicy::Required { Profile::Savp } else { Profile::Avp };
-        Self { policy, profile, sdes: keys, dtls: None }
+        Self { policy, profile, sdes: keys, ..Self::default() }
     }
 
     /// DTLS-SRTP, offered as browsers do.
     pub fn dtls(policy: SecurityPolicy, dtls: LocalDtls) -> Self {
-        Self { policy, profile: Profile::TlsSavpf, sdes: Vec::new(), dtls: Some(dtls) }
+        Self { policy, profile: Profile::TlsSavpf, dtls: Some(dtls), ..Self::default() }
+    }
+
+    /// Whether packets under this key can be read.
+    pub(super) fn can_use(&self, key: &SrtpKey) -> bool {
+        self.mki || key.mki().is_none()
     }
 
     pub(super) fn wants_srtp(&self) -> bool {
