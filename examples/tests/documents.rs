@@ -33,6 +33,7 @@ fn every_link_of_the_documents_leads_to_a_file() {
         "docs/dependencies.md",
         "docs/observing.md",
         "docs/rfc.md",
+        "docs/rfc-media.md",
         "examples/README.md",
     ];
     let mut seen = 0;
@@ -115,7 +116,7 @@ fn tests_and_files_that_a_table_names_are_looked_for() {
 fn every_test_that_a_document_names_is_there() {
     let mut found = Vec::new();
     sources(&root(), &mut found);
-    for (document, cells) in [("docs/rfc.md", 2), ("docs/interop.md", 1)] {
+    for (document, cells) in [("docs/rfc.md", 2), ("docs/rfc-media.md", 2), ("docs/interop.md", 1)] {
         let Ok(text) = std::fs::read_to_string(root().join(document)) else { continue };
         let unknown = unknown(&text, cells, &found);
         assert!(unknown.is_empty(), "{document} names what is not in the sources: {unknown:#?}");
@@ -126,8 +127,13 @@ fn every_test_that_a_document_names_is_there() {
 
 #[test]
 fn every_requirement_that_is_met_says_what_shows_it() {
-    let text = std::fs::read_to_string(root().join("docs/rfc.md")).unwrap();
-    for row in text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| requirement")) {
+    let text =
+        ["docs/rfc.md", "docs/rfc-media.md"].map(|name| std::fs::read_to_string(root().join(name)).unwrap());
+    for row in text
+        .iter()
+        .flat_map(|text| text.lines())
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| requirement"))
+    {
         let shown = shown_by(row, 2).next().unwrap_or_default().trim();
         assert!(row.contains("not met") || !shown.is_empty(), "nothing shows this requirement: {row}");
     }
