@@ -157,7 +157,7 @@ impl Crypto {
         let mut word = || words.next().ok_or(Fault::Malformed);
         let (tag, suite, keys) = (word()?, word()?, word()?);
         let tag = Some(tag).filter(|t| t.len() <= 9).and_then(|t| t.parse().ok()).ok_or(Fault::Malformed)?;
-        let suite = CryptoSuite::named(suite).ok_or_else(|| Fault::Suite(suite.to_owned()))?;
+        let suite = CryptoSuite::named(suite).ok_or_else(|| Fault::Suite(speakable(suite)))?;
         words.try_for_each(harmless)?;
         Ok(Self { tag, key: inline(suite, keys)? })
     }
@@ -184,7 +184,7 @@ fn inline(suite: CryptoSuite, keys: &str) -> Result<SrtpKey, Fault> {
     }
     let (method, info) = keys.split_once(':').ok_or(Fault::Malformed)?;
     if !method.eq_ignore_ascii_case("inline") {
-        return Err(Fault::Parameter(format!("the key method {method}")));
+        return Err(Fault::Parameter(format!("the key method {}", speakable(method))));
     }
     let mut parts = info.split('|');
     let material = parts.next().and_then(base64::decode).ok_or(Fault::Malformed)?;
@@ -215,12 +215,18 @@ fn identifier(value: &str, length: &str) -> Option<MasterKeyIdentifier> {
         .then(|| MasterKeyIdentifier { value: value.to_vec() })
 }
 
+/// A name as it stands, unless it is too long for one: a line out of order may have a key in its place.
+fn speakable(name: &str) -> String {
+    let is_name = name.len() <= 26 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if is_name { name.to_owned() } else { "an unknown name".to_owned() }
+}
+
 /// A parameter that changes nothing for us: a hint for the replay window, a key derivation rate of 0, or one that
 /// says of itself that it may be ignored (RFC 4568 §6.3).
 fn harmless(parameter: &str) -> Result<(), Fault> {
     let name = parameter.split('=').next().unwrap_or_default();
     let ignored = parameter.starts_with('-') || name == "WSH" || parameter == "KDR=0";
-    if ignored { Ok(()) } else { Err(Fault::Parameter(name.to_owned())) }
+    if ignored { Ok(()) } else { Err(Fault::Parameter(speakable(name))) }
 }
 
 #[cfg(test)]
@@ -277,6 +283,19 @@ mod tests {
             ("1 AES_CM_128_HMAC_SHA1_80".into(), Fault::Malformed),
         ] {
             assert_eq!(Crypto::parse(&line), Err(fault), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_line_out_of_order_tells_no_key() {
+        for line in [
+            format!("1 inline:{KEY} AES_CM_128_HMAC_SHA1_80"),
+            format!("1 {KEY} inline:{KEY}"),
+            format!("1 AES_CM_128_HMAC_SHA1_80 {KEY}:inline"),
+            format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY} {KEY}=1"),
+        ] {
+            let fault = Crypto::parse(&line).unwrap_err();
+            assert!(!format!("{fault} {fault:?}").contains("AAEC"), "{fault}");
         }
     }
 
