@@ -215,6 +215,8 @@ fn an_old_hold_means_that_we_must_not_send() {
     assert_eq!(hold("").direction, Direction::RecvOnly);
     assert_eq!(hold("a=recvonly\r\n").direction, Direction::Inactive);
     assert!(hold("").remote.ip().is_unspecified());
+    let of_v6 = answered("m=audio 5004 RTP/AVP 0\r\nc=IN IP6 ::\r\n").1;
+    assert_eq!(of_v6.direction, Direction::RecvOnly);
 }
 
 #[test]

@@ -189,6 +189,7 @@ proptest! {
             let (next_near, change) = near.accept_answer(&turned(near_means), &again, next_far.local().as_bytes()).unwrap();
             are_two_sides(&next_near.negotiated, &next_far.negotiated);
             prop_assert_eq!(seen.direction, change.direction);
+            prop_assert!(!seen.keys && !change.keys, "{again}");
             (*near, *far) = (next_near, next_far);
         }
     }

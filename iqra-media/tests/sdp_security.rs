@@ -4,8 +4,8 @@
 
 use iqra_media::codec::g711::{PCMA, PCMU};
 use iqra_media::sdp::{
-    Agreement, Capabilities, CryptoSuite, DtlsRole, Fingerprint, IceLite, LocalDtls, Profile, Refusal,
-    Security, SecurityPolicy, SecuritySettings, SrtpKey, accept_answer, answer, offer,
+    Agreement, Capabilities, Change, CryptoSuite, Direction, DtlsRole, Fingerprint, IceLite, LocalDtls,
+    Profile, Refusal, Security, SecurityPolicy, SecuritySettings, SrtpKey, accept_answer, answer, offer,
 };
 
 use SecurityPolicy::{Never, Optional, Required};
@@ -190,6 +190,25 @@ fn new_keys_are_a_change_and_the_same_ones_are_none() {
     assert!(again(&line("RTP/SAVP", &[AES_80]).replace("AAEC", "BBEC"), &sdes(Required)).keys);
     let rekeyed = Capabilities { security: SecuritySettings::sdes(Required, keys(9)), ..plain() };
     assert!(again(&line("RTP/SAVP", &[AES_80]), &rekeyed).keys);
+}
+
+#[test]
+fn a_hold_keeps_transport_keys_and_roles() {
+    let hold = |side: &Capabilities| Capabilities { direction: Direction::SendOnly, ..side.clone() };
+    for (ours, theirs) in
+        [(sdes(Required), sdes(Optional)), (dtls(Required), dtls(Optional)), (plain(), plain())]
+    {
+        let sent = offer(&ours);
+        let there = answer(sent.as_bytes(), &theirs).unwrap();
+        let here = accept_answer(&ours, &sent, there.local().as_bytes()).unwrap();
+        let held = there.reoffer(&hold(&theirs));
+        let (_, change) = here.answer(held.as_bytes(), &ours).unwrap();
+        assert_eq!(change, Change { direction: true, ..Change::default() }, "{held}");
+        assert!(held.matches("a=crypto").count() <= 1, "{held}");
+    }
+    // What turned out plain is not offered keys again: some refuse an RTP/AVP with keys.
+    let first = answered(&sdes(Optional), &line("RTP/AVP", &[])).unwrap();
+    assert!(!first.reoffer(&sdes(Optional)).contains("a=crypto"));
 }
 
 #[test]

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use super::compose;
+use super::compose::{self, Standing};
 use super::format::Numbers;
 use super::negotiate::{self, Taken};
-use super::{Capabilities, Change, Description, Limits, Negotiated, Order, Refusal};
+use super::{Capabilities, Change, Description, Limits, Negotiated, Order, Refusal, Security};
 
 /// The SDP that we last sent, and what it came to with the peer's. A re-INVITE makes the next one of it; while that is
 /// open, and where it is refused, this one stands.
@@ -73,19 +73,18 @@ impl Agreement {
     /// A [`Refusal`] as for the first [`answer`]; the call goes on as before (RFC 3264 §8).
     pub fn answer(&self, offer: &[u8], ours: &Capabilities) -> Result<(Self, Change), Refusal> {
         let offer = Description::parse_within(offer, &ours.limits)?;
-        let taken = match ours.order {
-            Order::Ours => negotiate::take(&offer, &self.keeping_the_codec(ours))?,
-            Order::Theirs => negotiate::take(&offer, ours)?,
-        };
+        let taken = negotiate::take(&offer, &self.keeping(ours))?;
         let fresh = compose::answer(&offer, &taken, ours);
         let local = compose::next_version(&self.local, fresh);
         Ok(self.followed_by(Self::new(taken, local, &offer, self.numbers.clone())))
     }
 
-    /// An offer inside the call, of all that we can do: every m-line in its place, payload types as they were, and the
-    /// next version if it says anything new.
+    /// An offer inside the call, of all that we can do: every m-line in its place, payload types, transport and way of
+    /// keys as they were, and the next version if it says anything new.
     pub fn reoffer(&self, ours: &Capabilities) -> String {
-        let fresh = compose::offer(ours, &self.numbers, Some((&self.local, self.stream)));
+        let Self { local, stream, negotiated, .. } = self;
+        let standing = Standing { local, stream: *stream, security: &negotiated.security };
+        let fresh = compose::offer(ours, &self.numbers, Some(&standing));
         compose::next_version(&self.local, fresh).to_string()
     }
 
@@ -108,9 +107,18 @@ impl Agreement {
         (next, change)
     }
 
-    fn keeping_the_codec(&self, ours: &Capabilities) -> Capabilities {
+    /// Our means, with what is in use first: the codec, unless the offer's order decides, and our side of the DTLS
+    /// handshake, which does not turn round while the association lives (RFC 8842 §5.3).
+    fn keeping(&self, ours: &Capabilities) -> Capabilities {
         let mut ours = ours.clone();
-        ours.codecs.sort_by_key(|codec| *codec != self.negotiated.codec);
+        if ours.order == Order::Ours {
+            ours.codecs.sort_by_key(|codec| *codec != self.negotiated.codec);
+        }
+        if let (Some(local), Security::Dtls { role, .. }) =
+            (&mut ours.security.dtls, &self.negotiated.security)
+        {
+            local.role = *role;
+        }
         ours
     }
 }

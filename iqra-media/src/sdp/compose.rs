@@ -30,24 +30,30 @@ struct Stream<'a> {
     bundled: bool,
 }
 
+/// What a re-offer builds on: our last SDP, the index of its audio, and how that is protected.
+pub(super) struct Standing<'a> {
+    pub(super) local: &'a Description,
+    pub(super) stream: usize,
+    pub(super) security: &'a Security,
+}
+
 /// Our offer: all that we can do, in preference order. In a session it takes the place of its stream among the
-/// m-lines of `previous`, and keeps to the numbers that are known.
-pub(super) fn offer(
-    ours: &Capabilities,
-    numbers: &Numbers,
-    previous: Option<(&Description, usize)>,
-) -> Description {
-    let profile = ours.security.offered();
+/// m-lines, and keeps to the numbers that are known, the transport and the way of keys.
+pub(super) fn offer(ours: &Capabilities, numbers: &Numbers, standing: Option<&Standing<'_>>) -> Description {
+    let before = standing.and_then(|standing| standing.local.audio_at(standing.stream));
+    let wants_srtp = ours.security.wants_srtp();
+    let kept = before.and_then(|audio| audio.profile()).filter(|p| wants_srtp || p.allows_plain());
+    let profile = kept.unwrap_or_else(|| ours.security.offered());
     let browser = profile == Profile::TlsSavpf;
-    let before = previous.and_then(|(description, stream)| description.audio_at(stream));
     let mid = before.map_or_else(|| browser.then(|| "0".to_owned()), |audio| audio.mid().map(str::to_owned));
+    let security = standing.map(|standing| standing.security);
     let stream = Stream {
         proto: profile.as_str(),
         formats: numbers.assign(ours),
         ptime_ms: ours.ptime_ms,
         direction: ours.direction,
-        crypto: offered_keys(ours, profile),
-        setup: offered_setup(ours, profile),
+        crypto: offered_keys(ours, profile, security),
+        setup: offered_setup(ours, profile, security),
         ice: ours.ice.is_some(),
         rtcp_mux: ours.rtcp_mux,
         rtcp_port: ours.rtcp_port,
@@ -55,29 +61,38 @@ pub(super) fn offer(
         mid,
     };
     let mut session = session(ours, &stream);
-    session.times.push(Time::new(0, 0));
-    session.medias = match previous {
-        Some((description, _)) => description.session.medias.iter().map(refused).collect(),
-        None => vec![empty("audio", 0)],
+    let Some(Standing { local, stream: at, .. }) = standing else {
+        session.times.push(Time::new(0, 0));
+        session.medias.push(audio(ours, &stream));
+        return Description { session };
     };
-    let at = previous.map_or(0, |(_, stream)| stream);
-    if let Some(media) = session.medias.get_mut(at) {
-        *media = audio(ours, &stream);
-    }
+    session.times = local.session.times.clone();
+    session.medias = local.session.medias.iter().map(refused).collect();
+    session.medias[*at] = audio(ours, &stream);
     Description { session }
 }
 
-fn offered_keys(ours: &Capabilities, profile: Profile) -> Vec<Crypto> {
-    let tagged = |(tag, key): (u32, &SrtpKey)| Crypto { tag, key: key.clone() };
-    let wanted = ours.security.wants_srtp() && !profile.is_tls();
-    if wanted { (1..).zip(&ours.security.sdes).map(tagged).collect() } else { Vec::new() }
+/// All keys in a first offer; in a session that has keys the one of its suite.
+fn offered_keys(ours: &Capabilities, profile: Profile, standing: Option<&Security>) -> Vec<Crypto> {
+    let security = &ours.security;
+    let wanted = |key: &&SrtpKey| match standing {
+        None => !profile.is_tls(),
+        Some(Security::Sdes { local, .. }) => local.suite() == key.suite(),
+        Some(_) => false,
+    };
+    let keys = security.sdes.iter().filter(|_| security.wants_srtp()).filter(wanted);
+    (1..).zip(keys).map(|(tag, key)| Crypto { tag, key: key.clone() }).collect()
 }
 
-/// Fingerprints go out over TLS transports, and over others where there are no keys to offer.
-fn offered_setup(ours: &Capabilities, profile: Profile) -> Option<Setup> {
+/// Fingerprints go out over TLS transports, and over others where there are no keys to offer; in a session that has
+/// one.
+fn offered_setup(ours: &Capabilities, profile: Profile, standing: Option<&Security>) -> Option<Setup> {
     let security = &ours.security;
-    let wanted = security.wants_srtp() && (profile.is_tls() || security.sdes.is_empty());
-    (wanted && security.dtls.is_some()).then_some(Setup::ActPass)
+    let wanted = match standing {
+        None => profile.is_tls() || security.sdes.is_empty(),
+        Some(standing) => matches!(standing, Security::Dtls { .. }),
+    };
+    (wanted && security.wants_srtp() && security.dtls.is_some()).then_some(Setup::ActPass)
 }
 
 /// As many m-lines as the offer has, in its order (RFC 3264 §6); all but the one taken refused.
