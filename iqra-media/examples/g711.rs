@@ -8,7 +8,7 @@
 //! ```
 #![allow(clippy::print_stdout)] // What it prints is what it is for.
 
-use iqra_media::codec::{CodecSpec, Registry};
+use iqra_media::codec::{CodecSpec, Registry, Settings, g711};
 use iqra_media::detect::goertzel::{amplitude, purity};
 use iqra_media::pcm::Resampler;
 use iqra_media::pcm::tone::Tone;
@@ -29,7 +29,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("500 ms at 24000 Hz are {} samples at 8000 Hz", telephone.len());
 
     // Every codec of the registry behind the same two traits.
-    let registry = Registry::default();
+    let mut registry = Registry::empty();
+    g711::register(&mut registry);
     for spec in registry.specs() {
         let (heard, packets) = through(&registry, &spec, &telephone)?;
         let settled = &heard[160..];
@@ -50,7 +51,8 @@ fn through(
     spec: &CodecSpec,
     pcm: &[i16],
 ) -> Result<(Vec<i16>, usize), iqra_media::codec::CodecError> {
-    let (mut encoder, mut decoder) = (registry.encoder(spec)?, registry.decoder(spec)?);
+    let settings = Settings::default();
+    let (mut encoder, mut decoder) = (registry.encoder(spec, &settings)?, registry.decoder(spec, &settings)?);
     let (mut payload, mut decoded) = ([0; 160], [0; 160]);
     let (mut heard, mut packets) = (Vec::new(), 0);
     for frame in pcm.chunks(spec.samples(FRAME_MS)) {

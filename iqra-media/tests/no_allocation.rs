@@ -11,8 +11,8 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use iqra_media::codec::Registry;
 use iqra_media::codec::g711::PCMU;
+use iqra_media::codec::{Registry, Settings, comfort_noise, l16};
 use iqra_media::conversation::{AudioFormat, Formats, Heard, Limits, Line, line};
 use iqra_media::rtp::packet::Header;
 use iqra_media::sdp::Negotiated;
@@ -114,4 +114,34 @@ fn thousands_of_packets_touch_no_memory_manager() {
         assert_eq!(TOUCHED.get() - before, 0, "at {rate} Hz");
         assert!(heard >= 2_490 && sent == 2_500, "{heard} frames heard, {sent} packets sent");
     }
+}
+
+/// libopus takes its memory from the C library, which is not counted here; it takes none per frame.
+#[test]
+fn no_codec_touches_the_memory_manager_for_a_frame() {
+    let mut registry = Registry::default();
+    l16::register(&mut registry);
+    for spec in registry.specs() {
+        let settings = Settings { fmtp: "useinbandfec=1;usedtx=1", ..Settings::default() };
+        let mut encoder = registry.encoder(&spec, &settings).unwrap();
+        let mut decoder = registry.decoder(&spec, &settings).unwrap();
+        let pcm = vec![1_000; encoder.spec().samples(20)];
+        let (mut payload, mut out) = ([0; 2_000], vec![0; decoder.spec().samples(20)]);
+        let before = TOUCHED.get();
+        for frame in 0..200 {
+            let octets = encoder.encode(&pcm, &mut payload).unwrap();
+            if octets > 0 && frame % 10 != 9 {
+                assert_eq!(decoder.decode(&payload[..octets], &mut out), Ok(out.len()));
+            } else if !decoder.recover(&payload[..octets], &mut out) {
+                decoder.conceal(&mut out);
+            }
+            encoder.set_expected_loss(frame % 100);
+        }
+        decoder.reset();
+        assert_eq!(TOUCHED.get() - before, 0, "{spec:?}");
+    }
+    let (mut noise, mut pcm, before) = (comfort_noise::Generator::new(), [0; 160], TOUCHED.get());
+    assert!(noise.describe(&[40, 100, 130, 127]));
+    noise.fill(&mut pcm);
+    assert_eq!((TOUCHED.get() - before, comfort_noise::describe(&pcm).len()), (0, 1));
 }

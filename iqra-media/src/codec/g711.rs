@@ -5,7 +5,7 @@
 //! (exponent, then mantissa), so the encoder needs neither a search for the segment nor a branch, and the compiler
 //! turns the loop into vector code. The decoder reads a table of 256 entries.
 
-use super::{CodecError, CodecSpec, Decoder, Encoder};
+use super::{CodecError, CodecSpec, Decoder, Encoder, Registry, fitting};
 
 /// µ-law, static payload type 0 (RFC 3551 §6).
 pub const PCMU: CodecSpec =
@@ -56,6 +56,12 @@ impl G711 {
             Law::A => PCMA,
         }
     }
+}
+
+/// Adds PCMU, then PCMA.
+pub fn register(registry: &mut Registry) {
+    registry.register(PCMU, |_| Ok(Box::new(G711::ulaw())), |_| Ok(Box::new(G711::ulaw())));
+    registry.register(PCMA, |_| Ok(Box::new(G711::alaw())), |_| Ok(Box::new(G711::alaw())));
 }
 
 impl Encoder for G711 {
@@ -179,11 +185,6 @@ const fn expand_alaw(byte: i32) -> i16 {
     let (segment, mantissa) = (code >> 4, code & 0xF);
     let magnitude = if segment == 0 { 2 * mantissa + 1 } else { (2 * mantissa + 33) << (segment - 1) } << 3;
     if byte & 0x80 == 0 { -magnitude as i16 } else { magnitude as i16 }
-}
-
-fn fitting<T>(out: &mut [T], needed: usize) -> Result<&mut [T], CodecError> {
-    let available = out.len();
-    out.get_mut(..needed).ok_or(CodecError::OutputTooSmall { needed, available })
 }
 
 #[cfg(test)]

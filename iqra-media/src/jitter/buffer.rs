@@ -248,6 +248,12 @@ impl Buffer {
         })
     }
 
+    /// The payload that plays next, when it is there: after [`Frame::Lost`], what may hold a copy of what was lost.
+    pub fn peek(&self) -> Option<&[u8]> {
+        let slot = self.ring.get(self.next.sequence)?;
+        (slot.duration > 0 && slot.position.timestamp == self.next.timestamp).then_some(&*slot.payload)
+    }
+
     /// When the next frame is due; `None` before the first packet.
     pub fn poll_timeout(&self) -> Option<Instant> {
         (self.state != State::Idle).then_some(self.cursor)

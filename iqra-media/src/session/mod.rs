@@ -13,6 +13,7 @@
 //! [`MediaSession::poll_transmit`] until it gives nothing. Time must not go back. None of the three allocates, locks
 //! or blocks once buffers have grown to the size of the call's frames.
 
+mod noise;
 mod plan;
 mod receive;
 pub mod recording;
@@ -82,14 +83,14 @@ impl MediaSession {
     /// The plan's formats must be the line's. A `tap` records both directions.
     pub fn new(plan: Plan, config: Config, line: LineEnd, tap: Option<Tap>, seed: u64, now: Instant) -> Self {
         let direction = plan.negotiated().direction;
-        let rate = plan.negotiated().codec.sample_rate;
+        let rates = plan.rates();
         let (to_receive, to_send) = plan.into_halves();
         let mut session = Self {
             receiving: Receiving::new(to_receive, &config, now),
             sending: Sending::new(to_send, line.speaks().sample_rate(), seed, now),
             config,
             line,
-            tap: tap.map(|tap| tap.started(rate, now)),
+            tap: tap.map(|tap| tap.started(rates, now)),
             direction,
             on_hold: false,
             opened: now,
@@ -133,12 +134,12 @@ impl MediaSession {
     /// formats stay, so the plan must be made with the same ones.
     pub fn update(&mut self, now: Instant, plan: Plan) {
         let direction = plan.negotiated().direction;
-        let rate = plan.negotiated().codec.sample_rate;
+        let rates = plan.rates();
         let (to_receive, to_send) = plan.into_halves();
         self.receiving.update(to_receive, &self.config, now);
         self.sending.update(to_send, self.line.speaks().sample_rate());
         if let Some(tap) = &mut self.tap {
-            tap.set_rate(rate);
+            tap.set_rates(rates);
         }
         self.follow(direction);
     }

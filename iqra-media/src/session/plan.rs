@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::codec::{CodecError, Decoder, Encoder, Registry};
+use crate::codec::{CodecError, Decoder, Encoder, Registry, Settings};
 use crate::conversation::Formats;
 use crate::pcm::{Resampler, UnsupportedRate};
 use crate::sdp::Negotiated;
@@ -38,21 +38,33 @@ impl Plan {
     /// # Errors
     /// [`PlanError`] when the codec is not in `codecs`, or samples at a rate that is not converted.
     pub fn new(negotiated: Negotiated, formats: Formats, codecs: &Registry) -> Result<Self, PlanError> {
-        let rate = negotiated.codec.sample_rate;
+        let (hears, speaks) = (formats.hears.sample_rate(), formats.speaks.sample_rate());
+        let encoder = codecs.encoder(&negotiated.codec, &settings(&negotiated, speaks))?;
+        let decoder = codecs.decoder(&negotiated.codec, &settings(&negotiated, hears))?;
         Ok(Self {
-            encoder: codecs.encoder(&negotiated.codec)?,
-            decoder: codecs.decoder(&negotiated.codec)?,
-            to_hearing: Resampler::new(rate, formats.hears.sample_rate())?,
-            to_codec: Resampler::new(formats.speaks.sample_rate(), rate)?,
+            to_hearing: Resampler::new(decoder.spec().sample_rate, hears)?,
+            to_codec: Resampler::new(speaks, encoder.spec().sample_rate)?,
+            encoder,
+            decoder,
             negotiated,
             formats,
         })
     }
 }
 
+/// What the call asks of the codec. A line is mono.
+fn settings(negotiated: &Negotiated, sample_rate: u32) -> Settings<'_> {
+    Settings { fmtp: "", ptime_ms: negotiated.ptime_ms, sample_rate, channels: 1 }
+}
+
 impl Plan {
     pub(super) fn negotiated(&self) -> &Negotiated {
         &self.negotiated
+    }
+
+    /// Sample rates in Hz of the decoder and the encoder.
+    pub(super) fn rates(&self) -> (u32, u32) {
+        (self.decoder.spec().sample_rate, self.encoder.spec().sample_rate)
     }
 
     /// What each half of the session needs.

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::Config;
+use super::noise::Noise;
 use super::plan::{Parts, ToReceive};
 use super::recording::Tap;
 use crate::codec::{CodecSpec, Decoder};
@@ -34,7 +35,11 @@ struct Counts {
 }
 
 pub(super) struct Receiving {
+    /// As negotiated.
     codec: CodecSpec,
+    /// What the decoder gives.
+    decoded: CodecSpec,
+    noise: Noise,
     payload_type: u8,
     events: Option<(u8, Receiver)>,
     decoder: Box<dyn Decoder>,
@@ -54,9 +59,11 @@ pub(super) struct Receiving {
 impl Receiving {
     pub(super) fn new(parts: ToReceive, config: &Config, now: Instant) -> Self {
         let Parts { negotiated, codec: decoder, resampler: to_hearing } = parts;
-        let codec = negotiated.codec;
+        let (codec, decoded) = (negotiated.codec, decoder.spec());
         Self {
             codec,
+            decoded,
+            noise: Noise::new(codec, decoded),
             payload_type: negotiated.receive_payload,
             events: negotiated.telephone_event.map(|te| (te.receive_payload, Receiver::new(te.clock_rate))),
             decoder,
@@ -64,7 +71,7 @@ impl Receiving {
             source: SourceLock::new(config.symmetric_rtp, negotiated.remote),
             reception: Reception::new(codec.clock_rate),
             jitter: Buffer::new(config.jitter_for(codec), now),
-            concealer: Concealer::new(codec.sample_rate),
+            concealer: Concealer::new(decoded.sample_rate),
             pcm: Vec::new(),
             heard: Vec::new(),
             wanted: negotiated.direction.receives(),
@@ -95,9 +102,11 @@ impl Receiving {
             }
             self.codec = negotiated.codec;
             self.decoder = parts.codec;
+            self.decoded = self.decoder.spec();
+            self.noise = Noise::new(self.codec, self.decoded);
             self.to_hearing = parts.resampler;
             self.jitter = Buffer::new(config.jitter_for(self.codec), now);
-            self.concealer = Concealer::new(self.codec.sample_rate);
+            self.concealer = Concealer::new(self.decoded.sample_rate);
         }
     }
 
@@ -143,12 +152,17 @@ impl Receiving {
         {
             receiver.receive(now, packet.timestamp(), packet.payload());
         }
+        if self.noise.is_described_by(payload_type) {
+            self.noise.describe(position.timestamp, packet.payload());
+        }
         self.jitter.push_other(now, position);
     }
 
     fn restart(&mut self) {
         self.jitter.reset();
         self.concealer.reset();
+        self.decoder.reset();
+        self.noise.stop();
         if let Some((_, receiver)) = &mut self.events {
             receiver.restart();
         }
@@ -182,34 +196,57 @@ impl Receiving {
 
     /// Puts the next due frame into `pcm`, mono; tells whether it was made up.
     fn next_frame(&mut self, now: Instant) -> Option<bool> {
-        let made_up = match self.jitter.pop(now)? {
-            Frame::Audio { payload, .. } => {
+        let lost = match self.jitter.pop(now)? {
+            Frame::Audio { payload, timestamp } => {
                 let length = self.decoder.duration(payload);
-                let decoded = decode(self.decoder.as_mut(), self.codec, payload, &mut self.pcm);
-                (!decoded).then_some(length)
+                if decode(self.decoder.as_mut(), self.decoded, payload, &mut self.pcm) {
+                    self.noise.stop_at(timestamp);
+                    self.concealer.heard(&mut self.pcm);
+                    self.first_played.get_or_insert(now);
+                    return Some(false);
+                }
+                length
             }
-            Frame::Lost { samples } => Some(samples),
+            Frame::Lost { samples } => samples,
             Frame::Silence { samples } => {
-                self.pcm.clear();
-                self.pcm.resize(samples_of(self.codec, samples).min(MAX_FRAME), 0);
-                self.concealer.reset();
+                self.be_silent(samples);
                 return Some(false);
             }
         };
-        match made_up {
-            Some(length) => self.conceal(length),
-            None => {
-                self.concealer.heard(&mut self.pcm);
-                self.first_played.get_or_insert(now);
-            }
-        }
-        Some(made_up.is_some())
+        self.conceal(lost);
+        Some(true)
     }
 
+    /// What was lost: by the copy in the packet that follows, else as the codec does it, else from the last frame.
     fn conceal(&mut self, clock_units: u32) {
-        self.pcm.resize(samples_of(self.codec, clock_units).min(MAX_FRAME), 0);
-        self.concealer.conceal(&mut self.pcm);
+        self.make_frame(clock_units);
+        let next = self.jitter.peek();
+        let known = next.is_some_and(|payload| self.decoder.recover(payload, &mut self.pcm))
+            || self.decoder.conceal(&mut self.pcm);
+        mix_down(&mut self.pcm, self.decoded.channels);
+        if known {
+            self.concealer.heard(&mut self.pcm);
+        } else {
+            self.concealer.conceal(&mut self.pcm);
+        }
         self.counts.concealed += self.pcm.len() as u64;
+    }
+
+    /// What the sender left out: comfort noise as it described it, else as its codec does it, else silence.
+    fn be_silent(&mut self, clock_units: u32) {
+        self.make_frame(clock_units);
+        if !self.noise.fill(&mut self.pcm) {
+            self.decoder.conceal(&mut self.pcm);
+        }
+        mix_down(&mut self.pcm, self.decoded.channels);
+        self.concealer.reset();
+    }
+
+    /// An empty frame of this length, with all channels of the decoder.
+    fn make_frame(&mut self, clock_units: u32) {
+        let samples = samples_of(self.decoded, clock_units);
+        self.pcm.clear();
+        self.pcm.resize(samples.min(MAX_FRAME), 0);
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -231,25 +268,25 @@ impl Receiving {
         report.refused = self.source.refused();
         report.jitter = self.reception.jitter();
         report.delay = self.jitter.delay();
-        report.concealed = span(self.counts.concealed, self.codec.sample_rate);
+        report.concealed = span(self.counts.concealed, self.decoded.sample_rate);
         report.dtmf_received = self.counts.keys;
         report.first_audio_in = self.first_played.map(|first| first.saturating_duration_since(opened));
     }
 }
 
 /// Decodes into `pcm`, mono; `false` when the payload was no good.
-fn decode(decoder: &mut dyn Decoder, codec: CodecSpec, payload: &[u8], pcm: &mut Vec<i16>) -> bool {
-    let samples = samples_of(codec, decoder.duration(payload)) * usize::from(codec.channels);
-    pcm.resize(samples.min(MAX_FRAME), 0);
+fn decode(decoder: &mut dyn Decoder, spec: CodecSpec, payload: &[u8], pcm: &mut Vec<i16>) -> bool {
+    pcm.resize(samples_of(spec, decoder.duration(payload)).min(MAX_FRAME), 0);
     let decoded = decoder.decode(payload, pcm).unwrap_or(0);
     pcm.truncate(decoded);
-    mix_down(pcm, codec.channels);
+    mix_down(pcm, spec.channels);
     decoded > 0
 }
 
-/// Samples per channel that last as long as this many RTP clock units.
-fn samples_of(codec: CodecSpec, units: u32) -> usize {
-    (u64::from(units) * u64::from(codec.sample_rate) / u64::from(codec.clock_rate.max(1))) as usize
+/// Samples, all channels, that last as long as this many RTP clock units.
+fn samples_of(spec: CodecSpec, units: u32) -> usize {
+    let per_channel = u64::from(units) * u64::from(spec.sample_rate) / u64::from(spec.clock_rate.max(1));
+    usize::try_from(per_channel).unwrap_or(usize::MAX).saturating_mul(spec.channels.max(1).into())
 }
 
 fn mix_down(pcm: &mut Vec<i16>, channels: u8) {

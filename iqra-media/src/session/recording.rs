@@ -75,18 +75,18 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// Time zero of the file.
-    pub(super) fn started(mut self, rate: u32, now: Instant) -> Self {
+    /// Time zero of the file; the rates of what is heard and spoken.
+    pub(super) fn started(mut self, rates: (u32, u32), now: Instant) -> Self {
         self.left.clock = Some(Clock { start: now, last: now });
         self.right.clock = Some(Clock { start: now, last: now });
-        self.set_rate(rate);
+        self.set_rates(rates);
         self
     }
 
-    /// From here on samples come at this rate.
-    pub(super) fn set_rate(&mut self, rate: u32) {
-        self.left.set_rate(rate);
-        self.right.set_rate(rate);
+    /// From here on what is heard and spoken comes at these rates.
+    pub(super) fn set_rates(&mut self, (heard, spoken): (u32, u32)) {
+        self.left.set_rate(heard);
+        self.right.set_rate(spoken);
     }
 
     pub(super) fn heard(&mut self, now: Instant, samples: &[i16]) {

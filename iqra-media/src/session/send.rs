@@ -103,7 +103,7 @@ impl Sending {
     }
 
     fn take_over(&mut self, negotiated: &Negotiated, speaks: u32) {
-        let ptime_ms = negotiated.ptime_ms.max(1);
+        let ptime_ms = self.encoder.packet_time(negotiated.ptime_ms).max(1);
         let same_pace = ptime_ms == self.ptime_ms;
         self.codec = negotiated.codec;
         self.payload_type = negotiated.send_payload;
@@ -155,15 +155,32 @@ impl Sending {
         self.next
     }
 
-    /// Writes the next due packet into `out`; `None` when none is due, or `out` is too short for it.
+    /// Writes the next due packet into `out`; `None` when none is due, or `out` is too short for it. Frames for which
+    /// the codec sends nothing are passed over.
     pub(super) fn packet(
+        &mut self,
+        now: Instant,
+        line: &mut LineEnd,
+        mut tap: Option<&mut Tap>,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        loop {
+            self.due = self.due.checked_sub(1)?;
+            match self.frame(now, line, tap.as_deref_mut(), out)? {
+                0 => self.marker = true, // of the packet after the gap (RFC 3551 §4.1)
+                bytes => return Some(bytes),
+            }
+        }
+    }
+
+    /// Writes the packet of one packet time, and gives its length, or 0 where nothing is sent.
+    fn frame(
         &mut self,
         now: Instant,
         line: &mut LineEnd,
         tap: Option<&mut Tap>,
         out: &mut [u8],
     ) -> Option<usize> {
-        self.due = self.due.checked_sub(1)?;
         let said = self.next_audio(line);
         if said {
             self.first_said.get_or_insert(now);
@@ -179,6 +196,9 @@ impl Sending {
         };
         self.timestamp = self.timestamp.wrapping_add(self.step());
         let bytes = written?;
+        if bytes == 0 {
+            return Some(0);
+        }
         self.sequence = self.sequence.wrapping_add(1);
         self.counts.packets += 1;
         self.counts.bytes += bytes as u64;
@@ -190,16 +210,19 @@ impl Sending {
         let pulled = line.take_audio(&mut self.spoken);
         self.pcm.clear();
         self.to_codec.process(&self.spoken, &mut self.pcm);
-        let frame = self.codec.sample_rate as usize / 1_000 * usize::from(self.ptime_ms);
+        let frame = self.encoder.spec().sample_rate as usize / 1_000 * usize::from(self.ptime_ms);
         self.pcm.resize(frame, 0);
         pulled > 0
     }
 
     fn audio_packet(&mut self, out: &mut [u8]) -> Option<usize> {
+        spread(&mut self.pcm, self.encoder.spec().channels);
+        let encoded = self.encoder.encode(&self.pcm, &mut self.payload).ok()?;
+        if encoded == 0 {
+            return Some(0);
+        }
         let marker = std::mem::take(&mut self.marker);
         let header = self.header(self.payload_type, marker, self.timestamp);
-        spread(&mut self.pcm, self.codec.channels);
-        let encoded = self.encoder.encode(&self.pcm, &mut self.payload).ok()?;
         header.write(&self.payload[..encoded], out).ok()
     }
 

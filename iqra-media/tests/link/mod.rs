@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use iqra_media::codec::g711::PCMU;
-use iqra_media::codec::{CodecSpec, Registry};
+use iqra_media::codec::{CodecSpec, Registry, l16};
 use iqra_media::conversation::{AudioFormat, Commands, Event, Formats, Heard, Limits, Line, line};
 use iqra_media::pcm::tone::Tone;
 use iqra_media::rtp::telephone_event::Digit;
@@ -65,7 +65,9 @@ impl Side {
     fn new(setup: &Setup, remote: SocketAddr, seed: u64, now: Instant) -> Self {
         let (line, end, commands) = line(setup.formats, &setup.limits);
         let negotiated = negotiated(setup.codec, setup.ptime_ms, remote);
-        let plan = Plan::new(negotiated, setup.formats, &Registry::default()).unwrap();
+        let mut codecs = Registry::default();
+        l16::register(&mut codecs);
+        let plan = Plan::new(negotiated, setup.formats, &codecs).unwrap();
         let session = MediaSession::new(plan, Config::default(), end, None, seed, now);
         Self { session, line, commands, heard: Vec::new(), events: Vec::new(), sent: Vec::new() }
     }
