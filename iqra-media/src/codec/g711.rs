@@ -3,9 +3,9 @@
 //! Bit-exact with the ITU-T Software Tool Library. Both laws keep four bits below the leading one of the magnitude
 //! and the place of that one. A small integer converted to `f32` has exactly this in the bits of its float form
 //! (exponent, then mantissa), so the encoder needs neither a search for the segment nor a branch, and the compiler
-//! turns the loop into vector code. The decoder reads a table of 256 entries.
+//! turns the loop into vector code. The decoder shifts the mantissa into its segment, in vectors as well.
 
-use super::{CodecError, CodecSpec, Decoder, Encoder, Registry, fitting};
+use super::{CodecError, CodecSpec, Decoder, Encoder, Registry, fitting, simd};
 
 /// µ-law, static payload type 0 (RFC 3551 §6).
 pub const PCMU: CodecSpec =
@@ -18,9 +18,6 @@ pub const PCMA: CodecSpec = CodecSpec { name: "PCMA", payload_type: 8, ..PCMU };
 pub const ULAW_SILENCE: u8 = 0xFF;
 /// The byte of silence in A-law.
 pub const ALAW_SILENCE: u8 = 0xD5;
-
-const ULAW_TABLE: [i16; 256] = table(Law::Mu);
-const ALAW_TABLE: [i16; 256] = table(Law::A);
 
 /// An `f32` shifted right by this keeps its exponent and the four highest mantissa bits.
 const SEGMENT_SHIFT: u32 = 23 - 4;
@@ -100,30 +97,22 @@ impl Decoder for G711 {
 
 /// Encodes as many samples as the shorter slice holds.
 pub fn encode_ulaw(pcm: &[i16], out: &mut [u8]) {
-    for (byte, &sample) in out.iter_mut().zip(pcm) {
-        *byte = ulaw(sample);
-    }
+    simd::map(pcm, out, ulaw);
 }
 
 /// Encodes as many samples as the shorter slice holds.
 pub fn encode_alaw(pcm: &[i16], out: &mut [u8]) {
-    for (byte, &sample) in out.iter_mut().zip(pcm) {
-        *byte = alaw(sample);
-    }
+    simd::map(pcm, out, alaw);
 }
 
 /// Decodes as many bytes as the shorter slice holds.
 pub fn decode_ulaw(payload: &[u8], out: &mut [i16]) {
-    for (sample, &byte) in out.iter_mut().zip(payload) {
-        *sample = ULAW_TABLE[usize::from(byte)];
-    }
+    simd::map(payload, out, expand_ulaw);
 }
 
 /// Decodes as many bytes as the shorter slice holds.
 pub fn decode_alaw(payload: &[u8], out: &mut [i16]) {
-    for (sample, &byte) in out.iter_mut().zip(payload) {
-        *sample = ALAW_TABLE[usize::from(byte)];
-    }
+    simd::map(payload, out, expand_alaw);
 }
 
 /// Magnitude in one's complement, as the STL takes it: -1 and 0 share a code.
@@ -159,32 +148,28 @@ fn alaw(sample: i16) -> u8 {
     ((positive_bit(sample) | code) ^ 0x55) as u8
 }
 
-const fn table(law: Law) -> [i16; 256] {
-    let mut table = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = match law {
-            Law::Mu => expand_ulaw(byte as i32),
-            Law::A => expand_alaw(byte as i32),
-        };
-        byte += 1;
-    }
-    table
-}
-
 /// Middle of the interval: (2 mantissa + 33) << segment, without the bias, in 16-bit scale.
-const fn expand_ulaw(byte: i32) -> i16 {
-    let code = !byte & 0x7F;
-    let magnitude = (((2 * (code & 0xF) + 33) << (code >> 4)) - 33) << 2;
-    if byte & 0x80 == 0 { -magnitude as i16 } else { magnitude as i16 }
+#[inline(always)]
+fn expand_ulaw(byte: u8) -> i16 {
+    let code = i32::from(!byte);
+    let magnitude = (((2 * (code & 0xF) + 33) << (code >> 4 & 7)) - 33) << 2;
+    signed(magnitude, -(code >> 7))
 }
 
-/// Middle of the interval; segments 0 and 1 have the same step.
-const fn expand_alaw(byte: i32) -> i16 {
-    let code = (byte ^ 0x55) & 0x7F;
-    let (segment, mantissa) = (code >> 4, code & 0xF);
-    let magnitude = if segment == 0 { 2 * mantissa + 1 } else { (2 * mantissa + 33) << (segment - 1) } << 3;
-    if byte & 0x80 == 0 { -magnitude as i16 } else { magnitude as i16 }
+/// Middle of the interval; segments 0 and 1 have the same step, and only from 1 up there is a leading one.
+#[inline(always)]
+fn expand_alaw(byte: u8) -> i16 {
+    let code = i32::from(byte ^ 0xD5);
+    let (segment, mantissa) = (code >> 4 & 7, code & 0xF);
+    let leading = i32::from(segment > 0);
+    let magnitude = (2 * mantissa + 1 + (leading << 5)) << (segment - leading) << 3;
+    signed(magnitude, -(code >> 7))
+}
+
+/// The value itself for a mask of 0, its negative for -1.
+#[inline(always)]
+fn signed(magnitude: i32, mask: i32) -> i16 {
+    ((magnitude ^ mask) - mask) as i16
 }
 
 #[cfg(test)]
@@ -229,9 +214,26 @@ mod tests {
     }
 
     #[test]
+    fn every_path_gives_the_same() {
+        let (pcm, codes): (Vec<i16>, Vec<u8>) = (all_samples().collect(), (0..=255).collect());
+        for each in [ulaw, alaw] {
+            let (mut taken, mut portable) = (vec![0; pcm.len()], vec![0; pcm.len()]);
+            simd::map(&pcm, &mut taken, each);
+            simd::map_portable(&pcm, &mut portable, each);
+            assert_eq!(taken, portable);
+        }
+        for each in [expand_ulaw, expand_alaw] {
+            let (mut taken, mut portable) = ([0; 256], [1; 256]);
+            simd::map(&codes, &mut taken, each);
+            simd::map_portable(&codes, &mut portable, each);
+            assert_eq!(taken, portable);
+        }
+    }
+
+    #[test]
     fn every_code_survives_decode_and_encode() {
         for byte in 0..=255 {
-            let (mu, a) = (ULAW_TABLE[usize::from(byte)], ALAW_TABLE[usize::from(byte)]);
+            let (mu, a) = (expand_ulaw(byte), expand_alaw(byte));
             // Both zeros of µ-law decode to 0, which encodes as the positive one.
             let expected = if byte == 0x7F { ULAW_SILENCE } else { byte };
             assert_eq!(ulaw(mu), expected, "µ-law {byte:#x} -> {mu}");
@@ -241,8 +243,8 @@ mod tests {
 
     #[test]
     fn the_ends_of_the_scale_are_those_of_the_recommendation() {
-        assert_eq!([ULAW_TABLE[0x00], ULAW_TABLE[0x80], ULAW_TABLE[0xFF]], [-32124, 32124, 0]);
-        assert_eq!([ALAW_TABLE[0x2A], ALAW_TABLE[0xAA], ALAW_TABLE[0xD5]], [-32256, 32256, 8]);
+        assert_eq!([expand_ulaw(0x00), expand_ulaw(0x80), expand_ulaw(0xFF)], [-32124, 32124, 0]);
+        assert_eq!([expand_alaw(0x2A), expand_alaw(0xAA), expand_alaw(0xD5)], [-32256, 32256, 8]);
         assert_eq!([ulaw(0), alaw(0)], [ULAW_SILENCE, ALAW_SILENCE]);
     }
 
@@ -250,7 +252,7 @@ mod tests {
     fn decoded_samples_are_within_half_a_step() {
         for sample in all_samples().filter(|s| s.unsigned_abs() < 32124) {
             let wide = i32::from(sample);
-            for decoded in [ULAW_TABLE[usize::from(ulaw(sample))], ALAW_TABLE[usize::from(alaw(sample))]] {
+            for decoded in [expand_ulaw(ulaw(sample)), expand_alaw(alaw(sample))] {
                 let error = (i32::from(decoded) - wide).abs();
                 assert!(error <= wide.abs() / 32 + 17, "{sample} became {decoded}");
             }

@@ -5,7 +5,7 @@
 //!
 //! A packet of 20 ms is longer than [`LONGEST_PAYLOAD`] at 48 kHz, so [`Encoder::packet_time`] is 10 ms there.
 
-use super::{CodecError, CodecSpec, Decoder, Encoder, LONGEST_PAYLOAD, Registry, fitting};
+use super::{CodecError, CodecSpec, Decoder, Encoder, LONGEST_PAYLOAD, Registry, fitting, simd};
 
 /// At 8 kHz.
 pub const HZ_8000: CodecSpec =
@@ -61,9 +61,7 @@ impl Encoder for L16 {
 
     fn encode(&mut self, pcm: &[i16], out: &mut [u8]) -> Result<usize, CodecError> {
         let out = fitting(out, 2 * pcm.len())?;
-        for (octets, sample) in out.as_chunks_mut::<2>().0.iter_mut().zip(pcm) {
-            *octets = sample.to_be_bytes();
-        }
+        simd::map(pcm, out.as_chunks_mut::<2>().0, i16::to_be_bytes);
         Ok(out.len())
     }
 
@@ -84,9 +82,7 @@ impl Decoder for L16 {
 
     fn decode(&mut self, payload: &[u8], out: &mut [i16]) -> Result<usize, CodecError> {
         let out = fitting(out, self.samples(payload))?;
-        for (sample, octets) in out.iter_mut().zip(payload.as_chunks::<2>().0) {
-            *sample = i16::from_be_bytes(*octets);
-        }
+        simd::map(payload.as_chunks::<2>().0, out, i16::from_be_bytes);
         Ok(out.len())
     }
 }

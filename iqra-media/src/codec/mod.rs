@@ -21,9 +21,9 @@
 //! | [`l16`] | L16 at 8, 16, 24 and 48 kHz | by [`l16::register`] |
 //! | [`comfort_noise`] | CN (RFC 3389) | no: it fills the gaps of another codec |
 //!
-//! There is no unsafe code here but for the calls into libopus (`opus/libopus.rs`). Inner loops are written so that
-//! the compiler turns them into vector code for whatever machine it builds for, and give the same results on all of
-//! them, since they are integer arithmetic throughout.
+//! There is no unsafe code here but for the calls into libopus (`opus/libopus.rs`) and into loops that are compiled for
+//! newer machines (`simd.rs`). Inner loops are written so that the compiler turns them into vector code, and give the
+//! same results on all machines, since nothing in them is rounded.
 
 pub mod comfort_noise;
 pub mod g711;
@@ -31,6 +31,7 @@ pub mod g722;
 pub mod l16;
 pub mod opus;
 mod registry;
+mod simd;
 
 pub use registry::{MadeDecoder, MadeEncoder, Registry};
 

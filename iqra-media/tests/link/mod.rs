@@ -1,5 +1,6 @@
 //! Two media sessions back to back over a simulated network, on a virtual clock: a scenario takes no wall time and
 //! repeats exactly by its seed.
+#![allow(dead_code)] // Each user runs some of it.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
