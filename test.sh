@@ -3,7 +3,8 @@
 #
 #   ./test.sh              asks before it installs what is missing
 #   ./test.sh --yes        installs without asking
-#   ./test.sh --no-peers   only what needs Rust and a C compiler
+#   ./test.sh --no-peers   only what needs Rust, a C compiler and CMake
+#   ./test.sh --install    installs what is missing and stops
 #   ./test.sh --list       prints the Debian/Ubuntu packages of the peer tests and stops
 #
 # A missing program fails the run; nothing is skipped in silence.
@@ -12,6 +13,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # program:package, for Debian and Ubuntu; a package without a program of its own is known by a file, with wildcards.
 peer_programs=(
+    cmake:cmake # builds libopus for the feature `opus`
     sipp:sip-tester
     baresip:baresip-core
     kamailio:kamailio
@@ -25,7 +27,7 @@ peer_programs=(
 )
 PATH=$PATH:/usr/sbin # where Debian has kamailio, and ordinary users do not look
 
-usage() { sed -n '2,9s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,10s/^# \{0,1\}//p' "$0"; }
 
 is_there() {
     case $1 in
@@ -55,7 +57,7 @@ as_root() {
 
 install_peers() {
     local packages
-    echo "The peer tests need programs of the packages ${peer_programs[*]#*:}."
+    echo "The tests need programs of the packages ${peer_programs[*]#*:}."
     mapfile -t packages < <(missing_packages)
     [ "${#packages[@]}" -eq 0 ] && return
     echo "Not installed: ${packages[*]}"
@@ -76,12 +78,18 @@ need_toolchain() {
     command -v cc >/dev/null || { echo "no C compiler (cc): on Debian or Ubuntu, install gcc" >&2; exit 1; }
 }
 
+need_cmake() {
+    command -v cmake >/dev/null || { echo "no CMake, which builds libopus: on Debian or Ubuntu, install cmake" >&2; exit 1; }
+}
+
 yes=false
 peers=true
+install_only=false
 for argument in "$@"; do
     case "$argument" in
         --yes) yes=true ;;
         --no-peers) peers=false ;;
+        --install) install_only=true ;;
         --list) printf '%s\n' "${peer_programs[@]#*:}"; exit 0 ;;
         --help) usage; exit 0 ;;
         *) usage >&2; exit 2 ;;
@@ -102,6 +110,8 @@ run() {
 
 need_toolchain
 [ "$peers" = true ] && install_peers
+need_cmake
+[ "$install_only" = true ] && exit 0
 run "unit, integration and documentation tests" cargo test --workspace --exclude iqra-peers --all-features
 if [ "$peers" = true ]; then
     # The peer tests drive these programs as a user would start them.

@@ -1,7 +1,7 @@
 //! Telephone audio for AI voice agents: from SDP and RTP packets to samples a conversation hears and speaks, and back.
 //!
 //! It does **not** speak SIP (`iqra-sip` carries the SDP as bytes), choose who takes a call (`iqra-routing`), or know
-//! any provider or AI service (`iqra-providers`). Not supported yet: SRTP, RTCP, Opus, G.722, comfort noise, video.
+//! any provider or AI service (`iqra-providers`). Not supported yet: SRTP, RTCP, video.
 //!
 //! The way in is [`sdp::answer`]: it says what was negotiated, and everything else is made from that.
 //!
@@ -29,6 +29,7 @@
 //! # Features
 //! - `tokio` (default): `conversation`, the line between a call and its AI, and `net`, ports and media threads. Without
 //!   it the protocol and audio modules build alone, without a runtime.
+//! - `opus`: the codec Opus by libopus 1.6, which is built from source with CMake and a C compiler.
 
 pub mod codec;
 #[cfg(feature = "tokio")]
