@@ -111,7 +111,10 @@ fn the_answer_takes_one_suite_with_its_tag_and_our_own_key() {
         "{lines:?}"
     );
     let Security::Sdes { local, remote } = &agreed.negotiated.security else { panic!("{agreed:?}") };
-    assert_eq!((local.key()[0], remote.key()[0], remote.suite()), (1, 0, CryptoSuite::AesCm128HmacSha1_80));
+    assert_eq!(
+        (local.master().octets()[0], remote.master().octets()[0], remote.suite()),
+        (1, 0, CryptoSuite::AesCm128HmacSha1_80)
+    );
     let theirs = Capabilities { order: iqra_media::sdp::Order::Theirs, ..sdes(Required) };
     assert!(answered(&theirs, &media).unwrap().local().contains("a=crypto:1 AES_CM_128_HMAC_SHA1_32"));
 }

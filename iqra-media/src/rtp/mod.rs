@@ -6,7 +6,13 @@
 // Bit layouts are written in the groups that the RFCs draw.
 #![allow(clippy::unusual_byte_groupings)]
 
+#[cfg(feature = "webrtc")]
+pub mod dtls;
+#[cfg(feature = "webrtc")]
+pub mod ice;
 pub mod packet;
 pub mod reception;
+pub mod rtcp;
 pub mod source;
+pub mod srtp;
 pub mod telephone_event;

@@ -33,6 +33,34 @@ pub enum PacketError {
     },
 }
 
+/// What a datagram on a media port is by its first octets (RFC 7983 §7, RFC 5761 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// STUN, as ICE uses it.
+    Stun,
+    /// DTLS, which agrees on the keys of SRTP.
+    Dtls,
+    /// RTP or SRTP.
+    Rtp,
+    /// RTCP or SRTCP.
+    Rtcp,
+    /// None of them.
+    Unknown,
+}
+
+impl Protocol {
+    /// Of a datagram.
+    pub fn of(datagram: &[u8]) -> Self {
+        match (datagram.first(), datagram.get(1)) {
+            (Some(0..=3), _) => Self::Stun,
+            (Some(20..=63), _) => Self::Dtls,
+            (Some(128..=191), Some(192..=223)) => Self::Rtcp,
+            (Some(128..=191), _) => Self::Rtp,
+            _ => Self::Unknown,
+        }
+    }
+}
+
 /// A checked RTP packet, borrowed from a datagram.
 #[derive(Clone, Copy)]
 pub struct Packet<'a> {
@@ -210,6 +238,16 @@ mod tests {
     fn rtcp_is_told_apart() {
         let receiver_report = [0x80, 201, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0];
         assert_eq!(Packet::parse(&receiver_report).unwrap_err(), PacketError::Rtcp);
+    }
+
+    #[test]
+    fn protocols_on_one_port_are_told_apart() {
+        let of = |octets: &[u8]| Protocol::of(octets);
+        assert_eq!(of(&[0, 1, 0, 0]), Protocol::Stun);
+        assert_eq!([of(&[20, 0]), of(&[22, 254]), of(&[63, 0])], [Protocol::Dtls; 3]);
+        assert_eq!([of(&[0x80, 0]), of(&[0x80, 0x80]), of(&[0xbf, 191])], [Protocol::Rtp; 3]);
+        assert_eq!([of(&[0x80, 192]), of(&[0x81, 200]), of(&[0x80, 223])], [Protocol::Rtcp; 3]);
+        assert_eq!([of(&[]), of(&[64, 1]), of(&[255, 0])], [Protocol::Unknown; 3]);
     }
 
     #[test]

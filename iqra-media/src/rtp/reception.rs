@@ -8,6 +8,7 @@
 use std::time::{Duration, Instant};
 
 use super::packet::Packet;
+use super::rtcp::Heard;
 
 /// The sequence may run ahead by less than this without being a restart (RFC 3550 A.1, `MAX_DROPOUT`).
 pub const MAX_DROPOUT: u16 = 3000;
@@ -110,6 +111,19 @@ impl Reception {
     /// Packets lost by the sequence numbers, all streams together; never negative.
     pub fn lost(&self) -> u64 {
         self.lost_before + self.stream.map_or(0, |s| s.lost())
+    }
+
+    /// The present stream, for a report block (RFC 3550 §6.4.1).
+    pub fn heard(&self) -> Option<Heard> {
+        let stream = self.stream?;
+        Some(Heard {
+            ssrc: stream.ssrc,
+            received: stream.received,
+            expected: stream.highest.sequence + 1 - stream.first_sequence,
+            // Cycles count from the first packet.
+            highest_sequence: (stream.highest.sequence - FIRST_CYCLE) as u32,
+            jitter: self.jitter as u32,
+        })
     }
 
     fn begin(&mut self, packet: &Packet<'_>, arrival: i64) -> Position {

@@ -101,6 +101,14 @@ impl SourceLock {
         }
     }
 
+    /// The far end chose this address and proved that it is the far end (ICE): it counts as signalled from now on, and
+    /// its packets need no probation.
+    pub fn nominated(&mut self, address: SocketAddr) {
+        if self.signalled != address {
+            *self = Self { refused: self.refused, ..Self::new(self.mode, address) };
+        }
+    }
+
     fn may_move(&self, now: Instant, holder: Holder, from: SocketAddr) -> bool {
         let silent = now.saturating_duration_since(holder.heard) >= RELOCK_SILENCE;
         match self.mode {
@@ -225,6 +233,17 @@ mod tests {
         let mut call = Call::new(SymmetricRtp::Off);
         assert_eq!(call.hears_times(10, 5000), [Refuse; 10]);
         assert_eq!(call.hears(SIGNALLED), Accept);
+    }
+
+    #[test]
+    fn a_nominated_address_takes_the_lock_at_once_whoever_has_it() {
+        for mode in [SymmetricRtp::Auto, SymmetricRtp::Off] {
+            let mut call = Call::new(mode);
+            call.hears(SIGNALLED);
+            call.lock.nominated(at(7000));
+            assert_eq!(call.lock.target(), at(7000));
+            assert_eq!((call.hears(7000), call.hears(SIGNALLED)), (Accept, Refuse), "{mode:?}");
+        }
     }
 
     #[test]

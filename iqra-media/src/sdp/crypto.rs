@@ -7,57 +7,7 @@
 use std::fmt;
 
 use super::base64;
-
-/// How packets are encrypted and authenticated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CryptoSuite {
-    /// AES-CM with 128 bits, tags of 80 bits: what everybody has (RFC 4568 §6.2.1).
-    AesCm128HmacSha1_80,
-    /// The same with tags of 32 bits for RTP (RFC 4568 §6.2.2).
-    AesCm128HmacSha1_32,
-    /// AES-GCM with 128 bits (RFC 7714).
-    AeadAes128Gcm,
-    /// AES-GCM with 256 bits (RFC 7714).
-    AeadAes256Gcm,
-}
-
-impl CryptoSuite {
-    /// All that we know, strongest first, the one that everybody has before the one with short tags.
-    pub const ALL: [Self; 4] =
-        [Self::AeadAes256Gcm, Self::AeadAes128Gcm, Self::AesCm128HmacSha1_80, Self::AesCm128HmacSha1_32];
-
-    /// Its registered name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::AesCm128HmacSha1_80 => "AES_CM_128_HMAC_SHA1_80",
-            Self::AesCm128HmacSha1_32 => "AES_CM_128_HMAC_SHA1_32",
-            Self::AeadAes128Gcm => "AEAD_AES_128_GCM",
-            Self::AeadAes256Gcm => "AEAD_AES_256_GCM",
-        }
-    }
-
-    /// Octets of the master key.
-    pub fn key_len(self) -> usize {
-        if self == Self::AeadAes256Gcm { 32 } else { 16 }
-    }
-
-    /// Octets of the master salt.
-    pub fn salt_len(self) -> usize {
-        match self {
-            Self::AesCm128HmacSha1_80 | Self::AesCm128HmacSha1_32 => 14,
-            Self::AeadAes128Gcm | Self::AeadAes256Gcm => 12,
-        }
-    }
-
-    /// Octets of key and salt together: how much randomness a key needs.
-    pub fn material_len(self) -> usize {
-        self.key_len() + self.salt_len()
-    }
-
-    fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|suite| suite.name().eq_ignore_ascii_case(name))
-    }
-}
+use crate::rtp::srtp::{CryptoSuite, MasterKey};
 
 /// Names the key in each packet (RFC 3711 §8.1).
 #[derive(Clone, PartialEq, Eq)]
@@ -69,8 +19,7 @@ pub struct MasterKeyIdentifier {
 /// A master key and salt for SRTP, with the suite that uses them. `Debug` shows the suite alone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SrtpKey {
-    suite: CryptoSuite,
-    material: Vec<u8>,
+    master: MasterKey,
     mki: Option<MasterKeyIdentifier>,
     lifetime: Option<u64>,
 }
@@ -79,28 +28,18 @@ impl SrtpKey {
     /// A key from random octets: [`CryptoSuite::material_len`] of them, key first, then salt. `None` for another
     /// length.
     pub fn new(suite: CryptoSuite, random: &[u8]) -> Option<Self> {
-        let fits = random.len() == suite.material_len();
-        fits.then(|| Self { suite, material: random.to_vec(), mki: None, lifetime: None })
+        let master = MasterKey::new(suite, random).ok()?;
+        Some(Self { master, mki: None, lifetime: None })
     }
 
     /// The suite that it is for.
     pub fn suite(&self) -> CryptoSuite {
-        self.suite
+        self.master.suite()
     }
 
-    /// Master key and salt together, as `inline:` carries them.
-    pub fn octets(&self) -> &[u8] {
-        &self.material
-    }
-
-    /// The master key.
-    pub fn key(&self) -> &[u8] {
-        &self.material[..self.suite.key_len()]
-    }
-
-    /// The master salt.
-    pub fn salt(&self) -> &[u8] {
-        &self.material[self.suite.key_len()..]
+    /// The key with its salt.
+    pub fn master(&self) -> &MasterKey {
+        &self.master
     }
 
     /// What each packet carries to name the key, where the peer wants that.
@@ -116,7 +55,7 @@ impl SrtpKey {
 
 impl fmt::Debug for SrtpKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SrtpKey({}, ..)", self.suite.name())
+        write!(f, "SrtpKey({}, ..)", self.suite().name())
     }
 }
 
@@ -157,7 +96,7 @@ impl Crypto {
         let mut word = || words.next().ok_or(Fault::Malformed);
         let (tag, suite, keys) = (word()?, word()?, word()?);
         let tag = Some(tag).filter(|t| t.len() <= 9).and_then(|t| t.parse().ok()).ok_or(Fault::Malformed)?;
-        let suite = CryptoSuite::named(suite).ok_or_else(|| Fault::Suite(speakable(suite)))?;
+        let suite = CryptoSuite::by_name(suite).ok_or_else(|| Fault::Suite(speakable(suite)))?;
         words.try_for_each(harmless)?;
         Ok(Self { tag, key: inline(suite, keys)? })
     }
@@ -165,8 +104,8 @@ impl Crypto {
 
 impl fmt::Display for Crypto {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let SrtpKey { suite, material, mki, lifetime } = &self.key;
-        write!(f, "{} {} inline:{}", self.tag, suite.name(), base64::encode(material))?;
+        let SrtpKey { master, mki, lifetime } = &self.key;
+        write!(f, "{} {} inline:{}", self.tag, master.suite().name(), base64::encode(master.octets()))?;
         if let Some(lifetime) = lifetime {
             write!(f, "|{lifetime}")?;
         }
@@ -249,7 +188,12 @@ mod tests {
         let crypto =
             Crypto::parse(&format!("4 aes_cm_128_hmac_sha1_80 inline:{KEY}|2^31|258:2 WSH=64 -X")).unwrap();
         assert_eq!(
-            (crypto.tag, crypto.key.lifetime(), crypto.key.key()[15], crypto.key.salt()[13]),
+            (
+                crypto.tag,
+                crypto.key.lifetime(),
+                crypto.key.master().octets()[15],
+                crypto.key.master().octets()[29]
+            ),
             (4, Some(1 << 31), 15, 29)
         );
         assert_eq!(crypto.key.mki().unwrap().value, [1, 2]);

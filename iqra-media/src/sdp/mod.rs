@@ -30,9 +30,10 @@ mod negotiated;
 mod refusal;
 mod security;
 
+pub use crate::rtp::srtp::CryptoSuite;
 pub use agreement::{Agreement, accept_answer, answer, offer};
 pub use capabilities::{Capabilities, DEFAULT_PTIME_MS, Order, PTIME_RANGE_MS, TELEPHONE_EVENT_PAYLOAD_TYPE};
-pub use crypto::{CryptoSuite, MasterKeyIdentifier, SrtpKey};
+pub use crypto::{MasterKeyIdentifier, SrtpKey};
 pub use description::{Description, Limits};
 pub use dtls::{DtlsRole, Fingerprint, LocalDtls};
 pub use ice::{Candidate, CandidateKind, IceLite, RemoteIce};
