@@ -1,7 +1,7 @@
 //! Telephone audio for AI voice agents: from SDP and RTP packets to samples a conversation hears and speaks, and back.
 //!
 //! It does **not** speak SIP (`iqra-sip` carries the SDP as bytes), choose who takes a call (`iqra-routing`), or know
-//! any provider or AI service (`iqra-providers`). Not supported yet: SRTP, RTCP, video.
+//! any provider or AI service (`iqra-providers`). Not supported: video, ICE beyond the lite side.
 //!
 //! The way in is [`sdp::answer`]: it says what was negotiated, and everything else is made from that.
 //!
@@ -10,12 +10,14 @@
 //!  SDP offer ──▶ sdp::answer ──▶ Agreement ──▶ Negotiated {codec, payload types, packet time, remote, direction, keys}
 //!
 //!            net (sockets, ticks)                                          session, conversation
-//!  datagram ──▶ rtp::packet ──▶ rtp::source ──▶ rtp::reception ─┬─▶ jitter ──▶ codec ──▶ pcm::Resampler ──▶ heard
-//!               well-formed?    our peer?       which place?    │   even      decode    the AI's rate
-//!                                                               └─▶ rtp::telephone_event ──▶ key presses
+//!  datagram ──▶ rtp::srtp ──▶ rtp::source ──▶ rtp::reception ─┬─▶ jitter ──▶ codec ──▶ pcm::Resampler ──▶ heard
+//!               authentic?    our peer?       which place?    │   even      decode    the AI's rate
+//!                                                             └─▶ rtp::telephone_event ──▶ key presses
 //!
-//!  datagram ◀── rtp::packet ◀─┬─ codec ◀── pcm::Resampler ◀── spoken
-//!                             └─ rtp::telephone_event ◀── keys to send
+//!  datagram ◀── rtp::srtp ◀── rtp::packet ◀─┬─ codec ◀── pcm::Resampler ◀── spoken
+//!                                           └─ rtp::telephone_event ◀── keys to send
+//!
+//!  datagram ◀─▶ rtp::srtp ◀─▶ rtp::rtcp ──▶ quality: loss, round trip, marks of both directions
 //! ```
 //!
 //! # Contract
@@ -29,6 +31,8 @@
 //! # Features
 //! - `tokio` (default): `conversation`, the line between a call and its AI, and `net`, ports and media threads. Without
 //!   it the protocol and audio modules build alone, without a runtime.
+//! - `webrtc`: keys of SRTP by DTLS (`rtp::dtls`) and answers to the checks of ICE (`rtp::ice`), for far ends that
+//!   speak as browsers do.
 //! - `opus`: the codec Opus by libopus 1.6, which is built from source with CMake and a C compiler.
 
 pub mod codec;
@@ -39,8 +43,7 @@ pub mod jitter;
 #[cfg(feature = "tokio")]
 pub mod net;
 pub mod pcm;
-#[cfg(feature = "tokio")]
-pub mod report;
+pub mod quality;
 pub mod rtp;
 pub mod sdp;
 #[cfg(feature = "tokio")]

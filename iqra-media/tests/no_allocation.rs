@@ -9,14 +9,14 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use iqra_media::codec::g711::PCMU;
 use iqra_media::codec::{Registry, Settings, comfort_noise, l16};
 use iqra_media::conversation::{AudioFormat, Formats, Heard, Limits, Line, line};
 use iqra_media::rtp::packet::Header;
 use iqra_media::sdp::Negotiated;
-use iqra_media::session::{Config, MediaSession, Plan};
+use iqra_media::session::{Config, MediaSession, Plan, Port};
 
 thread_local! {
     /// Allocations and deallocations of this thread.
@@ -61,12 +61,12 @@ struct Far {
 }
 
 impl Far {
-    fn next(&mut self) -> &[u8] {
+    fn next(&mut self) -> &mut [u8] {
         self.sequence = self.sequence.wrapping_add(1);
         let timestamp = u32::from(self.sequence) * 160;
         let header = Header { payload_type: 0, marker: false, sequence: self.sequence, timestamp, ssrc: 7 };
         header.write(&[0x35; 160], &mut self.packet).unwrap();
-        &self.packet
+        &mut self.packet
     }
 }
 
@@ -91,28 +91,31 @@ fn thousands_of_packets_touch_no_memory_manager() {
         let (mut line, end, _commands) = line(formats, &Limits::default());
         let plan = Plan::new(negotiated, formats, &Registry::default()).unwrap();
         let mut now = Instant::now();
-        let mut session = MediaSession::new(plan, Config::default(), end, None, 1, now);
+        let mut session =
+            MediaSession::new(plan, Config::default(), end, None, 1, now, SystemTime::UNIX_EPOCH);
         let mut far = Far { sequence: 0, packet: [0; 172] };
         let mut out = [0; 1_500];
-        let (mut heard, mut sent, mut before) = (0, 0, 0);
+        let (mut heard, mut sent, mut reports, mut before) = (0, 0, 0, 0);
         for packet in 0..3_000 {
             if packet == 500 {
-                (heard, sent, before) = (0, 0, TOUCHED.get());
+                (heard, sent, reports, before) = (0, 0, 0, TOUCHED.get());
                 assert!(before > 0, "the counter counts");
             }
             now += Duration::from_millis(20);
             let datagram = far.next();
             if packet % lost_every != lost_every - 1 {
-                session.handle_packet(now, from, datagram);
+                session.handle_packet(now, from, Port::Rtp, datagram);
             }
             session.tick(now);
-            while session.poll_transmit(&mut out).is_some() {
-                sent += 1;
+            while let Some(transmit) = session.poll_transmit(&mut out) {
+                let count = if transmit.port == Port::Rtp { &mut sent } else { &mut reports };
+                *count += 1;
             }
             heard += converse(&mut line);
         }
         assert_eq!(TOUCHED.get() - before, 0, "at {rate} Hz");
         assert!(heard >= 2_490 && sent == 2_500, "{heard} frames heard, {sent} packets sent");
+        assert!(reports >= 7, "{reports} reports of RTCP");
     }
 }
 

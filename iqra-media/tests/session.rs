@@ -14,7 +14,7 @@ use iqra_media::conversation::{
 use iqra_media::detect::goertzel;
 use iqra_media::rtp::packet::Packet;
 use iqra_media::sdp::{Direction, Negotiated};
-use iqra_media::session::{MAX_BURST, Plan};
+use iqra_media::session::{MAX_BURST, Plan, Port};
 use link::{Call, Setup, Weather, address, key, negotiated};
 use proptest::prelude::*;
 
@@ -311,7 +311,7 @@ fn strangers_are_not_heard() {
     call.talk(500);
     let replayed = call.a.sent.last().unwrap().clone();
     for _ in 0..50 {
-        call.b.session.handle_packet(call.now, address(66), &replayed);
+        call.b.session.handle_packet(call.now, address(66), Port::Rtp, &mut replayed.clone());
         call.run(20);
     }
     let report = call.b.session.report();
@@ -382,7 +382,7 @@ proptest! {
     fn no_datagram_panics(datagrams in prop::collection::vec(datagram(), 1..60), steps in prop::collection::vec(0u64..500, 60)) {
         let mut call = Call::new(&Setup::default());
         for (bytes, millis) in datagrams.iter().zip(steps) {
-            call.b.session.handle_packet(call.now, address(1), bytes);
+            call.b.session.handle_packet(call.now, address(1), Port::Rtp, &mut bytes.to_vec());
             call.run(millis);
         }
     }

@@ -4,14 +4,14 @@
 
 mod link;
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use iqra_media::codec::g711::PCMU;
 use iqra_media::codec::{CodecError, CodecSpec, Decoder, Encoder, Registry, comfort_noise, g722, l16};
 use iqra_media::conversation::{AudioFormat, Formats, Heard, Limits, Line, line};
 use iqra_media::detect::goertzel;
 use iqra_media::rtp::packet::{Header, Packet};
-use iqra_media::session::{Config, MediaSession, Plan};
+use iqra_media::session::{Config, MediaSession, Plan, Port, Transmit};
 use link::{Call, Setup, address, negotiated};
 
 fn setup(codec: CodecSpec, rate: u32) -> Setup {
@@ -122,7 +122,7 @@ impl End {
         let plan = Plan::new(negotiated(codec, 20, address(1)), formats, &codecs).unwrap();
         let now = Instant::now();
         Self {
-            session: MediaSession::new(plan, Config::default(), end, None, 1, now),
+            session: MediaSession::new(plan, Config::default(), end, None, 1, now, SystemTime::UNIX_EPOCH),
             line,
             now,
             heard: Vec::new(),
@@ -133,7 +133,7 @@ impl End {
         let mut datagram = [0; 200];
         let header = Header { payload_type, marker: false, sequence, timestamp, ssrc: 9 };
         let length = header.write(payload, &mut datagram).unwrap();
-        self.session.handle_packet(self.now, address(1), &datagram[..length]);
+        self.session.handle_packet(self.now, address(1), Port::Rtp, &mut datagram[..length]);
     }
 
     /// Lets 20 ms pass; gives the packets that left.
@@ -141,7 +141,7 @@ impl End {
         self.now += Duration::from_millis(20);
         self.session.tick(self.now);
         let (mut out, mut sent) = ([0; 1_500], Vec::new());
-        while let Some((length, _)) = self.session.poll_transmit(&mut out) {
+        while let Some(Transmit { length, .. }) = self.session.poll_transmit(&mut out) {
             sent.push(out[..length].to_vec());
         }
         while let Some(heard) = self.line.try_next() {

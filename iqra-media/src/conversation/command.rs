@@ -38,6 +38,8 @@ pub enum HangUpReason {
     Stalled,
     /// No media came for too long.
     MediaTimeout,
+    /// The media could not be protected as was agreed; why.
+    MediaSecurity(String),
 }
 
 impl fmt::Display for HangUpReason {
@@ -49,6 +51,7 @@ impl fmt::Display for HangUpReason {
             Self::Panicked => f.write_str("conversation panicked"),
             Self::Stalled => f.write_str("conversation stalled"),
             Self::MediaTimeout => f.write_str("no media received"),
+            Self::MediaSecurity(why) => f.write_str(why),
         }
     }
 }

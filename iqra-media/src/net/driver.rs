@@ -10,14 +10,18 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::leg::Leg;
 use super::ports::{MediaPort, Ports, PortsExhausted};
 use super::thread::{Call, Order, Sweeper};
 use crate::codec::Registry;
 use crate::conversation::{Formats, Limits, Line, line};
-use crate::report::MediaReport;
+use crate::quality::MediaReport;
+#[cfg(feature = "webrtc")]
+use crate::rtp::dtls::Certificate;
+#[cfg(feature = "webrtc")]
+use crate::sdp::IceLite;
 use crate::sdp::Negotiated;
 use crate::session::recording::Tap;
 use crate::session::{Config, MediaSession, Plan, PlanError};
@@ -35,6 +39,9 @@ pub struct MediaConfig {
     pub tick: Duration,
     /// The codecs that negotiations may name.
     pub codecs: Registry,
+    /// What this side shows in handshakes of DTLS; its fingerprint goes into the SDP. Default `None`: no DTLS.
+    #[cfg(feature = "webrtc")]
+    pub certificate: Option<Certificate>,
 }
 
 impl Default for MediaConfig {
@@ -45,6 +52,8 @@ impl Default for MediaConfig {
             threads: 1,
             tick: Duration::from_millis(5),
             codecs: Registry::default(),
+            #[cfg(feature = "webrtc")]
+            certificate: None,
         }
     }
 }
@@ -58,6 +67,9 @@ pub struct CallOptions {
     pub session: Config,
     /// Records both directions.
     pub recording: Option<Tap>,
+    /// The ICE credentials that our SDP names; the checks of the far end are answered.
+    #[cfg(feature = "webrtc")]
+    pub ice: Option<IceLite>,
 }
 
 /// What is open, for tests and metrics.
@@ -69,6 +81,31 @@ pub struct Counts {
     pub ports: usize,
 }
 
+/// What plans are made from.
+pub(super) struct PlanParts {
+    codecs: Registry,
+    #[cfg(feature = "webrtc")]
+    certificate: Option<Certificate>,
+}
+
+impl PlanParts {
+    #[cfg_attr(not(feature = "webrtc"), expect(unused_variables, reason = "DTLS and ICE alone ask for them"))]
+    pub(super) fn plan(
+        &self,
+        negotiated: Negotiated,
+        formats: Formats,
+        options: &CallOptions,
+        now: Instant,
+    ) -> Result<Plan, PlanError> {
+        #[cfg(feature = "webrtc")]
+        if let Some(certificate) = &self.certificate {
+            let ice = options.ice.as_ref();
+            return Plan::webrtc(negotiated, formats, &self.codecs, certificate, ice, now);
+        }
+        Plan::new(negotiated, formats, &self.codecs)
+    }
+}
+
 struct Worker {
     orders: Sender<Order>,
     load: Arc<AtomicUsize>,
@@ -77,7 +114,7 @@ struct Worker {
 /// What handles and legs share; the last one to go stops the threads.
 pub(super) struct Inner {
     ports: Ports,
-    codecs: Registry,
+    pub(super) parts: PlanParts,
     workers: Vec<Worker>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     last_id: AtomicU64,
@@ -130,7 +167,12 @@ impl MediaDriver {
         }
         let ports = Ports::new(config.bind, &config.ports);
         let (threads, last_id) = (Mutex::new(threads), AtomicU64::new(0));
-        Ok(Self { inner: Arc::new(Inner { ports, codecs: config.codecs, workers, threads, last_id }) })
+        let parts = PlanParts {
+            codecs: config.codecs,
+            #[cfg(feature = "webrtc")]
+            certificate: config.certificate,
+        };
+        Ok(Self { inner: Arc::new(Inner { ports, parts, workers, threads, last_id }) })
     }
 
     /// Binds a free port, so that SDP can name it. Dropping it unused frees it.
@@ -143,7 +185,7 @@ impl MediaDriver {
 
     /// The codecs that negotiations may name, for `sdp::Capabilities`.
     pub fn codecs(&self) -> &Registry {
-        &self.inner.codecs
+        &self.inner.parts.codecs
     }
 
     /// Opens a call's media on the thread with the fewest calls.
@@ -170,18 +212,18 @@ impl MediaDriver {
         formats: Formats,
         options: CallOptions,
     ) -> Result<(Line, Leg), PlanError> {
-        let codecs = self.inner.codecs.clone();
-        let plan = Plan::new(negotiated, formats, &codecs)?;
-        let (line, end, commands) = line(formats, &options.limits);
         let now = Instant::now();
-        let session =
-            MediaSession::new(plan, options.session, end, options.recording, fastrand::u64(..), now);
+        let plan = self.inner.parts.plan(negotiated, formats, &options, now)?;
+        let (line, end, commands) = line(formats, &options.limits);
+        let (seed, wall) = (fastrand::u64(..), SystemTime::now());
+        let session = MediaSession::new(plan, options.session, end, options.recording, seed, now, wall);
         let report = Arc::new(Mutex::new(MediaReport::default()));
         let id = self.inner.last_id.fetch_add(1, Ordering::Relaxed);
-        let orders = self.take_on(Call { id, port, session, report: report.clone(), report_at: now });
+        let orders =
+            self.take_on(Call { id, port, session, report: report.clone(), report_at: now, rtcp_at: now });
         let speaking = line.speaking().clone();
         let driver = self.inner.clone();
-        Ok((line, Leg { id, orders, commands, speaking, report, formats, codecs, driver }))
+        Ok((line, Leg { id, orders, commands, speaking, report, formats, driver }))
     }
 
     fn take_on(&self, call: Call) -> Sender<Order> {

@@ -6,16 +6,16 @@
 
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::driver::Inner;
+use super::driver::{CallOptions, Inner};
 use super::thread::{CallId, Order, SharedReport};
-use crate::codec::Registry;
 use crate::conversation::{Command, Commands, EndReason, Formats, Speaking};
-use crate::report::MediaReport;
+use crate::quality::MediaReport;
 use crate::sdp::Negotiated;
-use crate::session::{Plan, PlanError};
+use crate::session::PlanError;
 
 /// One call's media, as the signalling side sees it.
 pub struct Leg {
@@ -25,7 +25,6 @@ pub struct Leg {
     pub(super) speaking: Speaking,
     pub(super) report: SharedReport,
     pub(super) formats: Formats,
-    pub(super) codecs: Registry,
     /// Keeps the threads alive while a call is.
     pub(super) driver: Arc<Inner>,
 }
@@ -42,7 +41,9 @@ impl Leg {
     /// # Errors
     /// [`PlanError`] when the codec is not among the driver's; the session then goes on as before.
     pub fn update(&self, negotiated: Negotiated) -> Result<(), PlanError> {
-        let plan = Plan::new(negotiated, self.formats, &self.codecs)?;
+        // The ICE credentials stay those of the call.
+        let now = Instant::now();
+        let plan = self.driver.parts.plan(negotiated, self.formats, &CallOptions::default(), now)?;
         self.order(Order::Update(self.id, Box::new(plan)));
         Ok(())
     }

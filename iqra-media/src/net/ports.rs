@@ -1,4 +1,5 @@
-//! RTP ports out of a range: even numbers (RFC 3550 §11), each bound when it is reserved.
+//! RTP ports out of a range: even numbers, each bound when it is reserved, with the odd one above for RTCP
+//! (RFC 3550 §11).
 //!
 //! A freed port rests for [`QUARANTINE`], so that late packets of the call before do not reach the next one.
 
@@ -10,6 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
+
+use crate::session::Port;
 
 /// How long a freed port rests.
 pub const QUARANTINE: Duration = Duration::from_secs(2);
@@ -98,18 +101,15 @@ impl Ports {
         Self { bind, range: Arc::new(Mutex::new(Range::new(range))) }
     }
 
-    /// Binds a free port; ports that other programs hold are passed over.
+    /// Binds a free pair; ports that other programs hold are passed over.
     pub(super) fn reserve(&self) -> Result<MediaPort, PortsExhausted> {
         let mut range = self.lock();
         for _ in 0..range.size() {
             let Some(port) = range.next_free(Instant::now()) else { break };
-            if let Ok(socket) = bind(SocketAddr::new(self.bind, port)) {
+            let address = SocketAddr::new(self.bind, port);
+            if let (Ok(rtp), Ok(rtcp)) = (bind(address), bind(SocketAddr::new(self.bind, port | 1))) {
                 range.in_use.insert(port);
-                return Ok(MediaPort {
-                    socket,
-                    address: SocketAddr::new(self.bind, port),
-                    ports: self.clone(),
-                });
+                return Ok(MediaPort { rtp, rtcp, address, ports: self.clone() });
             }
         }
         Err(range.exhausted())
@@ -134,22 +134,26 @@ fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// A bound RTP port. Dropping it closes the socket and lets the port rest.
+/// A bound RTP port and the RTCP port above it. Dropping it closes the sockets and lets the pair rest.
 #[derive(Debug)]
 pub struct MediaPort {
-    socket: UdpSocket,
+    rtp: UdpSocket,
+    rtcp: UdpSocket,
     address: SocketAddr,
     ports: Ports,
 }
 
 impl MediaPort {
-    /// Where it is bound. The address may be unspecified: SDP then needs the one that callers can reach.
+    /// Where the RTP port is bound. The address may be unspecified: SDP then needs the one that callers can reach.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    pub(super) fn socket(&self) -> &UdpSocket {
-        &self.socket
+    pub(super) fn socket(&self, port: Port) -> &UdpSocket {
+        match port {
+            Port::Rtp => &self.rtp,
+            Port::Rtcp => &self.rtcp,
+        }
     }
 }
 
@@ -202,10 +206,21 @@ mod tests {
     }
 
     #[test]
+    fn a_pair_whose_rtcp_port_is_taken_is_passed_over() {
+        let local = IpAddr::from([127, 0, 0, 1]);
+        let ports = Ports::new(local, &(34_150..=34_153));
+        let taken = UdpSocket::bind((local, 34_151)).unwrap();
+        assert_eq!(ports.reserve().unwrap().local_addr().port(), 34_152);
+        drop(taken);
+    }
+
+    #[test]
     fn a_port_is_bound_and_comes_back() {
         let ports = Ports::new(IpAddr::from([127, 0, 0, 1]), &(34_100..=34_140));
         let port = ports.reserve().unwrap();
-        assert!(UdpSocket::bind(port.local_addr()).is_err(), "it is bound");
+        let (rtp, mut rtcp) = (port.local_addr(), port.local_addr());
+        rtcp.set_port(rtp.port() + 1);
+        assert!(UdpSocket::bind(rtp).is_err() && UdpSocket::bind(rtcp).is_err(), "both are bound");
         assert_eq!(ports.in_use(), 1);
         drop(port);
         assert_eq!(ports.in_use(), 0);

@@ -4,7 +4,7 @@
 //! receive timestamps would take that out). Orders come by a channel that only moves a handful per call.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -15,11 +15,15 @@ use tokio::sync::oneshot;
 
 use super::ports::MediaPort;
 use crate::conversation::EndReason;
-use crate::report::MediaReport;
-use crate::session::{MediaSession, Plan};
+use crate::quality::MediaReport;
+use crate::session::{MediaSession, Plan, Port, Transmit};
 
 /// Datagrams that one call may deliver per sweep; a flood waits in the kernel's buffer and is lost there.
 const MOST_PER_SWEEP: usize = 32;
+/// How often a port of RTCP alone is looked at; its packets are seconds apart.
+const RTCP_BEAT: Duration = Duration::from_millis(50);
+/// RTCP compounds that one call may deliver per look.
+const MOST_RTCP: usize = 4;
 /// The largest datagram that is read whole; longer ones are no telephone audio.
 const DATAGRAM: usize = 2_048;
 /// How often a call's report is made visible to its leg.
@@ -47,22 +51,35 @@ pub(super) struct Call {
     pub(super) session: MediaSession,
     pub(super) report: SharedReport,
     pub(super) report_at: Instant,
+    pub(super) rtcp_at: Instant,
 }
 
 impl Call {
     fn sweep(&mut self, now: Instant, buffer: &mut [u8]) {
-        for _ in 0..MOST_PER_SWEEP {
-            let Some((length, from)) = receive(&self.port, buffer) else { break };
-            self.session.handle_packet(now, from, &buffer[..length]);
+        self.take(now, Port::Rtp, MOST_PER_SWEEP, buffer);
+        if self.rtcp_at <= now && self.session.has_rtcp_port() {
+            self.rtcp_at = now + RTCP_BEAT;
+            self.take(now, Port::Rtcp, MOST_RTCP, buffer);
         }
         if self.session.poll_timeout() <= now {
             self.session.tick(now);
         }
-        while let Some((length, to)) = self.session.poll_transmit(buffer) {
-            // A full buffer or an unreachable peer costs this packet, as the network might.
-            let _ = self.port.socket().send_to(&buffer[..length], to);
-        }
+        self.send_due(buffer);
         self.publish(now);
+    }
+
+    fn take(&mut self, now: Instant, port: Port, most: usize, buffer: &mut [u8]) {
+        for _ in 0..most {
+            let Some((length, from)) = receive(self.port.socket(port), buffer) else { break };
+            self.session.handle_packet(now, from, port, &mut buffer[..length]);
+        }
+    }
+
+    /// A full buffer or an unreachable peer costs a packet, as the network might.
+    fn send_due(&mut self, buffer: &mut [u8]) {
+        while let Some(Transmit { length, to, port }) = self.session.poll_transmit(buffer) {
+            let _ = self.port.socket(port).send_to(&buffer[..length], to);
+        }
     }
 
     fn publish(&mut self, now: Instant) {
@@ -75,8 +92,10 @@ impl Call {
         }
     }
 
-    /// The last report; the line, the socket and the port go.
-    fn close(self) -> MediaReport {
+    /// The last report, after a BYE; the line, the sockets and the port go.
+    fn close(mut self, buffer: &mut [u8]) -> MediaReport {
+        self.session.close();
+        self.send_due(buffer);
         let report = self.session.report();
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
         report
@@ -84,11 +103,11 @@ impl Call {
 }
 
 /// The next datagram. An ICMP error reported on the socket is not the end of what waits there.
-fn receive(port: &MediaPort, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
-    match port.socket().recv_from(buffer) {
+fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
+    match socket.recv_from(buffer) {
         Ok(received) => Some(received),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-        Err(_) => port.socket().recv_from(buffer).ok(),
+        Err(_) => socket.recv_from(buffer).ok(),
     }
 }
 
@@ -105,7 +124,7 @@ impl Sweeper {
     pub(super) fn run(mut self) {
         let mut buffer = vec![0; DATAGRAM];
         let mut next = Instant::now();
-        while self.obey() {
+        while self.obey(&mut buffer) {
             self.sweep(Instant::now(), &mut buffer);
             let now = Instant::now();
             next = (next + self.beat).max(now);
@@ -129,7 +148,7 @@ impl Sweeper {
     }
 
     /// Carries out all orders; blocks while there is no call. `false` to stop.
-    fn obey(&mut self) -> bool {
+    fn obey(&mut self, buffer: &mut [u8]) -> bool {
         loop {
             let order = if self.calls.is_empty() {
                 self.orders.recv().map_err(|_| TryRecvError::Disconnected)
@@ -138,18 +157,18 @@ impl Sweeper {
             };
             match order {
                 Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return false,
-                Ok(order) => self.carry_out(order),
+                Ok(order) => self.carry_out(order, buffer),
                 Err(TryRecvError::Empty) => return true,
             }
         }
     }
 
-    fn carry_out(&mut self, order: Order) {
+    fn carry_out(&mut self, order: Order, buffer: &mut [u8]) {
         match order {
             Order::Open(call) => self.calls.push(*call),
             Order::Update(id, plan) => self.with(id, |call| call.session.update(Instant::now(), *plan)),
             Order::End(id, reason) => self.with(id, |call| call.session.end(reason)),
-            Order::Close(id, reply) => self.close(id, reply),
+            Order::Close(id, reply) => self.close(id, reply, buffer),
             Order::Stop => {}
         }
     }
@@ -160,9 +179,9 @@ impl Sweeper {
         }
     }
 
-    fn close(&mut self, id: CallId, reply: Option<oneshot::Sender<MediaReport>>) {
+    fn close(&mut self, id: CallId, reply: Option<oneshot::Sender<MediaReport>>, buffer: &mut [u8]) {
         let Some(at) = self.calls.iter().position(|call| call.id == id) else { return };
-        let report = self.calls.swap_remove(at).close();
+        let report = self.calls.swap_remove(at).close(buffer);
         self.load.fetch_sub(1, Ordering::Relaxed);
         if let Some(reply) = reply {
             let _ = reply.send(report);

@@ -1,10 +1,13 @@
 //! The media of one call, without sockets or clocks: packet in → samples heard, tick → packet out.
 //!
 //! ```text
-//! handle_packet ─▶ source lock ─▶ reception ─▶ jitter buffer ─┐           ┌─▶ Hearing
-//! tick ─────────────────────────────────────────▶ decode ─▶ resample ─▶ line
-//!                                                 encode ◀─ resample ◀─ line ◀─ Speaking
-//! poll_transmit ◀─ RTP header ◀──────────────────────┘
+//! handle_packet ─▶ SRTP ─▶ source lock ─▶ reception ─▶ jitter buffer ─┐        ┌─▶ Hearing
+//! tick ────────────────────────────────────────────▶ decode ─▶ resample ─▶ line
+//!                                                    encode ◀─ resample ◀─ line ◀─ Speaking
+//! poll_transmit ◀─ SRTP ◀─ RTP header ◀─────────────────┘
+//!
+//! handle_packet ─▶ SRTCP ─▶ control (RTCP) ─▶ round trip, the far end's view
+//! poll_transmit ◀─ SRTCP ◀─ control: reports every five seconds, BYE at the end
 //! ```
 //!
 //! # Driving contract
@@ -13,8 +16,12 @@
 //! [`MediaSession::poll_transmit`] until it gives nothing. Time must not go back. None of the three allocates, locks
 //! or blocks once buffers have grown to the size of the call's frames.
 
+mod control;
+#[cfg(feature = "webrtc")]
+mod handshake;
 mod noise;
 mod plan;
+mod protection;
 mod receive;
 pub mod recording;
 mod send;
@@ -24,8 +31,10 @@ pub use send::MAX_BURST;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use control::{Control, Known};
+use protection::Protection;
 use receive::Receiving;
 use recording::Tap;
 use send::Sending;
@@ -33,7 +42,11 @@ use send::Sending;
 use crate::codec::CodecSpec;
 use crate::conversation::{EndReason, Event, HangUpReason, LineEnd};
 use crate::jitter;
-use crate::report::MediaReport;
+use crate::quality::MediaReport;
+#[cfg(feature = "webrtc")]
+use crate::rtp::ice::{Check, IceResponder};
+use crate::rtp::packet::Protocol;
+use crate::rtp::rtcp::Farewell;
 use crate::rtp::source::SymmetricRtp;
 use crate::sdp::Direction;
 
@@ -64,6 +77,27 @@ impl Config {
     }
 }
 
+/// Which socket of a call's pair a datagram came by or leaves by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Port {
+    /// The one that SDP names.
+    #[default]
+    Rtp,
+    /// The one beside it, where RTP and RTCP do not share one.
+    Rtcp,
+}
+
+/// A datagram to send: the first `length` octets of the buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transmit {
+    /// Octets.
+    pub length: usize,
+    /// Where it goes.
+    pub to: SocketAddr,
+    /// The socket that it leaves by.
+    pub port: Port,
+}
+
 /// The media session of one call.
 pub struct MediaSession {
     config: Config,
@@ -71,6 +105,11 @@ pub struct MediaSession {
     tap: Option<Tap>,
     receiving: Receiving,
     sending: Sending,
+    control: Control,
+    protection: Protection,
+    #[cfg(feature = "webrtc")]
+    ice: Option<IceResponder>,
+    random: fastrand::Rng,
     direction: Direction,
     on_hold: bool,
     opened: Instant,
@@ -78,16 +117,32 @@ pub struct MediaSession {
 }
 
 impl MediaSession {
-    /// Starts at `now`; `seed` makes SSRC and first sequence number, and so must be random on a network.
+    /// Starts at `now`, which is `wall` on the wall clock that RTCP names its times by; `seed` makes SSRC and first
+    /// sequence number, and so must be random on a network.
     ///
     /// The plan's formats must be the line's. A `tap` records both directions.
-    pub fn new(plan: Plan, config: Config, line: LineEnd, tap: Option<Tap>, seed: u64, now: Instant) -> Self {
+    pub fn new(
+        plan: Plan,
+        config: Config,
+        line: LineEnd,
+        tap: Option<Tap>,
+        seed: u64,
+        now: Instant,
+        wall: SystemTime,
+    ) -> Self {
         let direction = plan.negotiated().direction;
         let rates = plan.rates();
-        let (to_receive, to_send) = plan.into_halves();
+        let control = plan.control();
+        let halves = plan.into_halves();
+        let mut random = fastrand::Rng::with_seed(seed);
         let mut session = Self {
-            receiving: Receiving::new(to_receive, &config, now),
-            sending: Sending::new(to_send, line.speaks().sample_rate(), seed, now),
+            receiving: Receiving::new(halves.to_receive, &config, now),
+            sending: Sending::new(halves.to_send, line.speaks().sample_rate(), random.u64(..), now),
+            control: Control::new(control, random.u64(..), now, wall),
+            protection: halves.protection,
+            #[cfg(feature = "webrtc")]
+            ice: halves.ice,
+            random,
             config,
             line,
             tap: tap.map(|tap| tap.started(rates, now)),
@@ -100,33 +155,150 @@ impl MediaSession {
         session
     }
 
-    /// Takes a datagram that arrived at `now`.
-    pub fn handle_packet(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+    /// Takes a datagram that arrived at `now`; its octets may be changed.
+    pub fn handle_packet(&mut self, now: Instant, from: SocketAddr, port: Port, datagram: &mut [u8]) {
         self.now = now;
-        self.receiving.packet(now, from, datagram);
+        match (Protocol::of(datagram), port) {
+            (Protocol::Rtp, Port::Rtp) => self.take_rtp(from, datagram),
+            (Protocol::Rtcp, _) => self.take_rtcp(from, port, datagram),
+            #[cfg(feature = "webrtc")]
+            (Protocol::Dtls, Port::Rtp) => self.take_dtls(from, datagram),
+            #[cfg(feature = "webrtc")]
+            (Protocol::Stun, Port::Rtp) => self.take_check(from, datagram),
+            _ => self.receiving.malformed(),
+        }
+    }
+
+    fn take_rtp(&mut self, from: SocketAddr, datagram: &mut [u8]) {
+        let Some(length) = self.protection.open(datagram) else { return };
+        let ours = self.sending.ssrc();
+        if self.receiving.packet(self.now, from, &datagram[..length], ours) {
+            self.avoid_collision();
+        }
+    }
+
+    /// Where there is ICE, only who proved by a check that he is the far end has a say in the handshake.
+    #[cfg(feature = "webrtc")]
+    fn take_dtls(&mut self, from: SocketAddr, datagram: &[u8]) {
+        let known = self.ice.as_ref().is_none_or(|ice| ice.knows(from));
+        match &mut self.protection {
+            Protection::Dtls(dtls) if known => dtls.handle_packet(self.now, from, datagram),
+            _ => self.receiving.malformed(),
+        }
+    }
+
+    /// A check of ICE that proved itself may turn the media round.
+    #[cfg(feature = "webrtc")]
+    fn take_check(&mut self, from: SocketAddr, datagram: &[u8]) {
+        let check = self.ice.as_mut().map_or(Check::Refused, |ice| ice.handle(from, datagram));
+        if check == Check::Nominated {
+            self.receiving.nominated(from);
+        }
+    }
+
+    fn take_rtcp(&mut self, from: SocketAddr, port: Port, datagram: &mut [u8]) {
+        let peer = self.receiving.target();
+        if !self.control.accepts(from, peer, port == Port::Rtcp) {
+            return;
+        }
+        let Some(length) = self.protection.open_rtcp(datagram) else { return };
+        let told = self.control.receive(self.now, &datagram[..length], self.sending.ssrc());
+        if let Some(share) = self.control.far_loss() {
+            self.sending.expect_loss(share);
+        }
+        if told.collision {
+            self.avoid_collision();
+        }
+    }
+
+    /// The far end goes by our SSRC, or somebody sends our packets back to us (RFC 3550 §8.2).
+    fn avoid_collision(&mut self) {
+        let known = self.known();
+        self.control.bid_farewell(Farewell::Collision, known);
+        self.sending.rename(self.random.u32(..));
     }
 
     /// Lets the conversation hear what is due, and counts the packets that are due.
     pub fn tick(&mut self, now: Instant) {
         self.now = now;
         self.receiving.play(now, &mut self.line, self.tap.as_mut());
-        self.sending.tick(now, &mut self.line);
+        self.shake_hands();
+        match self.protection.is_ready() {
+            true => self.sending.tick(now, &mut self.line),
+            false => self.sending.wait(now),
+        }
         if let Some(tap) = &mut self.tap {
             tap.keep_up(now);
         }
         self.watch_silence(now);
     }
 
-    /// Writes the next due packet into `out` (1500 bytes always suffice) and says where it goes.
-    pub fn poll_transmit(&mut self, out: &mut [u8]) -> Option<(usize, SocketAddr)> {
-        let target = self.receiving.target();
-        let length = self.sending.packet(self.now, &mut self.line, self.tap.as_mut(), out)?;
-        send::is_reachable(target).then_some((length, target))
+    /// Goes on with the handshake that media waits for, if there is one; a call whose media cannot be protected ends.
+    fn shake_hands(&mut self) {
+        #[cfg(feature = "webrtc")]
+        if let Protection::Dtls(dtls) = &mut self.protection {
+            dtls.handle_timeout(self.now);
+            if let Some(failure) = dtls.failure() {
+                self.line.hang_up(HangUpReason::MediaSecurity(failure.to_string()));
+            }
+        }
+    }
+
+    /// Answers to checks and flights of the handshake.
+    #[cfg(feature = "webrtc")]
+    fn poll_setup(&mut self, out: &mut [u8]) -> Option<Transmit> {
+        let peer = self.receiving.target();
+        let answer = self.ice.as_mut().and_then(|ice| ice.poll_transmit(out));
+        let flight = || match &mut self.protection {
+            Protection::Dtls(dtls) => dtls.poll_transmit(peer, out),
+            _ => None,
+        };
+        let (length, to) = answer.or_else(flight).filter(|(_, to)| send::is_reachable(*to))?;
+        Some(Transmit { length, to, port: Port::Rtp })
+    }
+
+    /// Writes the next due datagram into `out` (1500 bytes always suffice) and says where it goes.
+    pub fn poll_transmit(&mut self, out: &mut [u8]) -> Option<Transmit> {
+        #[cfg(feature = "webrtc")]
+        if let Some(setup) = self.poll_setup(out) {
+            return Some(setup);
+        }
+        while let Some(length) = self.sending.packet(self.now, &mut self.line, self.tap.as_mut(), out) {
+            let to = self.receiving.target();
+            let length = self.protection.protect(out, length).filter(|_| send::is_reachable(to));
+            if let Some(length) = length {
+                return Some(Transmit { length, to, port: Port::Rtp });
+            }
+        }
+        self.poll_control(out)
+    }
+
+    fn poll_control(&mut self, out: &mut [u8]) -> Option<Transmit> {
+        if !self.control.is_due(self.now) {
+            return None;
+        }
+        let known = self.known();
+        let length = self.control.poll(self.now, known, out)?;
+        let (to, port) = self.control.target(self.receiving.target())?;
+        let length = self.protection.protect_rtcp(out, length).filter(|_| send::is_reachable(to))?;
+        Some(Transmit { length, to, port })
+    }
+
+    fn known(&self) -> Known {
+        let mut quality = MediaReport::default();
+        self.receiving.report(self.opened, &mut quality);
+        self.sending.report(self.opened, &mut quality);
+        Known { heard: self.receiving.heard(), sent: self.sending.sent(self.now), quality }
     }
 
     /// When [`tick`](Self::tick) has something to do.
     pub fn poll_timeout(&self) -> Instant {
-        let sending = self.sending.poll_timeout();
+        let sending = self.sending.poll_timeout().min(self.control.poll_timeout());
+        #[cfg(feature = "webrtc")]
+        let sending = match &self.protection {
+            Protection::Dtls(dtls) => dtls.poll_timeout().map_or(sending, |at| at.min(sending)),
+            _ => sending,
+        };
         self.receiving.poll_timeout().map_or(sending, |receiving| receiving.min(sending))
     }
 
@@ -135,9 +307,15 @@ impl MediaSession {
     pub fn update(&mut self, now: Instant, plan: Plan) {
         let direction = plan.negotiated().direction;
         let rates = plan.rates();
-        let (to_receive, to_send) = plan.into_halves();
-        self.receiving.update(to_receive, &self.config, now);
-        self.sending.update(to_send, self.line.speaks().sample_rate());
+        self.control.update(plan.control());
+        let halves = plan.into_halves();
+        self.receiving.update(halves.to_receive, &self.config, now);
+        self.sending.update(halves.to_send, self.line.speaks().sample_rate());
+        self.protection.update(halves.protection);
+        #[cfg(feature = "webrtc")]
+        {
+            self.ice = halves.ice.or_else(|| self.ice.take());
+        }
         if let Some(tap) = &mut self.tap {
             tap.set_rates(rates);
         }
@@ -149,11 +327,25 @@ impl MediaSession {
         self.line.end(reason);
     }
 
+    /// Whether RTCP has a port of its own, so that [`Port::Rtcp`] is to be listened to.
+    pub fn has_rtcp_port(&self) -> bool {
+        self.control.has_own_port()
+    }
+
+    /// Ends the stream: what [`poll_transmit`](Self::poll_transmit) gives next holds the BYE of RTCP. Ask it once more
+    /// before the session is dropped, so that the far end knows.
+    pub fn close(&mut self) {
+        let known = self.known();
+        self.control.bid_farewell(Farewell::Over, known);
+    }
+
     /// The quality so far.
     pub fn report(&self) -> MediaReport {
         let mut report = MediaReport::default();
         self.receiving.report(self.opened, &mut report);
         self.sending.report(self.opened, &mut report);
+        self.control.report(&mut report);
+        report.not_authentic = self.protection.refused();
         let unheard = self.line.hearing_counts().dropped_samples;
         report.unheard = receive::span(unheard, self.line.hears().sample_rate());
         report

@@ -2,23 +2,33 @@
 
 use crate::codec::CodecSpec;
 use crate::codec::comfort_noise::{CLOCK_RATE, Generator, PAYLOAD_TYPE};
+use crate::sdp::ComfortNoise;
 
 pub(super) struct Noise {
     generator: Generator,
-    /// Whether the audio's payload types leave 13 to comfort noise: at 8 kHz it is static (RFC 3551 §6).
-    possible: bool,
+    /// What names a description; `None` beside audio that it does not belong to.
+    payload_type: Option<u8>,
     /// Extended timestamp of the description in force.
     since: Option<u64>,
 }
 
 impl Noise {
-    pub(super) fn new(negotiated: CodecSpec, decoded: CodecSpec) -> Self {
-        let possible = negotiated.clock_rate == CLOCK_RATE && decoded.channels == 1;
-        Self { generator: Generator::new(), possible, since: None }
+    /// At 8 kHz the payload type is static (RFC 3551 §6), so that a far end which did not name it may send it as well.
+    pub(super) fn new(audio: CodecSpec, decoded: CodecSpec, negotiated: Option<ComfortNoise>) -> Self {
+        let possible = audio.clock_rate == CLOCK_RATE && decoded.channels == 1;
+        let payload_type = possible.then(|| negotiated.map_or(PAYLOAD_TYPE, |noise| noise.receive_payload));
+        Self { generator: Generator::new(), payload_type, since: None }
+    }
+
+    /// Takes over a re-INVITE.
+    pub(super) fn renumbered(&mut self, negotiated: Option<ComfortNoise>) {
+        if let (Some(payload_type), Some(noise)) = (&mut self.payload_type, negotiated) {
+            *payload_type = noise.receive_payload;
+        }
     }
 
     pub(super) fn is_described_by(&self, payload_type: u8) -> bool {
-        self.possible && payload_type == PAYLOAD_TYPE
+        self.payload_type == Some(payload_type)
     }
 
     /// Takes a description; the newest counts.

@@ -4,11 +4,23 @@
 //! [`MediaSession`](super::MediaSession), at the start of a call and at each re-INVITE.
 
 use std::fmt;
+use std::net::SocketAddr;
+#[cfg(feature = "webrtc")]
+use std::time::Instant;
 
+#[cfg(feature = "webrtc")]
+use super::handshake::{Agreed, Dtls};
+use super::protection::{Keys, Protection, Srtp};
 use crate::codec::{CodecError, Decoder, Encoder, Registry, Settings};
 use crate::conversation::Formats;
 use crate::pcm::{Resampler, UnsupportedRate};
-use crate::sdp::Negotiated;
+#[cfg(feature = "webrtc")]
+use crate::rtp::dtls::{Certificate, HandshakeError};
+#[cfg(feature = "webrtc")]
+use crate::rtp::ice::IceResponder;
+#[cfg(feature = "webrtc")]
+use crate::sdp::IceLite;
+use crate::sdp::{Negotiated, Security};
 
 /// Why a negotiation cannot be carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +32,16 @@ pub enum PlanError {
     /// The codec has a sample rate that is not converted.
     #[error(transparent)]
     Rate(#[from] UnsupportedRate),
+    /// DTLS was negotiated, but there is no certificate of ours to do it with.
+    #[error(
+        "the media is protected by DTLS, for which this side has no certificate: build with feature webrtc and give \
+         the media driver a certificate, or leave DTLS out of the capabilities"
+    )]
+    NoCertificate,
+    /// The handshake of DTLS cannot begin.
+    #[cfg(feature = "webrtc")]
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
 }
 
 /// A negotiation with everything that it needs.
@@ -30,14 +52,53 @@ pub struct Plan {
     to_hearing: Resampler,
     to_codec: Resampler,
     formats: Formats,
+    protection: Protection,
+    #[cfg(feature = "webrtc")]
+    ice: Option<IceResponder>,
 }
 
 impl Plan {
-    /// Makes the parts.
+    /// Makes the parts of a call in the clear, or with keys from its SDP.
     ///
     /// # Errors
-    /// [`PlanError`] when the codec is not in `codecs`, or samples at a rate that is not converted.
+    /// [`PlanError`] when the codec is not in `codecs`, or samples at a rate that is not converted, or the media is to
+    /// be protected by DTLS.
     pub fn new(negotiated: Negotiated, formats: Formats, codecs: &Registry) -> Result<Self, PlanError> {
+        let protection = protection(&negotiated.security)?;
+        Self::protected(negotiated, formats, codecs, protection)
+    }
+
+    /// Makes the parts of a call with a far end that speaks as browsers do, at `now`: `certificate` is the one whose
+    /// fingerprint our SDP names, `ice` the credentials in it.
+    ///
+    /// # Errors
+    /// As [`Plan::new`], but for DTLS.
+    #[cfg(feature = "webrtc")]
+    pub fn webrtc(
+        negotiated: Negotiated,
+        formats: Formats,
+        codecs: &Registry,
+        certificate: &Certificate,
+        ice: Option<&IceLite>,
+        now: Instant,
+    ) -> Result<Self, PlanError> {
+        let protection = match &negotiated.security {
+            Security::Dtls { fingerprint, role, tls_id } => {
+                let agreed = Agreed { fingerprint: *fingerprint, role: *role, tls_id: tls_id.clone() };
+                Protection::Dtls(Box::new(Dtls::new(agreed, certificate, now)?))
+            }
+            other => protection(other)?,
+        };
+        let ice = ice.map(|ice| IceResponder::new(&ice.ufrag, &ice.pwd));
+        Ok(Self { ice, ..Self::protected(negotiated, formats, codecs, protection)? })
+    }
+
+    fn protected(
+        negotiated: Negotiated,
+        formats: Formats,
+        codecs: &Registry,
+        protection: Protection,
+    ) -> Result<Self, PlanError> {
         let (hears, speaks) = (formats.hears.sample_rate(), formats.speaks.sample_rate());
         let encoder = codecs.encoder(&negotiated.codec, &settings(&negotiated, speaks))?;
         let decoder = codecs.decoder(&negotiated.codec, &settings(&negotiated, hears))?;
@@ -46,15 +107,30 @@ impl Plan {
             to_codec: Resampler::new(speaks, encoder.spec().sample_rate)?,
             encoder,
             decoder,
+            protection,
+            #[cfg(feature = "webrtc")]
+            ice: None,
             negotiated,
             formats,
         })
     }
 }
 
+fn protection(security: &Security) -> Result<Protection, PlanError> {
+    match security {
+        Security::Plain => Ok(Protection::Clear),
+        Security::Sdes { local, remote } => {
+            let mki = remote.mki().map(|mki| mki.value.clone()).unwrap_or_default();
+            let keys = Keys { ours: local.master().clone(), theirs: remote.master().clone(), mki };
+            Ok(Protection::Srtp(Box::new(Srtp::new(keys))))
+        }
+        Security::Dtls { .. } => Err(PlanError::NoCertificate),
+    }
+}
+
 /// What the call asks of the codec. A line is mono.
 fn settings(negotiated: &Negotiated, sample_rate: u32) -> Settings<'_> {
-    Settings { fmtp: "", ptime_ms: negotiated.ptime_ms, sample_rate, channels: 1 }
+    Settings { fmtp: &negotiated.remote_fmtp, ptime_ms: negotiated.ptime_ms, sample_rate, channels: 1 }
 }
 
 impl Plan {
@@ -62,17 +138,38 @@ impl Plan {
         &self.negotiated
     }
 
+    /// Where RTCP goes when it has a port of its own.
+    pub(super) fn control(&self) -> Option<SocketAddr> {
+        (!self.negotiated.rtcp_mux).then_some(self.negotiated.remote_rtcp)
+    }
+
     /// Sample rates in Hz of the decoder and the encoder.
     pub(super) fn rates(&self) -> (u32, u32) {
         (self.decoder.spec().sample_rate, self.encoder.spec().sample_rate)
     }
 
-    /// What each half of the session needs.
-    pub(super) fn into_halves(self) -> (ToReceive, ToSend) {
-        let Self { negotiated, encoder, decoder, to_hearing, to_codec, .. } = self;
-        let receiving = Parts { negotiated: negotiated.clone(), codec: decoder, resampler: to_hearing };
-        (receiving, Parts { negotiated, codec: encoder, resampler: to_codec })
+    /// What each half of the session needs, and what both do.
+    pub(super) fn into_halves(self) -> Halves {
+        let Self { negotiated, encoder, decoder, to_hearing, to_codec, protection, .. } = self;
+        let to_receive = Parts { negotiated: negotiated.clone(), codec: decoder, resampler: to_hearing };
+        let to_send = Parts { negotiated, codec: encoder, resampler: to_codec };
+        Halves {
+            to_receive,
+            to_send,
+            protection,
+            #[cfg(feature = "webrtc")]
+            ice: self.ice,
+        }
     }
+}
+
+/// A plan taken apart.
+pub(super) struct Halves {
+    pub(super) to_receive: ToReceive,
+    pub(super) to_send: ToSend,
+    pub(super) protection: Protection,
+    #[cfg(feature = "webrtc")]
+    pub(super) ice: Option<IceResponder>,
 }
 
 /// What one half of the session takes from a plan.

@@ -14,9 +14,11 @@ use crate::conversation::{Event, LineEnd};
 use crate::jitter::conceal::Concealer;
 use crate::jitter::{Buffer, Frame};
 use crate::pcm::Resampler;
-use crate::report::MediaReport;
-use crate::rtp::packet::{Packet, PacketError};
+use crate::quality::MediaReport;
+use crate::quality::bursts::Bursts;
+use crate::rtp::packet::Packet;
 use crate::rtp::reception::{Position, Reception, Verdict};
+use crate::rtp::rtcp::Heard;
 use crate::rtp::source::{Source, SourceLock};
 use crate::rtp::telephone_event::Receiver;
 use crate::sdp::TelephoneEvent;
@@ -24,12 +26,14 @@ use crate::sdp::TelephoneEvent;
 /// The longest frame that is decoded: 120 ms of stereo at 48 kHz.
 const MAX_FRAME: usize = 11_520;
 
+/// The most packets that one stretch of made-up audio counts as; a stretch is no longer than a frame.
+const MAX_MISSING: u32 = 12;
+
 /// What is counted here and nowhere below.
 #[derive(Debug, Default)]
 struct Counts {
     bytes: u64,
     malformed: u64,
-    rtcp: u64,
     keys: u64,
     concealed: u64,
 }
@@ -37,6 +41,8 @@ struct Counts {
 pub(super) struct Receiving {
     /// As negotiated.
     codec: CodecSpec,
+    /// What the far end says of it, by its `a=fmtp`.
+    fmtp: String,
     /// What the decoder gives.
     decoded: CodecSpec,
     noise: Noise,
@@ -48,6 +54,9 @@ pub(super) struct Receiving {
     reception: Reception,
     jitter: Buffer,
     concealer: Concealer,
+    bursts: Bursts,
+    /// The length of the last packet in clock units.
+    packet_units: u32,
     pcm: Vec<i16>,
     heard: Vec<i16>,
     wanted: bool,
@@ -62,8 +71,9 @@ impl Receiving {
         let (codec, decoded) = (negotiated.codec, decoder.spec());
         Self {
             codec,
+            fmtp: negotiated.remote_fmtp,
             decoded,
-            noise: Noise::new(codec, decoded),
+            noise: Noise::new(codec, decoded, negotiated.comfort_noise),
             payload_type: negotiated.receive_payload,
             events: negotiated.telephone_event.map(|te| (te.receive_payload, Receiver::new(te.clock_rate))),
             decoder,
@@ -72,6 +82,8 @@ impl Receiving {
             reception: Reception::new(codec.clock_rate),
             jitter: Buffer::new(config.jitter_for(codec), now),
             concealer: Concealer::new(decoded.sample_rate),
+            bursts: Bursts::default(),
+            packet_units: codec.duration(negotiated.ptime_ms.into()),
             pcm: Vec::new(),
             heard: Vec::new(),
             wanted: negotiated.direction.receives(),
@@ -96,14 +108,16 @@ impl Receiving {
         self.source.renegotiated(negotiated.remote);
         self.wanted = negotiated.direction.receives();
         self.last_packet = now;
-        if negotiated.codec != self.codec {
+        self.noise.renumbered(negotiated.comfort_noise);
+        if negotiated.codec != self.codec || negotiated.remote_fmtp != self.fmtp {
             if negotiated.codec.clock_rate != self.codec.clock_rate {
                 self.reception = Reception::new(negotiated.codec.clock_rate);
             }
             self.codec = negotiated.codec;
+            self.fmtp = negotiated.remote_fmtp;
             self.decoder = parts.codec;
             self.decoded = self.decoder.spec();
-            self.noise = Noise::new(self.codec, self.decoded);
+            self.noise = Noise::new(self.codec, self.decoded, negotiated.comfort_noise);
             self.to_hearing = parts.resampler;
             self.jitter = Buffer::new(config.jitter_for(self.codec), now);
             self.concealer = Concealer::new(self.decoded.sample_rate);
@@ -115,18 +129,24 @@ impl Receiving {
         self.source.target()
     }
 
+    /// The far end proved by ICE that it is there.
+    #[cfg(feature = "webrtc")]
+    pub(super) fn nominated(&mut self, address: SocketAddr) {
+        self.source.nominated(address);
+    }
+
     pub(super) fn silent_for(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.last_packet)
     }
 
-    pub(super) fn packet(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
-        let packet = match Packet::parse(datagram) {
-            Ok(packet) => packet,
-            Err(PacketError::Rtcp) => return self.counts.rtcp += 1,
-            Err(_) => return self.counts.malformed += 1,
+    /// Takes a packet that is in the clear; tells whether its sender calls itself as we do (RFC 3550 §8.2).
+    pub(super) fn packet(&mut self, now: Instant, from: SocketAddr, datagram: &[u8], ours: u32) -> bool {
+        let Ok(packet) = Packet::parse(datagram) else {
+            self.counts.malformed += 1;
+            return false;
         };
         if self.source.check(now, from) == Source::Refuse {
-            return;
+            return false;
         }
         self.last_packet = now;
         self.counts.bytes += datagram.len() as u64;
@@ -138,12 +158,26 @@ impl Receiving {
             }
             Verdict::Probation => {}
         }
+        packet.ssrc() == ours
+    }
+
+    /// A datagram that is neither RTP nor RTCP.
+    pub(super) fn malformed(&mut self) {
+        self.counts.malformed += 1;
+    }
+
+    /// What was heard of the far end's stream, for RTCP.
+    pub(super) fn heard(&self) -> Option<Heard> {
+        self.reception.heard()
     }
 
     fn accept(&mut self, now: Instant, position: Position, packet: &Packet<'_>) {
         let payload_type = packet.payload_type();
         if payload_type == self.payload_type && self.wanted {
             let duration = self.decoder.duration(packet.payload());
+            if duration > 0 {
+                self.packet_units = duration;
+            }
             self.jitter.push(now, position, duration, packet.payload());
             return;
         }
@@ -203,6 +237,7 @@ impl Receiving {
                     self.noise.stop_at(timestamp);
                     self.concealer.heard(&mut self.pcm);
                     self.first_played.get_or_insert(now);
+                    self.bursts.came();
                     return Some(false);
                 }
                 length
@@ -214,7 +249,14 @@ impl Receiving {
             }
         };
         self.conceal(lost);
+        self.count_missing(lost);
         Some(true)
+    }
+
+    /// Audio that was made up stands for as many packets as are as long.
+    fn count_missing(&mut self, clock_units: u32) {
+        let packets = clock_units.div_ceil(self.packet_units.max(1)).clamp(1, MAX_MISSING);
+        (0..packets).for_each(|_| self.bursts.missing());
     }
 
     /// What was lost: by the copy in the packet that follows, else as the codec does it, else from the last frame.
@@ -264,10 +306,13 @@ impl Receiving {
         report.duplicate = jitter.duplicate;
         report.reordered = jitter.reordered;
         report.malformed = self.counts.malformed;
-        report.rtcp_ignored = self.counts.rtcp;
         report.refused = self.source.refused();
         report.jitter = self.reception.jitter();
         report.delay = self.jitter.delay();
+        report.packet_time = span(self.packet_units.into(), self.codec.clock_rate);
+        report.missing = self.bursts.missing_share();
+        report.burst_ratio = self.bursts.burst_ratio();
+        report.bursts = self.bursts.counts();
         report.concealed = span(self.counts.concealed, self.decoded.sample_rate);
         report.dtmf_received = self.counts.keys;
         report.first_audio_in = self.first_played.map(|first| first.saturating_duration_since(opened));

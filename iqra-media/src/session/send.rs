@@ -12,8 +12,9 @@ use super::recording::Tap;
 use crate::codec::{CodecSpec, Encoder};
 use crate::conversation::LineEnd;
 use crate::pcm::Resampler;
-use crate::report::MediaReport;
-use crate::rtp::packet::Header;
+use crate::quality::MediaReport;
+use crate::rtp::packet::{HEADER_LEN, Header};
+use crate::rtp::rtcp::Sent;
 use crate::rtp::telephone_event::Sender;
 use crate::sdp::Negotiated;
 
@@ -33,6 +34,7 @@ struct Keys {
 struct Counts {
     packets: u64,
     bytes: u64,
+    octets: u64,
     skipped: u64,
     keys: u64,
     keys_refused: u64,
@@ -40,6 +42,8 @@ struct Counts {
 
 pub(super) struct Sending {
     codec: CodecSpec,
+    /// How the far end wants it, by its `a=fmtp`.
+    fmtp: String,
     payload_type: u8,
     ptime: Duration,
     ptime_ms: u8,
@@ -66,6 +70,7 @@ impl Sending {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut sending = Self {
             codec: negotiated.codec,
+            fmtp: negotiated.remote_fmtp.clone(),
             payload_type: negotiated.send_payload,
             ptime: Duration::ZERO,
             ptime_ms: 0,
@@ -94,7 +99,8 @@ impl Sending {
     /// Takes over a re-INVITE; SSRC, sequence numbers and clock go on.
     pub(super) fn update(&mut self, parts: ToSend, speaks: u32) {
         let Parts { negotiated, codec: encoder, resampler } = parts;
-        if negotiated.codec != self.codec {
+        if negotiated.codec != self.codec || negotiated.remote_fmtp != self.fmtp {
+            self.fmtp.clone_from(&negotiated.remote_fmtp);
             self.encoder = encoder;
             self.to_codec = resampler;
             self.marker = true;
@@ -139,6 +145,16 @@ impl Sending {
             self.pass_over(periods - most);
         }
         self.due += periods.min(most);
+    }
+
+    /// Lets time go by while media cannot flow yet; what was said waits.
+    pub(super) fn wait(&mut self, now: Instant) {
+        if let Some(late) = now.checked_duration_since(self.next) {
+            let periods = u32::try_from(late.as_nanos() / self.ptime.as_nanos()).unwrap_or(u32::MAX - 1) + 1;
+            self.next += self.ptime * periods;
+            self.pass_over(periods);
+        }
+        self.due = 0;
     }
 
     /// Lets time go by without packets.
@@ -202,6 +218,7 @@ impl Sending {
         self.sequence = self.sequence.wrapping_add(1);
         self.counts.packets += 1;
         self.counts.bytes += bytes as u64;
+        self.counts.octets += (bytes - HEADER_LEN) as u64;
         Some(bytes)
     }
 
@@ -251,6 +268,33 @@ impl Sending {
         let packet = packet?;
         self.marker = true;
         Some((self.header(payload_type, packet.marker, packet.timestamp), packet.payload()))
+    }
+
+    /// The far end told how many of our packets it misses, 0 to 1.
+    pub(super) fn expect_loss(&mut self, share: f32) {
+        self.encoder.set_expected_loss((share * 100.0).round() as u8);
+    }
+
+    pub(super) fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
+    /// Another name for our stream, since the far end goes by the same (RFC 3550 §8.2).
+    pub(super) fn rename(&mut self, ssrc: u32) {
+        self.ssrc = ssrc;
+        self.marker = true;
+    }
+
+    /// What was sent, for RTCP; its timestamp is that of `now`.
+    pub(super) fn sent(&self, now: Instant) -> Sent {
+        let at_next = self.timestamp.wrapping_add(self.step().wrapping_mul(self.due));
+        let until = self.next.saturating_duration_since(now).as_micros() * u128::from(self.codec.clock_rate);
+        Sent {
+            ssrc: self.ssrc,
+            packets: self.counts.packets,
+            octets: self.counts.octets,
+            timestamp: at_next.wrapping_sub((until / 1_000_000) as u32),
+        }
     }
 
     fn header(&self, payload_type: u8, marker: bool, timestamp: u32) -> Header {

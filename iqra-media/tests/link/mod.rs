@@ -3,7 +3,7 @@
 #![allow(dead_code)] // Each user runs some of it.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use iqra_media::codec::g711::PCMU;
 use iqra_media::codec::{CodecSpec, Registry, l16};
@@ -11,7 +11,7 @@ use iqra_media::conversation::{AudioFormat, Commands, Event, Formats, Heard, Lim
 use iqra_media::pcm::tone::Tone;
 use iqra_media::rtp::telephone_event::Digit;
 use iqra_media::sdp::{Negotiated, TelephoneEvent};
-use iqra_media::session::{Config, MediaSession, Plan};
+use iqra_media::session::{Config, MediaSession, Plan, Port, Transmit};
 
 /// What the network does to packets.
 #[derive(Clone, Copy, Default)]
@@ -58,19 +58,26 @@ pub(crate) struct Side {
     /// What came out of the line so far.
     pub(crate) heard: Vec<i16>,
     pub(crate) events: Vec<Event>,
-    /// Datagrams that left.
+    /// RTP packets that left.
     pub(crate) sent: Vec<Vec<u8>>,
+    /// RTCP compounds that left.
+    pub(crate) reports: Vec<Vec<u8>>,
 }
 
 impl Side {
-    fn new(setup: &Setup, remote: SocketAddr, seed: u64, now: Instant) -> Self {
+    fn new(setup: &Setup, plan: Plan, seed: u64, now: Instant) -> Self {
         let (line, end, commands) = line(setup.formats, &setup.limits);
-        let negotiated = negotiated(setup.codec, setup.ptime_ms, remote);
-        let mut codecs = Registry::default();
-        l16::register(&mut codecs);
-        let plan = Plan::new(negotiated, setup.formats, &codecs).unwrap();
-        let session = MediaSession::new(plan, Config::default(), end, None, seed, now);
-        Self { session, line, commands, heard: Vec::new(), events: Vec::new(), sent: Vec::new() }
+        let session =
+            MediaSession::new(plan, Config::default(), end, None, seed, now, SystemTime::UNIX_EPOCH);
+        Self {
+            session,
+            line,
+            commands,
+            heard: Vec::new(),
+            events: Vec::new(),
+            sent: Vec::new(),
+            reports: Vec::new(),
+        }
     }
 
     /// Takes everything that waits on the line.
@@ -106,7 +113,16 @@ pub(crate) struct Call {
     pub(crate) now: Instant,
     pub(crate) weather: Weather,
     random: fastrand::Rng,
-    underway: Vec<(Instant, SocketAddr, SocketAddr, Vec<u8>)>,
+    underway: Vec<Underway>,
+}
+
+/// A datagram that is to arrive.
+struct Underway {
+    arrival: Instant,
+    from: SocketAddr,
+    to: SocketAddr,
+    port: Port,
+    packet: Vec<u8>,
 }
 
 /// The beat of the simulation.
@@ -114,11 +130,19 @@ const BEAT: Duration = Duration::from_millis(5);
 
 impl Call {
     pub(crate) fn new(setup: &Setup) -> Self {
+        Self::planned(setup, |negotiated, _| Plan::new(negotiated, setup.formats, &codecs()).unwrap())
+    }
+
+    /// A call whose plans are made from what SDP would have agreed on: first that of A, whose far end is at address 2.
+    pub(crate) fn planned(setup: &Setup, mut plan: impl FnMut(Negotiated, Instant) -> Plan) -> Self {
         let now = Instant::now();
-        let (at_a, at_b) = (address(1), address(2));
+        let mut side = |remote, seed| {
+            let plan = plan(negotiated(setup.codec, setup.ptime_ms, address(remote)), now);
+            Side::new(setup, plan, seed, now)
+        };
         Self {
-            a: Side::new(setup, at_b, setup.seed, now),
-            b: Side::new(setup, at_a, setup.seed + 1, now),
+            a: side(2, setup.seed),
+            b: side(1, setup.seed + 1),
             now,
             weather: setup.weather,
             random: fastrand::Rng::with_seed(setup.seed),
@@ -158,32 +182,48 @@ impl Call {
             side.session.tick(self.now);
         }
         let mut packet = [0; 1_500];
-        while let Some((length, to)) = side.session.poll_transmit(&mut packet) {
-            side.sent.push(packet[..length].to_vec());
+        while let Some(Transmit { length, to, port }) = side.session.poll_transmit(&mut packet) {
+            match port {
+                Port::Rtp => side.sent.push(packet[..length].to_vec()),
+                Port::Rtcp => side.reports.push(packet[..length].to_vec()),
+            }
             let copies = 1 + usize::from(self.random.f64() < self.weather.duplicates);
             let lost = self.random.f64() < self.weather.loss;
             for _ in 0..if lost { 0 } else { copies } {
                 let jitter = self.weather.jitter.mul_f64(self.random.f64());
                 let arrival = self.now + self.weather.delay + jitter;
-                self.underway.push((arrival, from, to, packet[..length].to_vec()));
+                let (from, packet) = (beside(from, port), packet[..length].to_vec());
+                self.underway.push(Underway { arrival, from, to, port, packet });
             }
         }
     }
 
     fn deliver(&mut self) {
         let now = self.now;
-        self.underway.sort_by_key(|(arrival, ..)| *arrival);
-        let due = self.underway.partition_point(|(arrival, ..)| *arrival <= now);
-        for (arrival, from, to, packet) in self.underway.drain(..due) {
-            let side = if to == address(1) { &mut self.a } else { &mut self.b };
-            side.session.handle_packet(arrival.max(now), from, &packet);
+        self.underway.sort_by_key(|underway| underway.arrival);
+        let due = self.underway.partition_point(|underway| underway.arrival <= now);
+        for Underway { arrival, from, to, port, mut packet } in self.underway.drain(..due) {
+            let side = if to == beside(address(1), port) { &mut self.a } else { &mut self.b };
+            side.session.handle_packet(arrival.max(now), from, port, &mut packet);
         }
     }
+}
+
+/// All codecs that sessions are tried with.
+pub(crate) fn codecs() -> Registry {
+    let mut codecs = Registry::default();
+    l16::register(&mut codecs);
+    codecs
 }
 
 /// Documentation addresses, one per side.
 pub(crate) fn address(side: u8) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, side], 4_000))
+}
+
+/// The RTCP port is the next one.
+fn beside(rtp: SocketAddr, port: Port) -> SocketAddr {
+    SocketAddr::new(rtp.ip(), rtp.port() + u16::from(port == Port::Rtcp))
 }
 
 /// What SDP would have agreed on.

@@ -3,8 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::bursts::BurstCounts;
+use super::e_model::{self, Impairment};
+
 /// The quality of one call so far. Counts are of this side: what was received, and what was sent from here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
 pub struct MediaReport {
     /// The codec's name, such as `PCMU`.
@@ -27,12 +30,38 @@ pub struct MediaReport {
     pub reordered: u64,
     /// Datagrams that were no RTP.
     pub malformed: u64,
-    /// RTCP packets that came to the RTP port; they are ignored.
-    pub rtcp_ignored: u64,
+    /// RTCP compounds taken from the far end.
+    pub rtcp_received: u64,
+    /// RTCP compounds sent.
+    pub rtcp_sent: u64,
+    /// RTCP compounds of strangers, refused.
+    pub rtcp_refused: u64,
+    /// Packets that were protected and did not open, or were not protected although that was agreed.
+    pub not_authentic: u64,
     /// RTP packets of strangers, refused (symmetric RTP).
     pub refused: u64,
     /// Interarrival jitter (RFC 3550 §6.4.1).
     pub jitter: Duration,
+    /// How much audio a packet of the far end holds.
+    pub packet_time: Duration,
+    /// Share of packets that were missing when they were due, lost or late, 0 to 1.
+    pub missing: f64,
+    /// How much longer losses in a row are than if they fell at random; 1 or more, 0 before anything was played.
+    pub burst_ratio: f64,
+    /// How losses come together (RFC 3611 §4.7.2).
+    pub bursts: BurstCounts,
+    /// The latest round trip between the two ends by RTCP; `None` where the far end does not report.
+    pub round_trip: Option<Duration>,
+    /// R factor of what we hear, 0 to 93.2 (ITU-T G.107), the way included.
+    pub r_factor_in: f64,
+    /// The mean opinion score of it, 1 to 4.5.
+    pub mos_in: f64,
+    /// Share of our packets that the far end lost of late, by its reports.
+    pub far_loss: Option<f64>,
+    /// Packets of ours that the far end lost, by its reports.
+    pub far_lost: u64,
+    /// The mean opinion score of what the far end hears: as it says itself (RFC 3611), else reckoned from its losses.
+    pub mos_out: Option<f64>,
     /// How long the last packet played had waited in the jitter buffer.
     pub delay: Duration,
     /// Audio made up in place of packets that were missing.
@@ -59,6 +88,25 @@ impl MediaReport {
         let expected = self.packets_received + self.lost;
         if expected == 0 { 0.0 } else { self.lost as f64 / expected as f64 }
     }
+
+    /// Packets that came too late as a share of all that were sent to us, 0 to 1.
+    pub fn discarded(&self) -> f64 {
+        let expected = self.packets_received + self.lost;
+        if expected == 0 { 0.0 } else { self.late as f64 / expected as f64 }
+    }
+
+    /// R factor of what we hear without the way that it takes.
+    pub fn listening_r_factor(&self) -> f64 {
+        e_model::r_factor(Impairment::of(self.codec), self.missing, self.burst_ratio, Duration::ZERO)
+    }
+
+    /// Whether the far end never sent audio although we did, or the other way round, for longer than two seconds'
+    /// worth of packets: a caller who hears nothing, or is not heard.
+    pub fn is_one_way(&self) -> bool {
+        const TWO_SECONDS: u64 = 100;
+        let (came, went) = (self.packets_received, self.packets_sent);
+        (came == 0 && went >= TWO_SECONDS) || (went == 0 && came >= TWO_SECONDS)
+    }
 }
 
 impl fmt::Display for MediaReport {
@@ -83,6 +131,16 @@ impl fmt::Display for MediaReport {
             self.dtmf_received,
             self.dtmf_sent,
         )?;
+        write!(f, " mos_in={:.2}", self.mos_in)?;
+        if let Some(mos) = self.mos_out {
+            write!(f, " mos_out={mos:.2}")?;
+        }
+        if let Some(round_trip) = self.round_trip {
+            write!(f, " rtt_ms={}", round_trip.as_millis())?;
+        }
+        if self.is_one_way() {
+            write!(f, " one_way=true")?;
+        }
         for (name, first) in [("first_in_ms", self.first_audio_in), ("first_out_ms", self.first_audio_out)] {
             if let Some(after) = first {
                 write!(f, " {name}={}", after.as_millis())?;
@@ -101,6 +159,17 @@ mod tests {
         let report = MediaReport { packets_received: 95, lost: 5, ..MediaReport::default() };
         assert!((report.loss() - 0.05).abs() < 1e-9);
         assert!(MediaReport::default().loss().abs() < 1e-9);
+    }
+
+    #[test]
+    fn audio_in_one_direction_alone_is_told() {
+        let report = |received, sent| MediaReport {
+            packets_received: received,
+            packets_sent: sent,
+            ..Default::default()
+        };
+        assert!(report(0, 100).is_one_way() && report(100, 0).is_one_way());
+        assert!(!report(0, 99).is_one_way() && !report(1, 100).is_one_way() && !report(0, 0).is_one_way());
     }
 
     #[test]

@@ -1,0 +1,170 @@
+//! RTCP of whole calls between two media sessions on a virtual clock: reports, round trip, marks, BYE, collisions.
+#![cfg(feature = "tokio")]
+#![allow(clippy::unwrap_used)] // test helpers
+
+mod link;
+
+use std::time::Duration;
+
+use iqra_media::quality::MediaReport;
+use iqra_media::rtp::packet::Packet;
+use iqra_media::rtp::rtcp::read::{self, RtcpPacket};
+use iqra_media::rtp::rtcp::write::Writer;
+use iqra_media::session::{Port, Transmit};
+use link::{Call, Setup, Weather, address};
+
+fn call(weather: Weather) -> Call {
+    Call::new(&Setup { weather, ..Setup::default() })
+}
+
+fn reports(call: &Call) -> [MediaReport; 2] {
+    [call.a.session.report(), call.b.session.report()]
+}
+
+#[test]
+fn both_ends_report_every_five_seconds_and_learn_the_round_trip() {
+    let delay = Duration::from_millis(40);
+    let mut call = call(Weather { delay, ..Weather::default() });
+    call.talk(60_000);
+    for report in reports(&call) {
+        assert!((9..=22).contains(&report.rtcp_sent), "{report}");
+        assert!((9..=22).contains(&report.rtcp_received), "{report}");
+        assert!(report.round_trip.unwrap().abs_diff(delay * 2) <= Duration::from_millis(11), "{report}");
+        assert_eq!((report.far_loss, report.far_lost, report.malformed), (Some(0.0), 0, 0));
+        assert!(report.mos_in > 4.3 && report.mos_out.unwrap() > 4.3, "{report}");
+    }
+}
+
+#[test]
+fn loss_is_told_to_who_sent_and_costs_marks_in_both_directions() {
+    let mut call = call(Weather { loss: 0.05, delay: Duration::from_millis(30), ..Weather::default() });
+    call.talk(60_000);
+    for [here, there] in [reports(&call), {
+        let [a, b] = reports(&call);
+        [b, a]
+    }] {
+        assert!((100..=220).contains(&here.lost), "{here}");
+        assert!(here.far_lost.abs_diff(there.lost) < 40, "{here} {there}");
+        assert!((3.2..4.1).contains(&here.mos_in), "{here}");
+        assert!((here.mos_out.unwrap() - there.mos_in).abs() < 0.4, "{here} {there}");
+        assert!((0.03..0.08).contains(&here.missing) && here.burst_ratio < 1.3, "{here}");
+    }
+}
+
+#[test]
+fn delay_costs_marks_although_nothing_is_lost() {
+    let mut call = call(Weather { delay: Duration::from_millis(300), ..Weather::default() });
+    call.talk(30_000);
+    let [report, _] = reports(&call);
+    assert_eq!(report.lost, 0);
+    assert!(report.mos_in < 4.0, "{report}");
+}
+
+/// What is in the last compound, by kind.
+fn kinds(compound: &[u8]) -> Vec<&'static str> {
+    let kind = |packet| match packet {
+        RtcpPacket::SenderReport { .. } => "SR",
+        RtcpPacket::ReceiverReport { .. } => "RR",
+        RtcpPacket::Bye { .. } => "BYE",
+        RtcpPacket::VoipMetrics { .. } => "XR",
+        _ => "SDES",
+    };
+    read::compound(compound).unwrap().map(kind).collect()
+}
+
+#[test]
+fn a_report_holds_all_three_and_the_last_one_a_bye() {
+    let mut call = call(Weather::default());
+    call.talk(10_000);
+    assert_eq!(kinds(call.a.reports.last().unwrap()), ["SR", "SDES", "XR"]);
+    call.a.session.close();
+    call.run(50);
+    assert_eq!(kinds(call.a.reports.last().unwrap()), ["SR", "SDES", "BYE"]);
+}
+
+#[test]
+fn the_sender_report_ties_the_wall_clock_to_the_timestamps_of_rtp() {
+    let mut call = call(Weather::default());
+    call.talk(20_000);
+    let infos: Vec<_> = call
+        .a
+        .reports
+        .iter()
+        .filter_map(|compound| {
+            let RtcpPacket::SenderReport { info, .. } = read::compound(compound).unwrap().next().unwrap()
+            else {
+                return None;
+            };
+            Some(info)
+        })
+        .collect();
+    let [first, .., last] = &infos[..] else { panic!("too few reports") };
+    let seconds = (last.ntp.0 - first.ntp.0) as f64 / 2f64.powi(32);
+    let units = last.rtp.wrapping_sub(first.rtp);
+    assert!((f64::from(units) / 8_000.0 - seconds).abs() < 0.011, "{units} units in {seconds} s");
+    assert_eq!(last.octets, last.packets * 160);
+}
+
+#[test]
+fn rtcp_of_strangers_is_refused() {
+    let mut call = call(Weather::default());
+    call.talk(10_000);
+    let mut bye = [0; 100];
+    let mut writer = Writer::new(&mut bye);
+    writer.receiver_report(1, None);
+    let length = writer.finish().unwrap();
+    let before = call.b.session.report();
+    for (from, port) in [(address(66), Port::Rtp), (address(66), Port::Rtcp)] {
+        call.b.session.handle_packet(call.now, from, port, &mut bye[..length]);
+    }
+    let report = call.b.session.report();
+    assert_eq!(report.rtcp_refused, 2);
+    assert_eq!(report.rtcp_received, before.rtcp_received);
+    assert_eq!(report.refused, 0, "no RTP was refused");
+}
+
+#[test]
+fn rtcp_that_shares_the_rtp_port_is_taken_from_the_peer_as_well() {
+    let mut call = call(Weather::default());
+    call.talk(6_000);
+    let mut report = call.a.reports.last().unwrap().clone();
+    let before = call.b.session.report().rtcp_received;
+    call.b.session.handle_packet(call.now, address(1), Port::Rtp, &mut report);
+    assert_eq!(call.b.session.report().rtcp_received, before + 1);
+}
+
+#[test]
+fn a_far_end_with_our_ssrc_makes_us_take_another_and_say_so() {
+    let mut call = call(Weather::default());
+    call.talk(1_000);
+    let ours = Packet::parse(call.a.sent.last().unwrap()).unwrap().ssrc();
+    let mut looped = call.a.sent.last().unwrap().clone();
+    call.a.session.handle_packet(call.now, address(2), Port::Rtp, &mut looped);
+    call.talk(200);
+    let now = Packet::parse(call.a.sent.last().unwrap()).unwrap().ssrc();
+    assert_ne!(now, ours);
+    let last = call.a.reports.last().unwrap();
+    let bye = read::compound(last)
+        .unwrap()
+        .any(|p| matches!(p, RtcpPacket::Bye { sources } if sources.contains(ours)));
+    assert!(bye, "{:?}", kinds(last));
+    call.talk(1_000);
+    assert!(call.b.session.report().lost < 5, "the far end follows: {}", call.b.session.report());
+}
+
+#[test]
+fn a_port_that_a_nat_gave_rtcp_is_learnt() {
+    let mut call = call(Weather::default());
+    call.talk(1_000);
+    let mut report = [0; 100];
+    let mut writer = Writer::new(&mut report);
+    writer.receiver_report(9, None);
+    let length = writer.finish().unwrap();
+    let mut behind_nat = address(1);
+    behind_nat.set_port(61_000);
+    call.b.session.handle_packet(call.now, behind_nat, Port::Rtcp, &mut report[..length]);
+    call.b.session.close();
+    let mut out = [0; 1_500];
+    let sent = std::iter::from_fn(|| call.b.session.poll_transmit(&mut out)).last();
+    assert!(matches!(sent, Some(Transmit { to, port: Port::Rtcp, .. }) if to == behind_nat), "{sent:?}");
+}

@@ -1,0 +1,209 @@
+//! Calls whose media is protected, between two sessions on a virtual clock: SRTP with keys from the SDP, and with keys
+//! from a DTLS handshake on the media port, ICE checks answered beside it.
+#![cfg(feature = "webrtc")]
+#![allow(clippy::unwrap_used)] // test helpers
+
+mod link;
+
+use std::time::Duration;
+
+use iqra_media::conversation::{Command, HangUpReason};
+use iqra_media::detect::goertzel;
+use iqra_media::rtp::dtls::{Certificate, HANDSHAKE_TIMEOUT};
+use iqra_media::rtp::packet::Protocol;
+use iqra_media::sdp::{CryptoSuite, DtlsRole, Fingerprint, IceLite, Negotiated, Security, SrtpKey};
+use iqra_media::session::{Plan, PlanError, Port};
+use link::{Call, Setup, Weather, address, codecs, negotiated};
+
+fn key(suite: CryptoSuite, seed: u8) -> SrtpKey {
+    let octets: Vec<u8> =
+        (0..suite.material_len() as u8).map(|at| at.wrapping_mul(7).wrapping_add(seed)).collect();
+    SrtpKey::new(suite, &octets).unwrap()
+}
+
+/// A call with keys by SDP; A protects with the first.
+fn sdes(suite: CryptoSuite, setup: &Setup) -> Call {
+    let mut keys = [key(suite, 1), key(suite, 2)];
+    Call::planned(setup, |negotiated, _| {
+        let [local, remote] = keys.clone();
+        keys.reverse();
+        let security = Security::Sdes { local, remote };
+        Plan::new(Negotiated { security, ..negotiated }, setup.formats, &codecs()).unwrap()
+    })
+}
+
+fn hears_a_tone(call: &mut Call) {
+    call.a.hum(1_000.0, 1_500);
+    call.b.heard.clear();
+    call.talk(1_400);
+    let purity = goertzel::purity(&call.b.heard[4_000..8_000], 8_000, 1_000.0);
+    assert!(purity > 0.99, "{purity}");
+}
+
+#[test]
+fn every_suite_carries_a_call_and_its_reports() {
+    for suite in CryptoSuite::ALL {
+        let mut call = sdes(suite, &Setup::default());
+        hears_a_tone(&mut call);
+        call.talk(10_000);
+        let report = call.b.session.report();
+        assert_eq!((report.not_authentic, report.lost, report.malformed), (0, 0, 0), "{suite:?}");
+        assert!(report.rtcp_received > 0 && report.round_trip.is_some(), "{suite:?} {report}");
+        let speech =
+            call.a.sent.iter().filter(|packet| packet[12..172].iter().all(|&octet| octet == 0xff)).count();
+        assert_eq!(speech, 0, "silence does not show");
+    }
+}
+
+#[test]
+fn who_has_no_key_is_not_heard_whatever_address_he_sends_from() {
+    let mut call = sdes(CryptoSuite::AesCm128HmacSha1_80, &Setup::default());
+    call.talk(500);
+    let before = call.b.session.report();
+    for at in 0..50_u16 {
+        let mut packet = call.a.sent.last().unwrap().clone();
+        packet[2..4].copy_from_slice(&(5_000 + at).to_be_bytes());
+        let from = if at % 2 == 0 { address(1) } else { address(66) };
+        call.b.session.handle_packet(call.now, from, Port::Rtp, &mut packet);
+        call.b.session.handle_packet(call.now, from, Port::Rtp, &mut vec![0x80; 172]);
+    }
+    let report = call.b.session.report();
+    assert_eq!(report.not_authentic, 100);
+    assert_eq!((report.packets_received, report.refused), (before.packets_received, before.refused));
+}
+
+#[test]
+fn packets_in_the_clear_are_refused_where_srtp_was_agreed() {
+    let mut call = sdes(CryptoSuite::AeadAes128Gcm, &Setup::default());
+    let mut clear = Call::new(&Setup::default());
+    clear.talk(100);
+    for packet in &clear.a.sent {
+        call.b.session.handle_packet(call.now, address(1), Port::Rtp, &mut packet.clone());
+    }
+    assert_eq!(call.b.session.report().packets_received, 0);
+}
+
+#[test]
+fn a_new_key_in_a_renegotiation_is_taken_over_and_the_same_one_counts_on() {
+    let suite = CryptoSuite::AesCm128HmacSha1_80;
+    let mut call = sdes(suite, &Setup::default());
+    let plan = |remote, local, theirs| {
+        let security = Security::Sdes { local: key(suite, local), remote: key(suite, theirs) };
+        let negotiated = negotiated(iqra_media::codec::g711::PCMU, 20, address(remote));
+        Plan::new(Negotiated { security, ..negotiated }, Setup::default().formats, &codecs()).unwrap()
+    };
+    hears_a_tone(&mut call);
+    for (a, b) in [(1, 2), (9, 2)] {
+        call.a.session.update(call.now, plan(2, a, b));
+        call.b.session.update(call.now, plan(1, b, a));
+        hears_a_tone(&mut call);
+    }
+    let refused = call.b.session.report().not_authentic;
+    assert!(refused <= 2, "{refused} packets: those that were under way");
+}
+
+struct Browser {
+    call: Call,
+}
+
+/// A call by DTLS; `honest` is whether the SDP names the certificates that are shown.
+fn browser(weather: Weather, honest: bool) -> Browser {
+    let setup = Setup { weather, ..Setup::default() };
+    let certificates = [Certificate::generate().unwrap(), Certificate::generate().unwrap()];
+    let mut at_a = true;
+    let call = Call::planned(&setup, |negotiated, now| {
+        let [ours, theirs] = if at_a { [0, 1] } else { [1, 0] };
+        let role = if at_a { DtlsRole::Client } else { DtlsRole::Server };
+        at_a = false;
+        let fingerprint = if honest { certificates[theirs].fingerprint() } else { [3; 32] };
+        let security = Security::Dtls { fingerprint: Fingerprint(fingerprint), role, tls_id: None };
+        let negotiated = Negotiated { security, rtcp_mux: true, ..negotiated };
+        Plan::webrtc(negotiated, setup.formats, &codecs(), &certificates[ours], None, now).unwrap()
+    });
+    Browser { call }
+}
+
+#[test]
+fn what_is_said_while_hands_are_shaken_is_heard_whole() {
+    let mut call = browser(Weather { delay: Duration::from_millis(50), ..Weather::default() }, true).call;
+    let said = call.a.hum(1_000.0, 1_000);
+    call.talk(2_000);
+    let heard = call.b.heard.iter().filter(|sample| sample.unsigned_abs() > 500).count();
+    let loud = said.iter().filter(|sample| sample.unsigned_abs() > 500).count();
+    assert!(heard.abs_diff(loud) < 200, "{heard} of {loud} loud samples");
+    let kinds: Vec<_> = call.a.sent.iter().map(|packet| Protocol::of(packet)).collect();
+    assert_eq!(kinds[0], Protocol::Dtls);
+    assert!(kinds.iter().skip_while(|kind| **kind == Protocol::Dtls).all(|kind| *kind != Protocol::Dtls));
+}
+
+#[test]
+fn loss_does_not_prevent_a_handshake_and_reports_share_the_port() {
+    let mut call =
+        browser(Weather { loss: 0.15, delay: Duration::from_millis(20), ..Weather::default() }, true).call;
+    call.talk(30_000);
+    assert!(call.a.reports.is_empty() && call.b.reports.is_empty(), "RTCP is multiplexed");
+    for report in [call.a.session.report(), call.b.session.report()] {
+        assert!(report.packets_received > 500 && report.rtcp_received > 0, "{report}");
+        assert_eq!(report.not_authentic, 0);
+    }
+}
+
+#[tokio::test]
+async fn another_certificate_than_the_sdp_names_ends_the_call_and_no_audio_leaves() {
+    let mut call = browser(Weather::default(), false).call;
+    call.a.hum(1_000.0, 1_000);
+    call.talk(2_000);
+    assert!(call.a.sent.iter().all(|packet| Protocol::of(packet) == Protocol::Dtls));
+    let Some(Command::HangUp(HangUpReason::MediaSecurity(why))) = call.a.commands.next().await else {
+        panic!("goes on")
+    };
+    assert!(why.contains("a=fingerprint"), "{why}");
+}
+
+#[tokio::test]
+async fn a_far_end_that_shakes_no_hands_ends_the_call_in_time() {
+    let mut call = browser(Weather { loss: 1.0, ..Weather::default() }, true).call;
+    call.talk(HANDSHAKE_TIMEOUT.as_millis() as u64 + 1_000);
+    let command = call.b.commands.next().await;
+    assert!(matches!(command, Some(Command::HangUp(HangUpReason::MediaSecurity(_)))), "{command:?}");
+}
+
+#[test]
+fn a_plan_without_a_certificate_is_refused_for_dtls() {
+    let security = Security::Dtls { fingerprint: Fingerprint([1; 32]), role: DtlsRole::Client, tls_id: None };
+    let negotiated = negotiated(iqra_media::codec::g711::PCMU, 20, address(1));
+    let refused = Plan::new(Negotiated { security, ..negotiated }, Setup::default().formats, &codecs());
+    assert!(matches!(refused, Err(PlanError::NoCertificate)), "{refused:?}");
+}
+
+#[test]
+fn a_check_that_nominates_turns_the_media_round() {
+    use stun_types::attribute::{AttributeType, RawAttribute, Username};
+    use stun_types::message::{
+        BINDING, IntegrityAlgorithm, Message, MessageWrite, MessageWriteExt, MessageWriteVec,
+        ShortTermCredentials,
+    };
+    let setup = Setup::default();
+    let certificate = Certificate::generate().unwrap();
+    let ice = IceLite { ufrag: "ours".into(), pwd: "p".repeat(22), candidates: Vec::new() };
+    let mut call = Call::planned(&setup, |negotiated, now| {
+        Plan::webrtc(negotiated, setup.formats, &codecs(), &certificate, Some(&ice), now).unwrap()
+    });
+    call.run(100);
+    let mut check = Message::builder_request(BINDING, MessageWriteVec::new());
+    check.add_attribute(&Username::new("ours:theirs").unwrap()).unwrap();
+    check.add_attribute(&RawAttribute::new(AttributeType::new(0x25), &[])).unwrap();
+    check
+        .add_message_integrity(&ShortTermCredentials::new(ice.pwd.clone()).into(), IntegrityAlgorithm::Sha1)
+        .unwrap();
+    let mut check = check.finish();
+    let nat = address(9);
+    call.a.session.handle_packet(call.now, nat, Port::Rtp, &mut check);
+    let mut out = [0; 1_500];
+    let answer = call.a.session.poll_transmit(&mut out).unwrap();
+    assert_eq!((answer.to, Protocol::of(&out[..answer.length])), (nat, Protocol::Stun));
+    call.now += Duration::from_millis(20);
+    call.a.session.tick(call.now);
+    let audio = call.a.session.poll_transmit(&mut out).unwrap();
+    assert_eq!((audio.to, Protocol::of(&out[..audio.length])), (nat, Protocol::Rtp));
+}
