@@ -4,7 +4,7 @@
 //! Run: `cargo bench -p iqra-benches --bench rtp_pipeline`
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
@@ -13,7 +13,7 @@ use iqra_media::codec::g711::PCMU;
 use iqra_media::conversation::{AudioFormat, Commands, Formats, Heard, Limits, Line, line};
 use iqra_media::rtp::packet::Header;
 use iqra_media::sdp::{Direction, Negotiated};
-use iqra_media::session::{Config, MediaSession, Plan};
+use iqra_media::session::{Config, MediaSession, Plan, Port};
 
 /// Frames per measured step: a second.
 const FRAMES: usize = 50;
@@ -45,7 +45,7 @@ impl Call {
         let (line, end, commands) = line(formats, &Limits::default());
         let plan = Plan::new(negotiated, formats, &Registry::default()).expect("PCMU is registered");
         let now = Instant::now();
-        let session = MediaSession::new(plan, Config::default(), end, None, 1, now);
+        let session = MediaSession::new(plan, Config::default(), end, None, 1, now, SystemTime::UNIX_EPOCH);
         let speech = (0..rate / 50).map(|n| (n * 37 % 2_000) as i16).collect();
         let (sequence, timestamp) = (0, 0);
         Self { session, line, _commands: commands, far, now, sequence, timestamp, speech, packet: [0; 1_500] }
@@ -55,7 +55,7 @@ impl Call {
         let (sequence, timestamp) = (self.sequence, self.timestamp);
         let header = Header { payload_type: 0, marker: false, sequence, timestamp, ssrc: 7 };
         let length = header.write(&[0x35; 160], &mut self.packet).expect("it fits");
-        self.session.handle_packet(self.now, self.far, &self.packet[..length]);
+        self.session.handle_packet(self.now, self.far, Port::Rtp, &mut self.packet[..length]);
         self.sequence = self.sequence.wrapping_add(1);
         self.timestamp = self.timestamp.wrapping_add(160);
     }
@@ -80,7 +80,7 @@ impl Call {
     }
 
     fn packets_out(&mut self) -> usize {
-        std::iter::from_fn(|| self.session.poll_transmit(&mut self.packet)).map(|(length, _)| length).sum()
+        std::iter::from_fn(|| self.session.poll_transmit(&mut self.packet)).map(|sent| sent.length).sum()
     }
 }
 

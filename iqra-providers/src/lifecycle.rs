@@ -39,6 +39,8 @@ pub enum EndCause {
     DurationLimit,
     /// No media came for the media time-out.
     MediaTimeout,
+    /// The media could not be protected as was agreed.
+    MediaSecurity,
     /// The conversation failed or panicked.
     ConversationFailed,
     /// The 2xx was never acknowledged, or the transport failed.
@@ -58,6 +60,7 @@ impl fmt::Display for EndCause {
             Self::Rejected(status) => write!(f, "rejected with {status}"),
             Self::DurationLimit => f.write_str("maximum duration reached"),
             Self::MediaTimeout => f.write_str("no media received"),
+            Self::MediaSecurity => f.write_str("media could not be protected"),
             Self::ConversationFailed => f.write_str("conversation failed"),
             Self::Signalling => f.write_str("signalling failed"),
             Self::Shutdown => f.write_str("program stopped"),
@@ -75,6 +78,7 @@ impl EndCause {
             Self::NoAnswer => 19,
             Self::Rejected(_) => 21,
             Self::MediaTimeout | Self::Signalling => 102,
+            Self::MediaSecurity => 127,
             Self::ConversationFailed => 41,
             Self::Shutdown => 31,
         }

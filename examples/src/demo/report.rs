@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-use iqra_media::report::MediaReport;
+use iqra_media::quality::MediaReport;
 use iqra_providers::sip::CallReport;
 
 use super::agent::AgentNotes;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use iqra_media::conversation::{self, Command, ConversationSink, EndReason as LineEnd, HangUpReason};
 use iqra_media::net::{CallOptions as OpenOptions, Leg, MediaPort};
-use iqra_media::report::MediaReport;
+use iqra_media::quality::MediaReport;
 use iqra_media::sdp::{self, Agreement, Capabilities, Change, Negotiated};
 use iqra_media::session::recording::{Recording, Tap};
 use iqra_sip::event::{Body, EndReason, Reply};
@@ -305,6 +305,7 @@ fn cause_of_hang_up(reason: &HangUpReason) -> EndCause {
     match reason {
         HangUpReason::Completed | HangUpReason::Asked(_) => EndCause::AgentHungUp,
         HangUpReason::MediaTimeout => EndCause::MediaTimeout,
+        HangUpReason::MediaSecurity(_) => EndCause::MediaSecurity,
         _ => EndCause::ConversationFailed,
     }
 }

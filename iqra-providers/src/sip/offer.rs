@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use iqra_media::codec::CodecSpec;
 use iqra_media::net::{MediaDriver, MediaPort};
-use iqra_media::sdp::{self, Agreement, Capabilities};
+use iqra_media::rtp::srtp::MasterKey;
+use iqra_media::sdp::{
+    self, Agreement, Capabilities, CryptoSuite, SecurityPolicy, SecuritySettings, SrtpKey,
+};
 use iqra_media::session::Config;
 use iqra_sip::event::Body;
 
@@ -17,19 +20,27 @@ pub struct SipMedia {
     address: IpAddr,
     codecs: Vec<CodecSpec>,
     session: Config,
+    security: SecurityPolicy,
 }
 
 impl SipMedia {
     /// Media on `driver`'s ports, which peers reach at `address`, with all codecs of the driver.
     pub fn new(driver: MediaDriver, address: IpAddr) -> Self {
         let codecs = driver.codecs().specs();
-        Self { driver, address, codecs, session: Config::default() }
+        Self { driver, address, codecs, session: Config::default(), security: SecurityPolicy::Never }
     }
 
     /// The same with these settings of each call's media: media time-out, jitter buffer, who may send.
     #[must_use]
     pub fn session(self, session: Config) -> Self {
         Self { session, ..self }
+    }
+
+    /// The same with SRTP by this policy, each call with keys of its own in its SDP (RFC 4568). The signalling should go
+    /// over TLS, since who reads it has the keys.
+    #[must_use]
+    pub fn secured(self, security: SecurityPolicy) -> Self {
+        Self { security, ..self }
     }
 
     /// The same with only these codecs, in order of preference, by their SDP names (`PCMU`, `PCMA`). Names that the
@@ -79,10 +90,26 @@ impl SipMedia {
     /// Reserves a port and says what can be done on it.
     pub(super) fn reserve(&self, session_id: u64) -> Result<(MediaPort, Capabilities), Refused> {
         let port = self.driver.reserve().map_err(|error| Refused::Ports(error.to_string()))?;
-        let capabilities =
+        let mut capabilities =
             Capabilities::new(self.codecs.clone(), self.address, port.local_addr().port(), session_id);
+        capabilities.rtcp_mux = true;
+        if self.security != SecurityPolicy::Never {
+            capabilities.security =
+                SecuritySettings { mki: true, ..SecuritySettings::sdes(self.security, keys()?) };
+        }
         Ok((port, capabilities))
     }
+}
+
+/// A key for each suite, the strongest first.
+fn keys() -> Result<Vec<SrtpKey>, Refused> {
+    let mut octets = [0; MasterKey::MAX];
+    let key = |suite: CryptoSuite| {
+        let octets = &mut octets[..suite.material_len()];
+        getrandom::fill(octets).map_err(|error| Refused::Keys(error.to_string()))?;
+        SrtpKey::new(suite, octets).ok_or_else(|| Refused::Keys(String::from("a key of the wrong length")))
+    };
+    CryptoSuite::ALL.into_iter().map(key).collect()
 }
 
 /// Our side of the SDP exchange after an INVITE came.

@@ -20,6 +20,9 @@ pub enum Refused {
     /// No RTP port is free (503).
     #[error("{0}")]
     Ports(String),
+    /// The system gave no randomness for the keys of SRTP (500).
+    #[error("no keys for SRTP: {0}")]
+    Keys(String),
     /// The conversation declined, with the SIP status that it asked for.
     #[error("conversation refused: {reason}")]
     Conversation {
@@ -39,6 +42,7 @@ impl Refused {
             Self::BodyType(_) => 415,
             Self::Codecs(_) => 488,
             Self::Ports(_) => 503,
+            Self::Keys(_) => 500,
             Self::Conversation { status, .. } => *status,
         }
     }

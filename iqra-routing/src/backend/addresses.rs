@@ -3,11 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 
 use iqra_media::net::{MediaConfig, MediaDriver};
+use iqra_media::sdp::SecurityPolicy;
 use iqra_providers::sip::SipMedia;
 use iqra_sip::net::Endpoint;
 use iqra_sip::{Listener, Transport};
 
-use crate::config::Media;
+use crate::config::{Media, Srtp};
 use crate::start::StartError;
 
 /// Where callers reach an endpoint: a URI per listener, UDP first. WebSocket is for
@@ -31,9 +32,14 @@ fn media_address(endpoint: &Endpoint) -> IpAddr {
 pub(super) fn media(endpoint: &Endpoint, config: &Media) -> Result<SipMedia, StartError> {
     let address = media_address(endpoint);
     let bind = endpoint.listeners().first().map_or(address, |listener| listener.addr.ip());
+    let security = match config.srtp {
+        Srtp::Never => SecurityPolicy::Never,
+        Srtp::Optional => SecurityPolicy::Optional,
+        Srtp::Required => SecurityPolicy::Required,
+    };
     let config =
         MediaConfig { ports: config.ports.clone(), tick: config.tick, bind, ..MediaConfig::default() };
     let what = format!("RTP ports {:?}", config.ports);
     let driver = MediaDriver::start(config).map_err(|error| StartError::Bind { what, error })?;
-    Ok(SipMedia::new(driver, address))
+    Ok(SipMedia::new(driver, address).secured(security))
 }

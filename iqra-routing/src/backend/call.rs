@@ -317,7 +317,7 @@ fn refused_by(refusal: &SinkRefusal) -> Refused {
 
 fn reason_of(refused: &Refused) -> Reason {
     match refused {
-        Refused::Ports(_) => Reason::NoMediaPort,
+        Refused::Ports(_) | Refused::Keys(_) => Reason::NoMediaPort,
         Refused::Conversation { .. } => Reason::ConversationRefused,
         _ => Reason::UnsupportedMedia,
     }

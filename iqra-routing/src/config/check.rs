@@ -276,14 +276,14 @@ fn queue(source: &Source<'_>, file: &QueueFile) -> Checked<QueueLimits> {
 
 fn media(source: &Source<'_>, file: &MediaFile) -> Checked<Media> {
     let tick = source.within(file.tick_ms.as_ref(), "media.tick_ms", 1..=20, 5)?;
-    let tick = Duration::from_millis(tick);
-    let Some(ports) = &file.ports else { return Ok(Media { ports: 10_000..=19_999, tick }) };
+    let (tick, srtp) = (Duration::from_millis(tick), file.srtp);
+    let Some(ports) = &file.ports else { return Ok(Media { ports: 10_000..=19_999, tick, srtp }) };
     let bounds = ports
         .get_ref()
         .split_once('-')
         .and_then(|(low, high)| Some((low.trim().parse::<u16>().ok()?, high.trim().parse::<u16>().ok()?)));
     match bounds {
-        Some((low, high)) if low >= 1024 && low < high => Ok(Media { ports: low..=high, tick }),
+        Some((low, high)) if low >= 1024 && low < high => Ok(Media { ports: low..=high, tick, srtp }),
         _ => {
             let why = format!(
                 "\"{}\" is no range of ports from 1024; write for instance \"10000-19999\"",

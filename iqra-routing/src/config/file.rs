@@ -3,12 +3,12 @@
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::Selector;
 #[cfg(any(feature = "proxy", feature = "backend"))]
 use super::edge::{GuardFile, HepFile};
 use super::listen::ListenFile;
 #[cfg(any(feature = "proxy", feature = "backend"))]
 use super::sip::{ConnectionsFile, DnsFile, SipFile};
+use super::{Selector, Srtp};
 use crate::identity::{AccountId, BackendId, BusinessId, NodeId, PhoneId, RegionId, RouteId, TrunkId};
 use crate::number::Provider;
 
@@ -129,6 +129,8 @@ pub(super) struct QueueFile {
 pub(super) struct MediaFile {
     pub(super) ports: Option<Spanned<String>>,
     pub(super) tick_ms: Option<Spanned<u64>>,
+    #[serde(default)]
+    pub(super) srtp: Srtp,
 }
 
 #[derive(Deserialize)]

@@ -231,6 +231,21 @@ pub struct Media {
     pub ports: RangeInclusive<u16>,
     /// How often the sockets are read, 1 to 20 ms.
     pub tick: Duration,
+    /// Whether media is encrypted, with keys in the SDP.
+    pub srtp: Srtp,
+}
+
+/// Whether media is encrypted (SRTP with the keys of `a=crypto`, RFC 4568).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Srtp {
+    /// Not at all.
+    #[default]
+    Never,
+    /// Where the peer offers it.
+    Optional,
+    /// Calls without it are refused with 488.
+    Required,
 }
 
 impl ProxyConfig {
