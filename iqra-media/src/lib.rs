@@ -26,7 +26,7 @@
 //! - Nothing that comes from the network panics. What is malformed is an error or dropped and counted.
 //! - No allocation per packet or frame in steady state: buffers are the caller's or keep their memory.
 //! - Everything that grows has a limit, a constant with its reason beside it.
-//! - Durations of audio are RTP clock units in [`rtp`] and [`jitter`], samples in [`codec`] and [`pcm`].
+//! - Durations of audio are RTP clock units in [`rtp`] and [`jitter`], samples in [`codec`], [`pcm`] and [`detect`].
 //!
 //! # Features
 //! - `tokio` (default): `conversation`, the line between a call and its AI, and `net`, ports and media threads. Without
@@ -34,6 +34,7 @@
 //! - `webrtc`: keys of SRTP by DTLS (`rtp::dtls`) and answers to the checks of ICE (`rtp::ice`), for far ends that
 //!   speak as browsers do.
 //! - `opus`: the codec Opus by libopus 1.6, which is built from source with CMake and a C compiler.
+//! - `vad` (default): [`detect::voice::Earshot`](detect::voice), a voice detector by a small network.
 
 pub mod codec;
 #[cfg(feature = "tokio")]

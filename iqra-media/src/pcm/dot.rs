@@ -256,7 +256,10 @@ mod avx2 {
     fn add(sum: __m256i, x: &Chunk, h: &Chunk) -> __m256i {
         // SAFETY: a chunk is 32 bytes long; unaligned loads.
         let (x, h) = unsafe {
-            (_mm256_loadu_si256(x.as_ptr().cast::<__m256i>()), _mm256_loadu_si256(h.as_ptr().cast::<__m256i>()))
+            (
+                _mm256_loadu_si256(x.as_ptr().cast::<__m256i>()),
+                _mm256_loadu_si256(h.as_ptr().cast::<__m256i>()),
+            )
         };
         _mm256_add_epi32(sum, _mm256_madd_epi16(x, h))
     }

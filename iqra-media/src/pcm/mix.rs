@@ -61,7 +61,8 @@ mod tests {
         let mut mix = MixMinus::new(3);
         mix.start(3);
         frames.iter().for_each(|frame| mix.add(frame));
-        for (own, expected) in frames.iter().zip([[-993, 9, 30_005], [-900, -4, 30_005], [107, 3, i16::MAX]]) {
+        for (own, expected) in frames.iter().zip([[-993, 9, 30_005], [-900, -4, 30_005], [107, 3, i16::MAX]])
+        {
             let mut out = [0; 3];
             assert_eq!(mix.without(own, &mut out), 3);
             assert_eq!(out, expected);

@@ -268,7 +268,8 @@ mod tests {
         for (from, to) in pairs().filter(|(from, to)| to < from) {
             let (nyquist, highest) = (f64::from(to) / 2.0, f64::from(from) / 2.0);
             for step in 0..24 {
-                let frequency = (nyquist * 1.08 + (highest - nyquist * 1.08) * f64::from(step) / 24.0).round();
+                let frequency =
+                    (nyquist * 1.08 + (highest - nyquist * 1.08) * f64::from(step) / 24.0).round();
                 if frequency < highest * 0.99 && frequency >= nyquist * 1.08 {
                     let stray = stray(&resampled(from, to, frequency, 16_000), 16_000.0);
                     assert!(stray <= -80.0, "{from} -> {to} at {frequency}: {stray:.1} dB");
@@ -350,8 +351,7 @@ mod tests {
     fn sums_of_extreme_samples_fit_32_bits() {
         for (from, to) in pairs().filter(|(from, to)| from != to) {
             let Filters { walk: Walk { taps, shape, .. }, coefficients } = &Filters::new(from, to);
-            let tail =
-                |at: usize| !(shape.before..shape.before + shape.centre).contains(&(at / CHUNK));
+            let tail = |at: usize| !(shape.before..shape.before + shape.centre).contains(&(at / CHUNK));
             for filter in coefficients.chunks(*taps) {
                 let lane = |n: usize, chosen: &dyn Fn(usize) -> i64| -> i64 {
                     let at = (0..*taps).filter(|at| at / 2 % 8 == n);
