@@ -148,3 +148,46 @@ fn no_codec_touches_the_memory_manager_for_a_frame() {
     noise.fill(&mut pcm);
     assert_eq!((TOUCHED.get() - before, comfort_noise::describe(&pcm).len()), (0, 1));
 }
+
+#[test]
+fn detectors_gain_and_mixing_touch_no_memory_manager() {
+    use iqra_media::detect::dtmf::{Detector, Generator, Pace};
+    use iqra_media::detect::machine::{self, MachineDetector};
+    use iqra_media::detect::progress::ProgressDetector;
+    use iqra_media::detect::voice::{Energy, VoiceActivity};
+    use iqra_media::pcm::agc::{self, Agc};
+    use iqra_media::pcm::mix::MixMinus;
+    use iqra_media::rtp::telephone_event::Digit;
+
+    for rate in [8_000, 16_000, 48_000] {
+        let mut keys = Detector::new(rate);
+        let mut progress = ProgressDetector::new(rate);
+        let mut voice = VoiceActivity::new(rate, Energy::new(8_000)).unwrap();
+        let mut machine =
+            MachineDetector::new(rate, Energy::new(16_000), machine::Config::default()).unwrap();
+        let mut generator = Generator::new(rate, Pace::default());
+        let (mut agc, mut mix) = (Agc::new(rate, agc::Config::default()), MixMinus::new(rate as usize / 50));
+        let (mut frame, mut told, mut before) = (vec![0; rate as usize / 50], 0, 0);
+        for n in 0..300 {
+            if n == 50 {
+                before = TOUCHED.get();
+                assert!(before > 0, "the counter counts");
+            }
+            if n % 20 == 0 {
+                assert!(generator.press(Digit::from_event((n / 20 % 16) as u8).unwrap()));
+            }
+            frame.fill(0);
+            generator.fill(&mut frame);
+            keys.process(&frame, |_| told += 1);
+            progress.process(&frame, |_| told += 1);
+            voice.process(&frame, |_| told += 1);
+            machine.process(&frame, |_| told += 1);
+            agc.process(&mut frame);
+            mix.start(frame.len());
+            mix.add(&frame);
+            mix.all(&mut frame);
+        }
+        assert_eq!(TOUCHED.get() - before, 0, "at {rate} Hz");
+        assert!(told >= 30, "{told} events at {rate} Hz");
+    }
+}

@@ -58,7 +58,7 @@ pub(crate) fn convolve(walk: &mut Walk, line: &[i16], filters: &[i16], out: &mut
         #[allow(unsafe_code)]
         return unsafe { avx2::convolve(walk, line, filters, out) };
     }
-    convolve_with(walk, line, filters, out, baseline);
+    convolve_with(walk, line, filters, out, |x, h, shape| met(baseline(x, h, shape)));
 }
 
 /// One sum for each row of coefficients, a row as long as the samples, in the coefficients' scale.
@@ -89,25 +89,54 @@ use sse2::lanes as baseline;
 #[cfg(not(target_arch = "x86_64"))]
 use portable as baseline;
 
+/// Filters of the usual lengths get loops of their own, without a branch.
 #[inline(always)]
 fn convolve_with(
     walk: &mut Walk,
     line: &[i16],
     filters: &[i16],
     out: &mut Vec<i16>,
-    lanes: impl Fn(&[Chunk], &[Chunk], Shape) -> [i32; 8],
+    sum: impl Fn(&[Chunk], &[Chunk], Shape) -> i32,
 ) {
-    let Walk { taps, up, down, mut phase, mut start, shape, fraction } = *walk;
-    // The lanes lose some bits before they meet, so that their sum fits 32 bits too.
+    match (walk.shape.before, walk.shape.centre) {
+        (1, 1) => convolve_as::<1, 1>(walk, line, filters, out, sum),
+        (1, 2) => convolve_as::<1, 2>(walk, line, filters, out, sum),
+        (2, 1) => convolve_as::<2, 1>(walk, line, filters, out, sum),
+        (2, 2) => convolve_as::<2, 2>(walk, line, filters, out, sum),
+        (3, 3) => convolve_as::<3, 3>(walk, line, filters, out, sum),
+        _ => convolve_as::<0, 0>(walk, line, filters, out, sum),
+    }
+}
+
+/// For filters with so many chunks before and in the centre, or any where both are 0.
+#[inline(always)]
+fn convolve_as<const BEFORE: usize, const CENTRE: usize>(
+    walk: &mut Walk,
+    line: &[i16],
+    filters: &[i16],
+    out: &mut Vec<i16>,
+    sum: impl Fn(&[Chunk], &[Chunk], Shape) -> i32,
+) {
+    let Walk { mut taps, up, down, mut phase, mut start, mut shape, fraction } = *walk;
+    if CENTRE > 0 {
+        shape = Shape { before: BEFORE, centre: CENTRE, shift: shape.shift };
+        taps = (2 * BEFORE + CENTRE) * CHUNK;
+    }
     let (rest, round) = (fraction - SPARE, 1 << (fraction - SPARE - 1));
-    while let Some(window) = line.get(start..start + taps) {
-        let filter = &filters[phase * taps..][..taps];
-        let lanes = lanes(window.as_chunks().0, filter.as_chunks().0, shape);
-        let sum = lanes.iter().map(|lane| lane >> SPARE).sum::<i32>();
-        out.push(((sum + round) >> rest).clamp(i16::MIN.into(), i16::MAX.into()) as i16);
-        phase += down;
-        start += phase / up;
-        phase %= up;
+    // No division for each output.
+    let (whole, part) = (down / up, down % up);
+    let room = (line.len() + 1).saturating_sub(start + taps);
+    let count = if room == 0 { 0 } else { (room * up - 1 - phase) / down + 1 };
+    let first = out.len();
+    out.resize(first + count, 0);
+    for out in &mut out[first..] {
+        let (window, filter) = (&line[start..][..taps], &filters[phase * taps..][..taps]);
+        let sum = sum(window.as_chunks().0, filter.as_chunks().0, shape);
+        *out = ((sum + round) >> rest).clamp(i16::MIN.into(), i16::MAX.into()) as i16;
+        (phase, start) = (phase + part, start + whole);
+        if phase >= up {
+            (phase, start) = (phase - up, start + 1);
+        }
     }
     (walk.phase, walk.start) = (phase, start);
 }
@@ -121,9 +150,16 @@ fn dots_with(
 ) {
     let samples = samples.as_chunks().0;
     let shape = Shape { before: 0, centre: samples.len(), shift: 0 };
-    for (row, sum) in rows.chunks_exact(samples.len() * CHUNK).zip(sums) {
+    for (row, sum) in rows.chunks_exact((samples.len() * CHUNK).max(1)).zip(sums) {
         *sum = total(lanes(samples, row.as_chunks().0, shape).map(|lane| lane as f32));
     }
+}
+
+/// The lanes lose some bits before they meet, so that their sum fits 32 bits too.
+#[inline(always)]
+fn met(lanes: [i32; 8]) -> i32 {
+    let [a, b, c, d, e, f, g, h] = lanes.map(|lane| lane >> SPARE);
+    ((a + e) + (b + f)) + ((c + g) + (d + h))
 }
 
 /// In eight lanes, so that the compiler can use vectors and every processor rounds alike.
@@ -214,15 +250,16 @@ mod sse2 {
 #[allow(unsafe_code)]
 mod avx2 {
     use std::arch::x86_64::{
-        __m256i, _mm_cvtsi32_si128, _mm256_add_epi32, _mm256_loadu_si256, _mm256_madd_epi16,
-        _mm256_setzero_si256, _mm256_sra_epi32, _mm256_storeu_si256,
+        __m256i, _mm_add_epi32, _mm_cvtsi32_si128, _mm_cvtsi128_si32, _mm_shuffle_epi32, _mm256_add_epi32,
+        _mm256_castsi256_si128, _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_madd_epi16,
+        _mm256_setzero_si256, _mm256_sra_epi32, _mm256_srai_epi32, _mm256_storeu_si256,
     };
 
-    use super::{Chunk, Shape, Walk, convolve_with, dots_with, energy_with};
+    use super::{Chunk, SPARE, Shape, Walk, convolve_with, dots_with, energy_with};
 
     #[target_feature(enable = "avx2")]
     pub(super) fn convolve(walk: &mut Walk, line: &[i16], filters: &[i16], out: &mut Vec<i16>) {
-        convolve_with(walk, line, filters, out, |x, h, shape| lanes(x, h, shape));
+        convolve_with(walk, line, filters, out, |x, h, shape| met(vector(x, h, shape)));
     }
 
     #[target_feature(enable = "avx2")]
@@ -235,8 +272,28 @@ mod avx2 {
         energy_with(samples, window)
     }
 
+    #[inline]
     #[target_feature(enable = "avx2")]
     pub(super) fn lanes(samples: &[Chunk], filter: &[Chunk], shape: Shape) -> [i32; 8] {
+        let mut lanes = [0i32; 8];
+        // SAFETY: eight numbers of 32 bits are 32 bytes; unaligned store.
+        unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), vector(samples, filter, shape)) };
+        lanes
+    }
+
+    /// As the function of the same name outside.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn met(lanes: __m256i) -> i32 {
+        let lanes = _mm256_srai_epi32(lanes, SPARE as i32);
+        let four = _mm_add_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1));
+        let two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0b01_00_11_10));
+        _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0b10_11_00_01)))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn vector(samples: &[Chunk], filter: &[Chunk], shape: Shape) -> __m256i {
         let tail = (shape.before + shape.centre).min(samples.len());
         let (head, middle) = (shape.before.min(tail), shape.before.min(tail)..tail);
         let mut sum = _mm256_setzero_si256();
@@ -245,10 +302,7 @@ mod avx2 {
         sum = _mm256_sra_epi32(sum, _mm_cvtsi32_si128(shape.shift));
         let centre = samples[middle.clone()].iter().zip(&filter[middle]);
         centre.for_each(|(x, h)| sum = add(sum, x, h));
-        let mut lanes = [0i32; 8];
-        // SAFETY: eight numbers of 32 bits are 32 bytes; unaligned store.
-        unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), sum) };
-        lanes
+        sum
     }
 
     #[inline]

@@ -115,20 +115,26 @@ fn predicted(window: &[i16], lag: usize) -> Option<f64> {
     (own > 0.0).then(|| cosine.clamp(-1.0, 1.0).acos() / TAU / lag as f64)
 }
 
-/// The component at a frequency, in turns per sample, of each quarter of the window.
+/// The component at a frequency, in turns per sample, of each quarter of the window. All four are walked through at
+/// once, with one phasor that turns; then each is turned to where it is in the window.
 fn quarters(window: &[i16], frequency: f64) -> [Phasor; 4] {
     let (sin, cos) = (TAU * frequency).sin_cos();
     let (turn, mut at) = (Phasor { re: cos as f32, im: -sin as f32 }, Phasor { re: 1.0, im: 0.0 });
-    let mut quarters = [Phasor::default(); 4];
-    let length = window.len().div_ceil(4);
-    for (part, quarter) in window.chunks(length).zip(&mut quarters) {
-        for &sample in part {
-            quarter.re += f32::from(sample) * at.re;
-            quarter.im += f32::from(sample) * at.im;
-            at = at.times(turn);
+    let (mut re, mut im) = ([0.0f32; 4], [0.0f32; 4]);
+    let length = window.len() / 4;
+    let [a, b, c, d] = [0, 1, 2, 3].map(|quarter| &window[quarter * length..][..length]);
+    for (((&a, &b), &c), &d) in a.iter().zip(b).zip(c).zip(d) {
+        let samples = [a, b, c, d].map(f32::from);
+        for n in 0..4 {
+            re[n] += samples[n] * at.re;
+            im[n] += samples[n] * at.im;
         }
+        at = at.times(turn);
     }
-    quarters
+    std::array::from_fn(|n| {
+        let (sin, cos) = (-TAU * frequency * (n * length) as f64).sin_cos();
+        Phasor { re: re[n], im: im[n] }.times(Phasor { re: cos as f32, im: sin as f32 })
+    })
 }
 
 /// The share of the window's power in the four quarters, each turned back by what it turned since the one before.
