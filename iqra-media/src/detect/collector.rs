@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn every_way_to_the_end_has_its_outcome() {
         let config = || Config { max_length: 4, min_length: 2, ..Config::default() };
-        let cases: [(&str, u64, Option<(&str, Outcome)>); 10] = [
+        let cases = [
             ("", 9_900, None),
             ("", 10_000, Some(("", Outcome::Nothing))),
             ("1", 4_600, None),

@@ -1,6 +1,8 @@
 //! Levels: gain, fades and mixing, all saturating.
 
 /// The level of a sine that reaches full scale, in dBm0: the largest that A-law carries (ITU-T G.711; 3.17 in µ-law).
+// A level that only looks like pi.
+#[allow(clippy::approx_constant)]
 pub const FULL_SCALE_DBM0: f64 = 3.14;
 
 /// The peak of a sine of this level in dBm0, the unit of levels on a telephone line; not more than full scale.

@@ -10,7 +10,7 @@ use iqra_media::pcm::{RATES, Resampler};
 
 /// Any octets as a stream of samples: the first four choose rate, cuts and how the rest is stretched to a sound. No
 /// detector panics, tells more than the time allows, or minds where the stream is cut.
-pub fn detectors(data: &[u8]) {
+pub(crate) fn detectors(data: &[u8]) {
     let Some((&[rate, cut, shape, repeat], rest)) = data.split_first_chunk() else { return };
     let rate = RATES[usize::from(rate) % RATES.len()];
     let sound = sound(rest, shape, 1 + usize::from(repeat % 16));
@@ -64,7 +64,7 @@ fn events(rate: u32, sound: &[i16], frame: usize) -> Vec<String> {
 }
 
 /// Any octets as samples through a resampler: as many come out as should, wherever the stream is cut.
-pub fn resampler(data: &[u8]) {
+pub(crate) fn resampler(data: &[u8]) {
     let Some((&[from, to, cut], rest)) = data.split_first_chunk() else { return };
     let [from, to] = [from, to].map(|at| RATES[usize::from(at) % RATES.len()]);
     let samples: Vec<i16> = rest.as_chunks().0.iter().map(|&pair| i16::from_le_bytes(pair)).collect();

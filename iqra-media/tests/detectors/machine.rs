@@ -25,8 +25,11 @@ fn events(rate: u32, sound: &[f64], frame: usize) -> Vec<MachineEvent> {
     events
 }
 
+type Decisions = Vec<(Answerer, Reason)>;
+type Ends = Vec<(GreetingEnd, u64)>;
+
 /// Decisions and ends of greetings, the latter in milliseconds.
-fn told(rate: u32, sound: &[f64]) -> (Vec<(Answerer, Reason)>, Vec<(GreetingEnd, u64)>) {
+fn told(rate: u32, sound: &[f64]) -> (Decisions, Ends) {
     let (mut decided, mut ended) = (Vec::new(), Vec::new());
     for event in events(rate, sound, rate as usize / 50) {
         match event {
