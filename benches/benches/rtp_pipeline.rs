@@ -11,7 +11,11 @@ use divan::counter::ItemsCount;
 use iqra_media::codec::Registry;
 use iqra_media::codec::g711::PCMU;
 use iqra_media::conversation::{AudioFormat, Commands, Formats, Heard, Limits, Line, line};
+use iqra_media::jitter::conceal::Concealer;
+use iqra_media::jitter::stretch::Stretch;
+use iqra_media::jitter::{self, Adjustment, Buffer, Frame};
 use iqra_media::rtp::packet::Header;
+use iqra_media::rtp::reception::Position;
 use iqra_media::sdp::{Direction, Negotiated};
 use iqra_media::session::{Config, MediaSession, Plan, Port};
 
@@ -118,5 +122,57 @@ fn both_ways(bencher: Bencher<'_, '_>, rate: u32) {
             call.tick();
             sum + call.hear() + call.packets_out()
         })
+    });
+}
+
+/// The jitter buffer alone, with what it does to decoded samples when the delay is where it should be.
+#[divan::bench]
+fn jitter_buffer(bencher: Bencher<'_, '_>) {
+    let mut now = Instant::now();
+    let mut buffer = Buffer::new(jitter::Config::default(), now);
+    let (mut concealer, mut stretch) = (Concealer::new(8_000), Stretch::new(8_000));
+    let mut position = Position { sequence: 1 << 40, timestamp: 1 << 40 };
+    let mut pcm = vec![100; 160];
+    bencher.counter(ItemsCount::new(FRAMES)).bench_local(|| {
+        for _ in 0..FRAMES {
+            buffer.push(now, position, 160, &[0x35; 160]);
+            position.sequence += 1;
+            position.timestamp += 160;
+            now += FRAME;
+            while let Some(frame) = buffer.pop(now) {
+                if matches!(frame, Frame::Audio { .. }) {
+                    concealer.heard(&mut pcm);
+                    let wanted = buffer.adjustment();
+                    buffer.adjusted(stretch.process(&mut pcm, wanted));
+                    pcm.resize(160, 0);
+                }
+            }
+        }
+        buffer.counts().played
+    });
+}
+
+/// One frame concealed after one heard, with the search for the pitch.
+#[divan::bench(args = [8_000, 16_000, 48_000])]
+fn conceal(bencher: Bencher<'_, '_>, rate: u32) {
+    let mut concealer = Concealer::new(rate);
+    let mut pcm: Vec<i16> = (0..rate / 50).map(|n| (n * 8_000 / rate % 55 * 150) as i16).collect();
+    bencher.counter(ItemsCount::new(1usize)).bench_local(|| {
+        concealer.heard(&mut pcm);
+        let mut lost = [0; 960];
+        concealer.conceal(&mut lost[..rate as usize / 50]);
+        lost[0]
+    });
+}
+
+/// One frame shortened in a voice, with the search for the join.
+#[divan::bench(args = [8_000, 16_000, 48_000])]
+fn shorten(bencher: Bencher<'_, '_>, rate: u32) {
+    let voice: Vec<i16> = (0..rate / 50).map(|n| (n * 8_000 / rate % 55 * 150) as i16).collect();
+    let mut frame = Vec::with_capacity(2_000);
+    bencher.counter(ItemsCount::new(1usize)).bench_local(|| {
+        let mut stretch = Stretch::new(rate);
+        frame.clone_from(&voice);
+        stretch.process(&mut frame, Adjustment::Shorten(Duration::from_millis(20)))
     });
 }

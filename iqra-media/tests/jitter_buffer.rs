@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use iqra_media::jitter::{Buffer, Config, Counts, Frame, Pushed};
+use iqra_media::jitter::{Adjustment, Buffer, Config, Counts, Frame, Pushed};
 use iqra_media::rtp::reception::Position;
 use proptest::prelude::*;
 
@@ -16,6 +16,7 @@ struct Line {
     /// What was heard, one letter per 20 ms: the packet's letter, `.` lost, `_` silence.
     heard: String,
     samples: u64,
+    most_delay: Duration,
 }
 
 impl Line {
@@ -25,7 +26,13 @@ impl Line {
 
     fn with(config: Config) -> Self {
         let start = Instant::now();
-        Self { buffer: Buffer::new(config, start), start, heard: String::new(), samples: 0 }
+        Self {
+            buffer: Buffer::new(config, start),
+            start,
+            heard: String::new(),
+            samples: 0,
+            most_delay: Duration::ZERO,
+        }
     }
 
     fn at(&self, ms: u64) -> Instant {
@@ -46,9 +53,11 @@ impl Line {
         self.buffer.push_other(self.at(ms), Position { sequence: 1000 + n, timestamp });
     }
 
+    /// Plays what is due. Audio is shortened and lengthened as asked, by 5 ms a frame.
     fn pop_all(&mut self, ms: u64) {
         let now = self.at(ms);
         while let Some(frame) = self.buffer.pop(now) {
+            let audio = matches!(frame, Frame::Audio { .. });
             let (letter, samples) = match frame {
                 Frame::Audio { payload, .. } => (char::from(payload[0]), payload.len() as u32),
                 Frame::Lost { samples } => ('.', samples),
@@ -56,6 +65,25 @@ impl Line {
             };
             self.heard.push(letter);
             self.samples += u64::from(samples);
+            self.most_delay = self.most_delay.max(self.buffer.delay());
+            if audio {
+                self.adjust();
+            }
+        }
+    }
+
+    fn adjust(&mut self) {
+        let step = Duration::from_millis(5);
+        match self.buffer.adjustment() {
+            Adjustment::Keep => {}
+            Adjustment::Shorten(_) => {
+                self.samples -= 40;
+                self.buffer.adjusted(Adjustment::Shorten(step));
+            }
+            Adjustment::Lengthen(_) => {
+                self.samples += 40;
+                self.buffer.adjusted(Adjustment::Lengthen(step));
+            }
         }
     }
 
@@ -163,7 +191,7 @@ fn a_delay_that_grows_stretches_the_line_instead_of_losing_audio() {
     line.run(arrivals, 680);
     let letters: String = line.heard.chars().filter(char::is_ascii_lowercase).collect();
     assert_eq!(letters, "abcdefghijklmnopqrstuvwxyzabcd");
-    assert_eq!((line.counts().stretched, line.counts().late), (1, 0));
+    assert_eq!((line.counts().awaited, line.counts().late), (1, 0));
 }
 
 #[test]
@@ -172,8 +200,8 @@ fn delay_is_taken_away_again_when_it_is_not_needed() {
     // The first packet was 100 ms faster than all others… and then the others speed up by 100 ms.
     let arrivals = (0..900).map(|n| (n * 20 + if (10..20).contains(&n) { 100 } else { 0 }, n)).collect();
     line.run(arrivals, 900 * 20);
-    assert!(line.counts().stretched >= 1);
-    assert!(line.counts().shortened >= 1);
+    assert!(line.counts().awaited >= 1);
+    assert!(line.counts().shortened >= Duration::from_millis(50));
     assert!(line.buffer.delay() <= Duration::from_millis(60), "{:?}", line.buffer.delay());
 }
 
@@ -192,7 +220,7 @@ fn sequence_and_timestamp_gaps_of_silence_suppression_are_silence_not_loss() {
     let mut line = Line::new();
     line.push_at(0, 0, 100_000);
     // The next packet by number is 60 ms on by timestamp.
-    line.push_at(5, 1, 100_000 + u64::from(FRAME) * 3);
+    line.push_at(60, 1, 100_000 + u64::from(FRAME) * 3);
     line.pop_all(130);
     assert_eq!((line.heard.as_str(), line.counts().lost), ("a__b.", 1));
 }
@@ -287,7 +315,8 @@ fn a_fast_sender_does_not_pile_up_delay() {
     let arrivals = (0..3000).map(|n| (n * 199 / 10, n)).collect();
     line.run(arrivals, 59_000);
     assert!(line.buffer.delay() < Duration::from_millis(200), "{:?}", line.buffer.delay());
-    assert!(line.counts().shortened > 5);
+    assert!(line.counts().shortened > Duration::from_millis(200));
+    assert_eq!((line.counts().dropped, line.counts().lost), (0, 0));
 }
 
 proptest! {
@@ -355,4 +384,75 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn the_next_payload_can_be_seen_after_a_loss() {
+    let mut line = Line::new();
+    line.push(0, 0);
+    line.push(40, 2);
+    let now = line.at(60);
+    assert!(matches!(line.buffer.pop(now), Some(Frame::Audio { .. })));
+    assert!(matches!(line.buffer.pop(now), Some(Frame::Lost { .. })));
+    assert_eq!(line.buffer.peek().map(|payload| payload[0]), Some(b'c'));
+    assert!(matches!(line.buffer.pop(line.start + Duration::from_millis(80)), Some(Frame::Audio { .. })));
+    assert_eq!(line.buffer.peek(), None);
+}
+
+#[test]
+fn another_packet_time_goes_on_without_a_gap() {
+    let mut line = Line::new();
+    let mut timestamp = 100_000;
+    for (n, duration) in [160u32, 160, 80, 80, 480, 160].into_iter().enumerate() {
+        let position = Position { sequence: 1000 + n as u64, timestamp };
+        let now = line.at((timestamp - 100_000) / 8);
+        line.buffer.push(now, position, duration, &vec![b'a' + n as u8; duration as usize]);
+        timestamp += u64::from(duration);
+    }
+    line.pop_all(40 + 139);
+    assert_eq!((line.heard.as_str(), line.counts().lost, line.counts().underruns), ("abcdef", 0, 0));
+}
+
+#[test]
+fn an_underrun_is_counted_once_however_long_it_lasts() {
+    let mut line = Line::new();
+    line.run(even(3), 1000);
+    assert_eq!((line.counts().underruns, line.counts().lost), (1, 4));
+}
+
+#[test]
+fn timestamps_that_stand_still_in_a_pause_do_not_cost_what_follows() {
+    let mut line = Line::new();
+    // A pause of two seconds that the timestamps do not show.
+    let arrivals = (0..300).map(|n| (n * 20 + if n < 50 { 0 } else { 2000 }, n)).collect();
+    line.run(arrivals, 8050);
+    assert_eq!((line.counts().played, line.counts().late, line.counts().dropped), (300, 0, 0));
+    assert!(line.most_delay <= Duration::from_millis(60), "{:?}", line.most_delay);
+}
+
+#[test]
+fn what_is_left_at_a_reset_is_accounted_for() {
+    let mut line = Line::new();
+    line.push(0, 0);
+    line.push(0, 1);
+    line.push_event(0, 2, 100_320);
+    line.buffer.reset();
+    assert_eq!((line.counts().forgotten, line.counts().resets), (2, 1));
+}
+
+#[test]
+fn a_gap_of_the_sender_takes_up_what_the_delay_is_off() {
+    let mut line = Line::new();
+    // After 10 packets the network is 60 ms faster, and then the sender pauses for 200 ms.
+    let fast = |n: u64| if n < 10 { 60 } else { 0 };
+    for n in 0..20 {
+        line.pop_all(n * 20 + fast(n));
+        line.push(n * 20 + fast(n), n);
+    }
+    line.push_at(600, 20, 100_000 + 30 * u64::from(FRAME));
+    for ms in (400..700).step_by(5) {
+        line.pop_all(ms);
+    }
+    assert!(line.counts().shortened >= Duration::from_millis(40), "{:?}", line.counts());
+    assert!(line.buffer.delay() <= Duration::from_millis(50), "{:?}", line.buffer.delay());
 }

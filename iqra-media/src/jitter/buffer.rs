@@ -1,32 +1,41 @@
 //! The jitter buffer: takes packets with their arrival time, gives frames when they are due.
 //!
-//! **Time line.** The first packet plays [`Config::target`] after its arrival, and each next one when the previous
+//! **Time line.** The first packet plays [`Config::initial`] after its arrival, and each next one when the previous
 //! has ended, by timestamp. From then on the line has no gap: what is missing comes out as `Lost` (conceal it), what
 //! the sender left out (silence suppression, key presses) as `Silence`. When nothing came for [`Config::conceal`] the
 //! buffer falls silent, and the next packet starts anew with the target delay.
 //!
-//! **Adaptation.** A packet that comes after its time was concealed is still played if nothing newer was: the
-//! concealed frame then counts as added delay, up to [`Config::max`]. When every packet of [`WINDOW`] had more slack
-//! than the target and a frame, one frame is left out. That follows clock drift and route changes; it does not stretch
-//! or compress audio.
+//! **Target and level.** [`Arrivals`] says how long the fastest packet should wait (the target); the level is how long
+//! it would wait with the line as it is. Where they differ, [`Buffer::adjustment`] asks for shorter or longer audio,
+//! which [`Stretch`](super::stretch::Stretch) makes out of decoded samples, and [`Buffer::adjusted`] moves the line.
+//! Gaps of the sender are made shorter or longer by the buffer itself. The drift of clocks needs nothing else: it shows
+//! as a level that wanders.
+//!
+//! **In need.** A packet that comes after its time was concealed is still played if nothing newer was: the concealed
+//! frame then counts as added delay, up to [`Config::max`]. A level beyond that drops whole packets while there are
+//! others to play.
 //!
 //! Positions come from [`Reception`](crate::rtp::reception::Reception), which guards against wraps and strays; call
 //! [`Buffer::reset`] when it reports a restart.
 
 use std::time::{Duration, Instant};
 
+use super::arrivals::{Arrivals, Lateness};
 use super::ring::{CAPACITY, Ring};
 use crate::rtp::reception::Position;
 
 /// Longest payload that is stored, in bytes: an Ethernet frame's.
 pub const MAX_PAYLOAD: usize = 1500;
-/// Packets over which slack is judged: 3 s at 20 ms.
-pub const WINDOW: u32 = 150;
 /// A timestamp further ahead than this is a jump of the sender, not silence; a tick later than this is a stall.
 const MAX_GAP: Duration = Duration::from_secs(1);
 /// Gaps are filled in pieces of this length or longer, however short the sender's frames are: a packet of one sample
 /// would otherwise be followed by thousands of pieces a second.
 const SHORTEST_FILL: Duration = Duration::from_millis(5);
+/// The level may be so much above the target before audio is shortened…
+const ABOVE: i64 = 10_000_000;
+/// …and so much below before it is lengthened, in nanoseconds. Both together are no less than the longest piece that
+/// is cut out or put in at once, so that an adjustment is never undone by the next.
+const BELOW: i64 = -5_000_000;
 
 /// Settings of a [`Buffer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +43,9 @@ pub struct Config {
     /// RTP clock in Hz. Default 8000.
     pub clock_rate: u32,
     /// Delay from arrival to playout of the first packet. Default 40 ms: two packets, as phones do.
-    pub target: Duration,
+    pub initial: Duration,
+    /// The least target delay. Default 20 ms: a packet, and more than what a media thread's beat adds.
+    pub min: Duration,
     /// Delay that adaptation may reach. Default 200 ms: more hurts a dialogue more than loss does.
     pub max: Duration,
     /// How long missing audio is concealed before the line falls silent. Default 80 ms.
@@ -45,7 +56,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             clock_rate: 8000,
-            target: Duration::from_millis(40),
+            initial: Duration::from_millis(40),
+            min: Duration::from_millis(20),
             max: Duration::from_millis(200),
             conceal: Duration::from_millis(80),
         }
@@ -87,7 +99,20 @@ pub enum Pushed {
     TooLong,
 }
 
-/// What happened since the buffer was made.
+/// By how much audio should be, or was, made shorter or longer to bring the delay to its target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Adjustment {
+    /// Not at all.
+    #[default]
+    Keep,
+    /// Less delay.
+    Shorten(Duration),
+    /// More delay.
+    Lengthen(Duration),
+}
+
+/// What happened since the buffer was made. Every packet pushed ends in exactly one of `played`, `late`, `duplicate`,
+/// `overflow`, `dropped` or `forgotten`, or waits still; packets without audio in none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Audio packets played.
@@ -102,10 +127,18 @@ pub struct Counts {
     pub reordered: u64,
     /// Packets dropped because more than the buffer holds came at once, or their payload was too long.
     pub overflow: u64,
+    /// Packets dropped because the delay was beyond its maximum and others waited.
+    pub dropped: u64,
+    /// Packets that waited when the buffer was reset.
+    pub forgotten: u64,
     /// Late packets played after all, each adding delay.
-    pub stretched: u64,
-    /// Frames left out to take delay away.
-    pub shortened: u64,
+    pub awaited: u64,
+    /// How often audio was due and none was there.
+    pub underruns: u64,
+    /// Time put in to bring the delay up to its target.
+    pub stretched: Duration,
+    /// Time taken out to bring the delay down to its target.
+    pub shortened: Duration,
     /// Timestamp jumps of the sender.
     pub jumps: u64,
     /// Resets by the caller.
@@ -122,20 +155,13 @@ enum State {
     Silent,
 }
 
-/// Least and most time that packets waited, over a window.
-#[derive(Clone, Copy, Debug)]
-struct Slack {
-    packets: u32,
-    least: Duration,
-    most: Duration,
-    most_before: Duration,
-}
-
 /// The jitter buffer of one stream.
 ///
 /// # Contract
 /// `push` every packet when it arrives; at any tick call `pop(now)` until it returns `None`.
-/// [`poll_timeout`](Self::poll_timeout) says when the next frame is due. Time never goes back.
+/// [`poll_timeout`](Self::poll_timeout) says when the next frame is due. Time never goes back. After each `Audio` frame
+/// [`adjustment`](Self::adjustment) may ask for another length of it; [`adjusted`](Self::adjusted) tells what was
+/// done, before the next `pop`. Who never adjusts has a delay that only grows, up to [`Config::max`].
 #[derive(Debug)]
 pub struct Buffer {
     config: Config,
@@ -154,8 +180,7 @@ pub struct Buffer {
     /// Concealed in a row, in clock units.
     concealed: u32,
     after_other: bool,
-    shorten: bool,
-    slack: Slack,
+    arrivals: Arrivals,
     delay: Duration,
     counts: Counts,
 }
@@ -181,8 +206,7 @@ impl Buffer {
             frame: config.clock_rate / 50,
             concealed: 0,
             after_other: false,
-            shorten: false,
-            slack: Slack::new(),
+            arrivals: Arrivals::new(&config, now),
             delay: Duration::ZERO,
             counts: Counts::default(),
         }
@@ -197,19 +221,12 @@ impl Buffer {
             self.counts.overflow += 1;
             return Pushed::TooLong;
         }
-        match self.state {
-            State::Idle => {
-                self.start_at(position);
-                self.cursor = now + self.config.target;
-                self.hold_until = self.cursor;
-            }
-            State::Silent if self.is_new(position.sequence) => {
-                self.start_at(position);
-                self.hold_until = self.cursor.max(now + self.config.target);
-            }
-            State::Silent | State::Playing => {}
+        self.start(now, position);
+        let pushed = self.store(now, position, duration, payload);
+        if pushed != Pushed::Duplicate {
+            self.arrivals.observe(now, position.timestamp);
         }
-        self.store(now, position, duration, payload)
+        pushed
     }
 
     /// Takes a packet of the same stream that is no audio (a telephone-event): it uses up a sequence number, and no
@@ -254,17 +271,48 @@ impl Buffer {
         (slot.duration > 0 && slot.position.timestamp == self.next.timestamp).then_some(&*slot.payload)
     }
 
+    /// By how much the frame just popped should change its length.
+    pub fn adjustment(&self) -> Adjustment {
+        let Some(excess) = self.excess().filter(|_| self.state == State::Playing) else {
+            return Adjustment::Keep;
+        };
+        let length = Duration::from_nanos(excess.unsigned_abs());
+        match excess {
+            ABOVE.. => Adjustment::Shorten(length),
+            ..=BELOW => Adjustment::Lengthen(length),
+            _ => Adjustment::Keep,
+        }
+    }
+
+    /// The frame just popped plays for this much shorter or longer.
+    pub fn adjusted(&mut self, by: Adjustment) {
+        match by {
+            Adjustment::Keep => {}
+            Adjustment::Shorten(length) => {
+                self.cursor = self.cursor.checked_sub(length).unwrap_or(self.cursor);
+                self.counts.shortened += length;
+            }
+            Adjustment::Lengthen(length) => {
+                self.cursor += length;
+                self.counts.stretched += length;
+            }
+        }
+    }
+
     /// When the next frame is due; `None` before the first packet.
     pub fn poll_timeout(&self) -> Option<Instant> {
         (self.state != State::Idle).then_some(self.cursor)
     }
 
-    /// Forgets the stream: the sender restarted. Counts stay.
+    /// Forgets the stream: the sender restarted. Counts stay, and what is known of the network.
     pub fn reset(&mut self) {
-        let counts = Counts { resets: self.counts.resets + 1, ..self.counts };
-        let mut ring = std::mem::take(&mut self.ring);
-        ring.clear();
-        *self = Self { ring, counts, ..Self::new(self.config, self.cursor) };
+        self.counts.resets += 1;
+        self.counts.forgotten += self.ring.clear();
+        self.state = State::Idle;
+        self.hold_until = self.cursor;
+        self.highest = 0;
+        self.history = 0;
+        self.next = Position { sequence: 0, timestamp: 0 };
     }
 
     /// What happened so far.
@@ -275,6 +323,16 @@ impl Buffer {
     /// How long the last packet played had waited.
     pub fn delay(&self) -> Duration {
         self.delay
+    }
+
+    /// How long the fastest packets are to wait, as the network is now.
+    pub fn target(&self) -> Duration {
+        Duration::from_nanos(self.arrivals.target().unsigned_abs())
+    }
+
+    /// How evenly packets came.
+    pub fn lateness(&self) -> Lateness {
+        self.arrivals.report()
     }
 
     /// Packets that wait now.
@@ -312,15 +370,15 @@ impl Buffer {
             self.counts.duplicate += 1;
             return Err(Pushed::Duplicate);
         }
-        let added = self.span(self.next.timestamp.saturating_sub(position.timestamp) as u32);
-        let fits = self.slack.most().saturating_add(added) <= self.config.max;
+        let level = self.arrivals.lateness(self.cursor, position.timestamp);
+        let fits = level.is_none_or(|level| level <= nanos(self.config.max));
         let collides = self.ring.get(position.sequence + CAPACITY).is_some();
         if !self.is_new(position.sequence) || !fits || collides {
             self.counts.late += 1;
             return Err(Pushed::Late);
         }
         self.aim_at(position);
-        self.counts.stretched += 1;
+        self.counts.awaited += 1;
         Ok(())
     }
 
@@ -343,13 +401,29 @@ impl Buffer {
         self.skip_to(oldest);
     }
 
+    /// Begins a talk spurt, if this packet does: it plays when the fastest one would have waited for the target.
+    fn start(&mut self, now: Instant, position: Position) {
+        let idle = self.state == State::Idle;
+        match self.state {
+            State::Idle => self.arrivals.begin(now, position.timestamp),
+            State::Silent if self.is_new(position.sequence) => self.arrivals.resume(now, position.timestamp),
+            State::Silent | State::Playing => return,
+        }
+        self.start_at(position);
+        let late = self.arrivals.lateness(now, position.timestamp).unwrap_or(0).max(0);
+        let wait = Duration::from_nanos((self.arrivals.target() - late).max(0).unsigned_abs());
+        self.hold_until = self.cursor.max(now + wait);
+        if idle {
+            self.cursor = self.hold_until;
+        }
+    }
+
     fn start_at(&mut self, position: Position) {
         self.aim_at(position);
         self.highest = self.highest.max(position.sequence);
         self.state = State::Playing;
         self.concealed = 0;
         self.after_other = false;
-        self.slack = Slack::new();
     }
 
     /// One step of the time line at the cursor; `None` when something was consumed that takes no time.
@@ -369,29 +443,30 @@ impl Buffer {
         let ahead = position.timestamp.wrapping_sub(self.next.timestamp) as i64;
         if ahead != 0 && !(1..=i64::from(units(MAX_GAP, self.config.clock_rate))).contains(&ahead) {
             self.counts.jumps += 1;
+            self.arrivals.begin(arrival, position.timestamp);
             self.aim_at(position);
             return None;
         }
         match (position.sequence > self.next.sequence, ahead) {
             (_, 0) => self.play(position, duration, arrival),
             (true, _) => self.lose(self.frame.min(ahead as u32)),
-            (false, _) => self.silence_in_stream(self.frame.min(ahead as u32)),
+            (false, _) => self.silence_in_stream(ahead as u32),
         }
     }
 
     fn play(&mut self, position: Position, duration: u32, arrival: Instant) -> Option<Step> {
+        let beyond = self.is_beyond_bounds();
         self.skip_to(position.sequence);
         self.consume(position.sequence);
         self.next.timestamp = position.timestamp + u64::from(duration);
         self.frame = duration.max(units(SHORTEST_FILL, self.config.clock_rate));
         self.after_other = false;
         self.concealed = 0;
-        if std::mem::take(&mut self.shorten) && self.ring.len() > 0 {
-            self.counts.shortened += 1;
+        if beyond && self.ring.len() > 0 {
+            self.counts.dropped += 1;
             return None;
         }
         self.delay = self.cursor.saturating_duration_since(arrival);
-        self.judge_slack();
         self.advance(duration);
         self.counts.played += 1;
         Some(Step::Audio(position))
@@ -401,6 +476,7 @@ impl Buffer {
     fn run_dry(&mut self) -> Option<Step> {
         let concealed = self.concealed + self.frame;
         if self.state == State::Playing && !self.after_other && self.span(concealed) <= self.config.conceal {
+            self.counts.underruns += u64::from(self.concealed == 0);
             self.concealed = concealed;
             return self.lose(self.frame);
         }
@@ -416,9 +492,27 @@ impl Buffer {
         Some(Step::Lost(samples))
     }
 
-    fn silence_in_stream(&mut self, samples: u32) -> Option<Step> {
-        self.next.timestamp += u64::from(samples);
-        self.silence(samples)
+    /// A gap that the sender left, with `ahead` still to come: where the delay is to change, the gap does.
+    fn silence_in_stream(&mut self, ahead: u32) -> Option<Step> {
+        let samples = self.frame.min(ahead);
+        let units = |length| units(length, self.config.clock_rate).min(samples);
+        match self.adjustment() {
+            Adjustment::Shorten(length) => {
+                let cut = units(length).max(1);
+                self.next.timestamp += u64::from(cut);
+                self.counts.shortened += self.span(cut);
+                None
+            }
+            Adjustment::Lengthen(length) => {
+                let more = units(length).max(1);
+                self.counts.stretched += self.span(more);
+                self.silence(more)
+            }
+            Adjustment::Keep => {
+                self.next.timestamp += u64::from(samples);
+                self.silence(samples)
+            }
+        }
     }
 
     fn silence(&mut self, samples: u32) -> Option<Step> {
@@ -452,11 +546,15 @@ impl Buffer {
         self.cursor += self.span(samples);
     }
 
-    fn judge_slack(&mut self) {
-        let enough = self.config.target + self.span(self.frame);
-        if self.slack.waited(self.delay).is_some_and(|least| least > enough) {
-            self.shorten = true;
-        }
+    /// Level above target, in nanoseconds.
+    fn excess(&self) -> Option<i64> {
+        Some(self.arrivals.lateness(self.cursor, self.next.timestamp)? - self.arrivals.target())
+    }
+
+    /// Whether the level is beyond the maximum by more than the frame that a late packet may add.
+    fn is_beyond_bounds(&self) -> bool {
+        let level = self.arrivals.lateness(self.cursor, self.next.timestamp);
+        level.is_some_and(|level| level > nanos(self.config.max + self.span(self.frame)))
     }
 
     fn span(&self, samples: u32) -> Duration {
@@ -464,29 +562,10 @@ impl Buffer {
     }
 }
 
-impl Slack {
-    fn new() -> Self {
-        Self { packets: 0, least: Duration::MAX, most: Duration::ZERO, most_before: Duration::ZERO }
-    }
-
-    /// Notes one packet; at the end of a window gives the least of it.
-    fn waited(&mut self, slack: Duration) -> Option<Duration> {
-        self.packets += 1;
-        self.least = self.least.min(slack);
-        self.most = self.most.max(slack);
-        if self.packets < WINDOW {
-            return None;
-        }
-        let least = self.least;
-        *self = Self { most_before: self.most, ..Self::new() };
-        Some(least)
-    }
-
-    fn most(&self) -> Duration {
-        self.most.max(self.most_before)
-    }
-}
-
 fn units(span: Duration, clock_rate: u32) -> u32 {
     u32::try_from(span.as_nanos() * u128::from(clock_rate) / 1_000_000_000).unwrap_or(u32::MAX)
+}
+
+fn nanos(span: Duration) -> i64 {
+    i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)
 }

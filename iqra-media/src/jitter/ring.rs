@@ -78,9 +78,12 @@ impl Ring {
         self.slots.get((sequence % CAPACITY) as usize).map_or(&[], |slot| &slot.payload)
     }
 
-    pub(super) fn clear(&mut self) {
+    /// Frees all; gives how many packets with audio waited.
+    pub(super) fn clear(&mut self) -> u64 {
+        let waiting = self.slots.iter().filter(|slot| slot.occupied && slot.duration > 0).count();
         self.slots.iter_mut().for_each(|slot| slot.occupied = false);
         self.occupied = 0;
+        waiting as u64
     }
 
     pub(super) fn len(&self) -> usize {

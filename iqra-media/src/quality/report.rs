@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::bursts::BurstCounts;
 use super::e_model::{self, Impairment};
+use crate::jitter::Lateness;
 
 /// The quality of one call so far. Counts are of this side: what was received, and what was sent from here.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -22,7 +23,7 @@ pub struct MediaReport {
     pub bytes_received: u64,
     /// Packets that never came (RFC 3550 A.3).
     pub lost: u64,
-    /// Packets that came too late to be played.
+    /// Packets that came too late to be played, or were left out because too many waited.
     pub late: u64,
     /// Packets that came twice.
     pub duplicate: u64,
@@ -62,8 +63,18 @@ pub struct MediaReport {
     pub far_lost: u64,
     /// The mean opinion score of what the far end hears: as it says itself (RFC 3611), else reckoned from its losses.
     pub mos_out: Option<f64>,
+    /// How much later than the fastest one packets came, over the whole call.
+    pub lateness: Lateness,
     /// How long the last packet played had waited in the jitter buffer.
     pub delay: Duration,
+    /// The delay that the jitter buffer aims at.
+    pub target_delay: Duration,
+    /// Time put in by lengthening audio, to bring the delay up to its target.
+    pub stretched: Duration,
+    /// Time taken out by shortening audio, to bring the delay down to its target.
+    pub shortened: Duration,
+    /// How often audio was due and none was there.
+    pub underruns: u64,
     /// Audio made up in place of packets that were missing.
     pub concealed: Duration,
     /// Keys received.
@@ -115,7 +126,8 @@ impl fmt::Display for MediaReport {
         write!(
             f,
             "codec={} sent={} received={} lost={} late={} duplicate={} reordered={} refused={} jitter_ms={:.1} \
-             delay_ms={} concealed_ms={} unheard_ms={} dtmf_in={} dtmf_out={}",
+             late_p50_ms={} late_p95_ms={} late_max_ms={} delay_ms={} target_ms={} concealed_ms={} stretched_ms={} \
+             shortened_ms={} underruns={} unheard_ms={} dtmf_in={} dtmf_out={}",
             self.codec,
             self.packets_sent,
             self.packets_received,
@@ -125,8 +137,15 @@ impl fmt::Display for MediaReport {
             self.reordered,
             self.refused,
             self.jitter.as_secs_f64() * 1_000.0,
+            self.lateness.p50.as_millis(),
+            self.lateness.p95.as_millis(),
+            self.lateness.max.as_millis(),
             self.delay.as_millis(),
+            self.target_delay.as_millis(),
             self.concealed.as_millis(),
+            self.stretched.as_millis(),
+            self.shortened.as_millis(),
+            self.underruns,
             self.unheard.as_millis(),
             self.dtmf_received,
             self.dtmf_sent,

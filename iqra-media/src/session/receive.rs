@@ -1,4 +1,5 @@
-//! The receiving half: datagram → source lock → reception → jitter buffer → decode or conceal → resample → hearing.
+//! The receiving half: datagram → source lock → reception → jitter buffer → decode or conceal → stretch → resample →
+//! hearing.
 //!
 //! Telephone-events leave the path after the reception and become key presses (RFC 4733 §2.5.2).
 
@@ -12,7 +13,8 @@ use super::recording::Tap;
 use crate::codec::{CodecSpec, Decoder};
 use crate::conversation::{Event, LineEnd};
 use crate::jitter::conceal::Concealer;
-use crate::jitter::{Buffer, Frame};
+use crate::jitter::stretch::Stretch;
+use crate::jitter::{Adjustment, Buffer, Frame};
 use crate::pcm::Resampler;
 use crate::quality::MediaReport;
 use crate::quality::bursts::Bursts;
@@ -57,6 +59,7 @@ pub(super) struct Receiving {
     bursts: Bursts,
     /// The length of the last packet in clock units.
     packet_units: u32,
+    stretch: Stretch,
     pcm: Vec<i16>,
     heard: Vec<i16>,
     wanted: bool,
@@ -84,6 +87,7 @@ impl Receiving {
             concealer: Concealer::new(decoded.sample_rate),
             bursts: Bursts::default(),
             packet_units: codec.duration(negotiated.ptime_ms.into()),
+            stretch: Stretch::new(decoded.sample_rate),
             pcm: Vec::new(),
             heard: Vec::new(),
             wanted: negotiated.direction.receives(),
@@ -121,6 +125,7 @@ impl Receiving {
             self.to_hearing = parts.resampler;
             self.jitter = Buffer::new(config.jitter_for(self.codec), now);
             self.concealer = Concealer::new(self.decoded.sample_rate);
+            self.stretch = Stretch::new(self.decoded.sample_rate);
         }
     }
 
@@ -207,6 +212,7 @@ impl Receiving {
         self.give_keys(now, line);
         let mut tap = tap;
         while let Some(concealed) = self.next_frame(now) {
+            self.stretch(concealed);
             if !self.wanted {
                 continue;
             }
@@ -251,6 +257,12 @@ impl Receiving {
         self.conceal(lost);
         self.count_missing(lost);
         Some(true)
+    }
+
+    /// Makes the frame in `pcm` as long as the jitter buffer wants it; what was made up stays as it is.
+    fn stretch(&mut self, made_up: bool) {
+        let wanted = if made_up { Adjustment::Keep } else { self.jitter.adjustment() };
+        self.jitter.adjusted(self.stretch.process(&mut self.pcm, wanted));
     }
 
     /// Audio that was made up stands for as many packets as are as long.
@@ -302,18 +314,23 @@ impl Receiving {
         report.packets_received = self.reception.received();
         report.bytes_received = self.counts.bytes;
         report.lost = self.reception.lost();
-        report.late = jitter.late;
+        report.late = jitter.late + jitter.dropped;
         report.duplicate = jitter.duplicate;
         report.reordered = jitter.reordered;
         report.malformed = self.counts.malformed;
         report.refused = self.source.refused();
         report.jitter = self.reception.jitter();
+        report.lateness = self.jitter.lateness();
         report.delay = self.jitter.delay();
         report.packet_time = span(self.packet_units.into(), self.codec.clock_rate);
         report.missing = self.bursts.missing_share();
         report.burst_ratio = self.bursts.burst_ratio();
         report.bursts = self.bursts.counts();
         report.concealed = span(self.counts.concealed, self.decoded.sample_rate);
+        report.target_delay = self.jitter.target();
+        report.stretched = jitter.stretched;
+        report.shortened = jitter.shortened;
+        report.underruns = jitter.underruns;
         report.dtmf_received = self.counts.keys;
         report.first_audio_in = self.first_played.map(|first| first.saturating_duration_since(opened));
     }
