@@ -121,7 +121,7 @@ impl Arrivals {
         self.bins.add(late.max(0));
         self.peaks.note(now, late, self.target);
         self.seen = self.seen.wrapping_add(1);
-        if late > self.target || self.seen % BEAT == 0 {
+        if late > self.target || self.seen.is_multiple_of(BEAT) {
             let needed = self.bins.quantile().max(self.peaks.height(now));
             self.target = needed.clamp(self.least_target, self.most_target);
         }
@@ -262,7 +262,7 @@ impl Peaks {
     fn note(&mut self, now: Instant, late: i64, target: i64) {
         match &mut self.last[self.newest] {
             Some((at, height)) if now.saturating_duration_since(*at) < PEAK_WIDTH => {
-                *height = late.max(*height)
+                *height = late.max(*height);
             }
             _ if late > target => {
                 self.newest = (self.newest + 1) % self.last.len();

@@ -3,9 +3,11 @@
 mod arrivals;
 mod buffer;
 pub mod conceal;
+mod model;
 mod pitch;
 mod ring;
 pub mod stretch;
 
 pub use arrivals::Lateness;
-pub use buffer::{Adjustment, Buffer, Config, Counts, Frame, MAX_PAYLOAD, Pushed};
+pub use buffer::{Buffer, MAX_PAYLOAD};
+pub use model::{Adjustment, Config, Counts, Frame, Pushed};

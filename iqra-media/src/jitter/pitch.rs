@@ -78,6 +78,7 @@ mod tests {
         let (a, b) = ([100, -50, 30], [-100, 50, -30]);
         assert!(likeness(&a, &a, 1) > 0.99 && likeness(&a, &b, 1) < -0.99);
         assert!(likeness(&a, &[0; 3], 1).abs() < 0.01);
-        assert_eq!(best_lag(5..=4, 1, |_, _| 0.0), None);
+        let (from, to) = (5, 4);
+        assert_eq!(best_lag(from..=to, 1, |_, _| 0.0), None);
     }
 }

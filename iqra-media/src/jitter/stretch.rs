@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use super::buffer::Adjustment;
+use super::Adjustment;
 use super::pitch::{self, LONGEST, SHORTEST, cross_fade, likeness};
 
 /// Speech passes unchanged for so many times the length of a change.
