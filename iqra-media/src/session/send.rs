@@ -1,8 +1,9 @@
 //! The sending half: what was spoken → resample → encode → RTP, one packet per packet time on a steady clock.
 //!
 //! With nothing to say it sends silence, which keeps NAT bindings and clients content. A key is sent as
-//! telephone-events in place of audio (RFC 4733 §2.5.1). After a stall at most [`MAX_BURST`] packets go out at once;
-//! the time beyond that is left out of the stream, timestamps moving on with it, and no speech is lost.
+//! telephone-events in place of audio (RFC 4733 §2.5.1). After a stall at most [`MAX_BURST`] packets are made
+//! up for, one per half packet time, so that no burst meets the far end's jitter buffer; the time beyond that is left
+//! out of the stream, timestamps moving on with it, and no speech is lost.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use crate::rtp::rtcp::Sent;
 use crate::rtp::telephone_event::Sender;
 use crate::sdp::Negotiated;
 
-/// Packets that may go out at once to make up for lateness.
+/// Packets that may be due at once; what a stall made late beyond that is left out.
 pub const MAX_BURST: u32 = 3;
 /// The largest payload that is sent, in bytes.
 const MAX_PAYLOAD: usize = 1_400;
@@ -57,6 +58,8 @@ pub(super) struct Sending {
     marker: bool,
     next: Instant,
     due: u32,
+    /// No packet leaves before: half a packet time after the last one.
+    paced: Instant,
     spoken: Vec<i16>,
     pcm: Vec<i16>,
     payload: Vec<u8>,
@@ -86,6 +89,7 @@ impl Sending {
             marker: true,
             next: now,
             due: 0,
+            paced: now,
             spoken: Vec::new(),
             pcm: Vec::new(),
             payload: vec![0; MAX_PAYLOAD],
@@ -168,7 +172,7 @@ impl Sending {
     }
 
     pub(super) fn poll_timeout(&self) -> Instant {
-        self.next
+        if self.due > 0 { self.next.min(self.paced) } else { self.next }
     }
 
     /// Writes the next due packet into `out`; `None` when none is due, or `out` is too short for it. Frames for which
@@ -180,11 +184,17 @@ impl Sending {
         mut tap: Option<&mut Tap>,
         out: &mut [u8],
     ) -> Option<usize> {
+        if now < self.paced {
+            return None;
+        }
         loop {
             self.due = self.due.checked_sub(1)?;
             match self.frame(now, line, tap.as_deref_mut(), out)? {
                 0 => self.marker = true, // of the packet after the gap (RFC 3551 §4.1)
-                bytes => return Some(bytes),
+                bytes => {
+                    self.paced = now + self.ptime / 2;
+                    return Some(bytes);
+                }
             }
         }
     }
