@@ -11,8 +11,10 @@ use iqra_media::codec::g711::{PCMA, PCMU};
 use iqra_media::conversation::{
     AudioFormat, Command, EndReason, Event, Extent, Formats, HangUpReason, Limits, Speaking,
 };
+use iqra_media::detect::dtmf::{Generator, Pace};
 use iqra_media::detect::goertzel;
 use iqra_media::rtp::packet::Packet;
+use iqra_media::rtp::telephone_event::Digit;
 use iqra_media::sdp::{Direction, Negotiated};
 use iqra_media::session::{MAX_BURST, Plan, Port};
 use link::{Call, Setup, Weather, address, key, negotiated};
@@ -380,6 +382,26 @@ async fn a_key_reaches_the_conversation_as_an_event() {
     call.a.line.speaking().send_dtmf("#").await.unwrap();
     call.talk(500);
     assert_eq!(call.b.events, [key('#')]);
+}
+
+#[test]
+fn keys_in_the_audio_are_heard_where_the_far_end_has_no_events_and_not_beside_them() {
+    for (events, heard) in [(false, "147*0#"), (true, "")] {
+        let setup = Setup::default();
+        let mut call = Call::planned(&setup, |negotiated, _| {
+            let telephone_event = negotiated.telephone_event.filter(|_| events);
+            plan(Negotiated { telephone_event, ..negotiated })
+        });
+        let mut keys = Generator::new(8_000, Pace::default());
+        for label in "147*0#".chars() {
+            assert!(keys.press(Digit::from_char(label).unwrap()));
+        }
+        let mut samples = vec![0; 12_000];
+        keys.fill(&mut samples);
+        call.a.line.speaking().play(&samples);
+        call.talk(2_000);
+        assert_eq!(call.b.keys(), heard);
+    }
 }
 
 proptest! {

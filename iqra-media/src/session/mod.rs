@@ -59,6 +59,8 @@ pub struct Config {
     pub jitter: jitter::Config,
     /// Without packets for this long while media flows both ways, a hang-up is asked for. Default 60 s; zero: never.
     pub media_timeout: Duration,
+    /// Whether keys are heard in the audio (ITU-T Q.24) of a far end that negotiated no telephone-events. Default yes.
+    pub keys_in_audio: bool,
 }
 
 impl Default for Config {
@@ -67,6 +69,7 @@ impl Default for Config {
             symmetric_rtp: SymmetricRtp::Auto,
             jitter: jitter::Config::default(),
             media_timeout: Duration::from_secs(60),
+            keys_in_audio: true,
         }
     }
 }

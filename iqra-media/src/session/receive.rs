@@ -12,6 +12,7 @@ use super::plan::{Parts, ToReceive};
 use super::recording::Tap;
 use crate::codec::{CodecSpec, Decoder};
 use crate::conversation::{Event, LineEnd};
+use crate::detect::dtmf::{self, KeyEvent};
 use crate::jitter::conceal::Concealer;
 use crate::jitter::stretch::Stretch;
 use crate::jitter::{Adjustment, Buffer, Frame};
@@ -50,6 +51,8 @@ pub(super) struct Receiving {
     noise: Noise,
     payload_type: u8,
     events: Option<(u8, Receiver)>,
+    /// Listens for keys in the audio, where the far end has no other way to send them.
+    tones: Option<dtmf::Detector>,
     decoder: Box<dyn Decoder>,
     to_hearing: Resampler,
     source: SourceLock,
@@ -77,6 +80,7 @@ impl Receiving {
             fmtp: negotiated.remote_fmtp,
             decoded,
             noise: Noise::new(codec, decoded, negotiated.comfort_noise),
+            tones: listener(config, negotiated.telephone_event, decoded),
             payload_type: negotiated.receive_payload,
             events: negotiated.telephone_event.map(|te| (te.receive_payload, Receiver::new(te.clock_rate))),
             decoder,
@@ -127,6 +131,7 @@ impl Receiving {
             self.concealer = Concealer::new(self.decoded.sample_rate);
             self.stretch = Stretch::new(self.decoded.sample_rate);
         }
+        self.tones = listener(config, negotiated.telephone_event, self.decoded);
     }
 
     /// Where packets go: to whom we listen, else to the signalled address.
@@ -212,6 +217,9 @@ impl Receiving {
         self.give_keys(now, line);
         let mut tap = tap;
         while let Some(concealed) = self.next_frame(now) {
+            if !concealed {
+                self.give_tones(line);
+            }
             self.stretch(concealed);
             if !self.wanted {
                 continue;
@@ -232,6 +240,16 @@ impl Receiving {
             self.counts.keys += 1;
             line.give_event(Event::Dtmf(press.digit));
         }
+    }
+
+    fn give_tones(&mut self, line: &mut LineEnd) {
+        let Some(tones) = &mut self.tones else { return };
+        tones.process(&self.pcm, |event| {
+            if let KeyEvent::Down { digit, .. } = event {
+                self.counts.keys += 1;
+                line.give_event(Event::Dtmf(digit));
+            }
+        });
     }
 
     /// Puts the next due frame into `pcm`, mono; tells whether it was made up.
@@ -334,6 +352,11 @@ impl Receiving {
         report.dtmf_received = self.counts.keys;
         report.first_audio_in = self.first_played.map(|first| first.saturating_duration_since(opened));
     }
+}
+
+/// Listens to the audio of a far end that sends no telephone-events, if that is wanted.
+fn listener(config: &Config, events: Option<TelephoneEvent>, decoded: CodecSpec) -> Option<dtmf::Detector> {
+    (config.keys_in_audio && events.is_none()).then(|| dtmf::Detector::new(decoded.sample_rate))
 }
 
 /// Decodes into `pcm`, mono; `false` when the payload was no good.

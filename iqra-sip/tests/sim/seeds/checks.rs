@@ -501,7 +501,7 @@ impl Record<'_> {
     /// Dropped by a guard without a word.
     fn is_kept_away(&self, one: &Seen) -> bool {
         let answers = |other: &Seen| !other.came && other.is_final() && other.at == one.at;
-        let answered = self.branch(one.node, &one.branch).any(|other| answers(other));
+        let answered = self.branch(one.node, &one.branch).any(answers);
         self.is_guarded(one.node) && one.dropped > 0 && !answered
     }
 
