@@ -6,7 +6,7 @@ use iqra_media::detect::dtmf::{Config, Detector, Generator, KeyEvent, Pace, freq
 use iqra_media::rtp::telephone_event::Digit;
 use proptest::prelude::*;
 
-use crate::signals::{Sound, add, at_level, level, music, noise, pcm, seeds, silence, speech, tones};
+use crate::signals::{Sound, add, at_level, level, music, noise, pcm, rates, seeds, silence, speech, tones};
 
 const KEYS: &str = "0123456789*#ABCD";
 const RATES: [u32; 4] = [8000, 16_000, 44_100, 48_000];
@@ -58,7 +58,7 @@ impl Key {
 /// Asks for every key at every rate and some phases whether it is heard once.
 #[track_caller]
 fn every(key: Key, taken: bool, what: &str) {
-    for rate in RATES {
+    for rate in rates() {
         for label in KEYS.chars() {
             for phase in [0.0, 0.55] {
                 let got = keys(rate, &key.alone(rate, label, phase));
@@ -137,7 +137,7 @@ fn tones_of_40_ms_are_keys_and_those_of_23_are_not() {
 
 #[test]
 fn pauses_of_30_ms_part_keys_and_gaps_of_10_do_not() {
-    for rate in RATES {
+    for rate in rates() {
         for label in KEYS.chars() {
             let other = if label == '7' { 'B' } else { '7' };
             for shift in [0, 2, 4] {
@@ -174,7 +174,7 @@ fn keys_are_heard_15_db_above_noise() {
 #[test]
 fn a_dial_tone_as_loud_as_the_key_does_not_hide_it() {
     for (first, second) in [(350.0, 440.0), (425.0, 0.0)] {
-        for rate in RATES {
+        for rate in rates() {
             for label in KEYS.chars() {
                 let mut sound = Key { low: -14.0, high: -14.0, ms: 50, ..PLAIN }.alone(rate, label, 0.4);
                 let sines: Vec<_> =
@@ -226,7 +226,7 @@ fn keys_between_words_are_all_found() {
 
 #[test]
 fn start_and_duration_are_right_within_8_ms() {
-    for rate in RATES {
+    for rate in rates() {
         for (label, shift) in KEYS.chars().zip((0..16).cycle()) {
             for ms in [40, 100, 250] {
                 let key = Key { ms, ..PLAIN }.sound(rate, label, 0.1);

@@ -2,9 +2,7 @@
 
 use iqra_media::detect::progress::{Progress, ProgressDetector, Special};
 
-use crate::signals::{Sound, add, level, music, noise, pcm, samples, seeds, silence, speech, tones};
-
-const RATES: [u32; 4] = [8000, 16_000, 44_100, 48_000];
+use crate::signals::{Sound, add, level, music, noise, pcm, rates, samples, seeds, silence, speech, tones};
 
 fn heard(rate: u32, sound: &[f64]) -> Vec<Progress> {
     let (mut detector, mut heard) = (ProgressDetector::new(rate), Vec::new());
@@ -33,7 +31,7 @@ fn cadence(rate: u32, frequencies: &[f64], level: f64, on: u64, off: u64, times:
 /// The sound at several levels and rates, clean and with noise 20 dB below it, is heard as this.
 #[track_caller]
 fn always(make: impl Fn(u32, f64) -> Sound, expected: &[&str], what: &str) {
-    for rate in RATES {
+    for rate in rates() {
         for loud in [-8.0, -20.0, -30.0] {
             let mut sound = make(rate, loud);
             assert_eq!(names(rate, &sound), expected, "{what} at {rate} Hz, {loud} dBm0");
@@ -100,7 +98,7 @@ fn special_information_says_what_its_frequencies_mean() {
         ([(985.2, 380), (1428.5, 380), (1776.7, 380)], Special::NoCircuit),
         ([(950.0, 330), (1400.0, 330), (1800.0, 330)], Special::Unsaid),
     ];
-    for rate in RATES {
+    for rate in rates() {
         for (parts, expected) in cases {
             let got = heard(rate, &tones_of(rate, -14.0, parts));
             let &[Progress::SpecialInformation { start, meaning }] = &got[..] else {
@@ -147,7 +145,7 @@ fn a_fax_machine_that_answers_is_heard_with_and_without_reversals() {
 
 #[test]
 fn the_beep_after_a_greeting_is_heard_where_it_ends() {
-    for rate in RATES {
+    for rate in rates() {
         for (frequency, on, seed) in
             [(800.0, 300, 1), (1000.0, 120, 2), (1400.0, 500, 3), (2000.0, 1_400, 4), (1100.0, 500, 5)]
         {
