@@ -26,7 +26,7 @@ impl Listener {
                 Frame::Audio { payload, timestamp } => {
                     assert!(timestamp >= self.highest, "backwards");
                     self.highest = timestamp + 1;
-                    self.pcm = payload.iter().map(|&octet| i16::from(octet) * 200 - 20_000).collect();
+                    self.pcm = payload.iter().map(|&octet| (i16::from(octet) - 128) * 200).collect();
                     self.concealer.heard(&mut self.pcm);
                     let (wanted, before) = (self.buffer.adjustment(), self.pcm.len());
                     let done = self.stretch.process(&mut self.pcm, wanted);

@@ -166,7 +166,9 @@ impl Buffer {
 
     /// By how much the frame just popped should change its length.
     pub fn adjustment(&self) -> Adjustment {
-        let Some(excess) = self.excess().filter(|_| self.state == State::Playing) else {
+        let Some(excess) =
+            self.excess().filter(|_| self.state == State::Playing && self.cursor >= self.hold_until)
+        else {
             return Adjustment::Keep;
         };
         let length = Duration::from_nanos(excess.unsigned_abs());

@@ -43,8 +43,9 @@ pub(super) fn best_lag(
 
 /// Root mean square.
 pub(super) fn level(samples: &[i16]) -> f32 {
-    let energy: f32 = samples.iter().map(|&sample| f32::from(sample) * f32::from(sample)).sum();
-    (energy / samples.len().max(1) as f32).sqrt()
+    // Whole numbers may be added in any order, and so many at once.
+    let energy: u64 = samples.iter().map(|&sample| u64::from(i32::from(sample).pow(2).unsigned_abs())).sum();
+    (energy as f32 / samples.len().max(1) as f32).sqrt()
 }
 
 /// From `a` to `b` in a straight line: at position `at` of `length`.
