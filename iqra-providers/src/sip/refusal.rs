@@ -59,7 +59,7 @@ impl Refused {
             }
             Self::BodyType(_) => reply.headers.push(HeaderName::ACCEPT, "application/sdp"),
             Self::Codecs(_) => reply.headers.push(HeaderName::WARNING, format!("305 iqra \"{self}\"")),
-            Self::Ports(_) | Self::Conversation { .. } => {}
+            Self::Ports(_) | Self::Keys(_) | Self::Conversation { .. } => {}
         }
         reply
     }
