@@ -65,7 +65,7 @@ fn who_has_no_key_is_not_heard_whatever_address_he_sends_from() {
         packet[2..4].copy_from_slice(&(5_000 + at).to_be_bytes());
         let from = if at % 2 == 0 { address(1) } else { address(66) };
         call.b.session.handle_packet(call.now, from, Port::Rtp, &mut packet);
-        call.b.session.handle_packet(call.now, from, Port::Rtp, &mut vec![0x80; 172]);
+        call.b.session.handle_packet(call.now, from, Port::Rtp, &mut [0x80; 172]);
     }
     let report = call.b.session.report();
     assert_eq!(report.not_authentic, 100);
