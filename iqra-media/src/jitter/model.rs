@@ -77,7 +77,8 @@ pub enum Adjustment {
 }
 
 /// What happened since the buffer was made. Every packet pushed ends in exactly one of `played`, `late`, `duplicate`,
-/// `overflow`, `dropped` or `forgotten`, or waits still; packets without audio in none.
+/// `overflow`, `dropped` or `forgotten`, or waits still; packets without audio are counted only
+/// where they are refused or overflow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Audio packets played.
