@@ -1,7 +1,7 @@
 //! RTCP (RFC 3550 §6) and the VoIP metrics of its extended reports (RFC 3611 §4.7): how the far end hears us, and how
 //! we hear it.
 //!
-//! [`read`] walks over a compound packet without copying; [`write`] fills one without allocating. [`Reporter`] is the
+//! [`read`] walks over a compound packet without copying; [`mod@write`] fills one without allocating. [`Reporter`] is the
 //! machine of a call with one far end: what came in by RTP and RTCP goes in, and when a report is due it says what to
 //! write. Round trip, and loss and jitter in the direction away from us, are known only from here.
 //!
