@@ -210,10 +210,11 @@ pub(crate) fn contacts(response: &Response) -> Vec<Uri> {
     all.filter_map(|contact| contact.address().map(|address| address.uri.clone())).collect()
 }
 
+/// RTCP shares the port: the one above may be anybody's here.
 fn sdp_of(rtp: SocketAddr, direction: &str, version: u32) -> String {
     format!(
         "v=0\r\no=- 1 {version} IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
-         m=audio {} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na={direction}\r\n",
+         m=audio {} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=rtcp-mux\r\na={direction}\r\n",
         rtp.port()
     )
 }
