@@ -6,7 +6,8 @@
 
 use std::fmt;
 
-use super::base64;
+use data_encoding::{BASE64, BASE64_NOPAD};
+
 use crate::rtp::srtp::{CryptoSuite, MasterKey};
 
 /// Names the key in each packet (RFC 3711 §8.1).
@@ -105,7 +106,7 @@ impl Crypto {
 impl fmt::Display for Crypto {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let SrtpKey { master, mki, lifetime } = &self.key;
-        write!(f, "{} {} inline:{}", self.tag, master.suite().name(), base64::encode(master.octets()))?;
+        write!(f, "{} {} inline:{}", self.tag, master.suite().name(), BASE64.encode(master.octets()))?;
         if let Some(lifetime) = lifetime {
             write!(f, "|{lifetime}")?;
         }
@@ -117,6 +118,13 @@ impl fmt::Display for Crypto {
     }
 }
 
+/// Base64 whose padding may be left out.
+fn decode(text: &str) -> Option<Vec<u8>> {
+    let digits = text.trim_end_matches('=');
+    let padding = text.len() - digits.len();
+    BASE64_NOPAD.decode(digits.as_bytes()).ok().filter(|_| padding <= 2)
+}
+
 fn inline(suite: CryptoSuite, keys: &str) -> Result<SrtpKey, Fault> {
     if keys.contains(';') {
         return Err(Fault::Parameter("several keys".into()));
@@ -126,7 +134,7 @@ fn inline(suite: CryptoSuite, keys: &str) -> Result<SrtpKey, Fault> {
         return Err(Fault::Parameter(format!("the key method {}", speakable(method))));
     }
     let mut parts = info.split('|');
-    let material = parts.next().and_then(base64::decode).ok_or(Fault::Malformed)?;
+    let material = parts.next().and_then(decode).ok_or(Fault::Malformed)?;
     let mut key = SrtpKey::new(suite, &material).ok_or(Fault::Malformed)?;
     for part in parts {
         match part.split_once(':') {
@@ -175,13 +183,34 @@ mod tests {
     const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwd";
 
     #[test]
+    fn every_length_comes_back_and_the_known_texts_are_met() {
+        for (bytes, text) in
+            [(&b""[..], ""), (b"f", "Zg=="), (b"fo", "Zm8="), (b"foo", "Zm9v"), (b"\xff\xfe\xfd", "//79")]
+        {
+            assert_eq!((BASE64.encode(bytes).as_str(), decode(text).as_deref()), (text, Some(bytes)));
+            assert_eq!(decode(text.trim_end_matches('=')).as_deref(), Some(bytes), "padding may be left out");
+        }
+        let all: Vec<u8> = (0..=255).collect();
+        for length in 0..all.len() {
+            assert_eq!(decode(&BASE64.encode(&all[..length])).as_deref(), Some(&all[..length]));
+        }
+    }
+
+    #[test]
+    fn what_no_encoder_writes_is_nothing() {
+        for text in ["A", "Zh==", "Zm9=", "Zg===", "Z-==", "Z g=", "=Zg=", "\u{e9}A=="] {
+            assert_eq!(decode(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
     fn lines_are_read_and_printed_again() {
         let short = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGw==";
         for line in [
             format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}"),
             format!("2 AES_CM_128_HMAC_SHA1_32 inline:{KEY}|1048576|1:4"),
             format!("999999999 AEAD_AES_128_GCM inline:{short}"),
-            format!("3 AEAD_AES_256_GCM inline:{}", base64::encode(&[7; 44])),
+            format!("3 AEAD_AES_256_GCM inline:{}", BASE64.encode(&[7; 44])),
         ] {
             assert_eq!(Crypto::parse(&line).unwrap().to_string(), line);
         }

@@ -17,7 +17,6 @@
 
 mod agreement;
 mod audio;
-mod base64;
 mod capabilities;
 mod compose;
 mod crypto;
