@@ -16,3 +16,8 @@ pub mod rtcp;
 pub mod source;
 pub mod srtp;
 pub mod telephone_event;
+
+/// The 32 bits at this octet, if they are there.
+fn word(octets: &[u8], at: usize) -> Option<u32> {
+    octets.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes)
+}

@@ -5,6 +5,7 @@
 //! (descriptions, feedback, APP) is passed over.
 
 use super::{NtpTime, ReportBlock, SenderInfo, VoipMetrics, kind};
+use crate::rtp::word;
 
 /// Octets of a packet's head, its SSRC not counted.
 const HEAD: usize = 4;
@@ -201,8 +202,4 @@ impl Sources<'_> {
     pub fn contains(self, ssrc: u32) -> bool {
         self.octets.chunks_exact(4).any(|source| source == ssrc.to_be_bytes())
     }
-}
-
-fn word(octets: &[u8], at: usize) -> Option<u32> {
-    octets.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes)
 }

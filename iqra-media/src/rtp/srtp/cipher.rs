@@ -55,7 +55,7 @@ impl Cipher {
             CryptoSuite::AesCm128HmacSha1_80 | CryptoSuite::AesCm128HmacSha1_32 => {
                 Transform::CounterMode(Box::new(CounterMode {
                     aes: Aes128Enc::new_from_slice(key).expect("16 octets"),
-                    authentication: Hmac::new_from_slice(&keys.authentication).expect("any length"),
+                    authentication: Hmac::new_from_slice(&keys.authentication[..]).expect("any length"),
                 }))
             }
             CryptoSuite::AeadAes128Gcm => {
@@ -65,7 +65,7 @@ impl Cipher {
                 Transform::Gcm256(Box::new(Aes256Gcm::new_from_slice(key).expect("32 octets")))
             }
         };
-        Self { suite, kind, salt: keys.salt, transform }
+        Self { suite, kind, salt: *keys.salt, transform }
     }
 
     /// Octets of the tag.
@@ -98,10 +98,8 @@ impl Cipher {
     ) -> Result<(), SrtpError> {
         match &self.transform {
             Transform::CounterMode(counter) => {
-                let expected = tag(&counter.authentication, packet, tail);
-                if !same(&expected[..self.tag_len()], found) {
-                    return Err(SrtpError::NotAuthentic);
-                }
+                let mac = authenticated(&counter.authentication, packet, tail);
+                mac.verify_truncated_left(found).map_err(|_| SrtpError::NotAuthentic)?;
                 self.keystream(&counter.aes, place, &mut packet[header..]);
                 Ok(())
             }
@@ -232,19 +230,19 @@ impl<'a> Aad<'a> {
     }
 }
 
-/// HMAC-SHA1 over the packet and what follows it, in the first octets of 16.
-fn tag(authentication: &Hmac<Sha1>, packet: &[u8], tail: [u8; 4]) -> [u8; 16] {
+/// HMAC-SHA1 over the packet and what follows it.
+fn authenticated(authentication: &Hmac<Sha1>, packet: &[u8], tail: [u8; 4]) -> Hmac<Sha1> {
     let mut mac = authentication.clone();
     mac.update(packet);
     mac.update(&tail);
-    let mut tag = [0; 16];
-    tag.copy_from_slice(&mac.finalize().into_bytes()[..16]);
-    tag
+    mac
 }
 
-/// In a time that does not tell where they differ.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+/// Its first octets, of which a suite takes as many as its tag has.
+fn tag(authentication: &Hmac<Sha1>, packet: &[u8], tail: [u8; 4]) -> [u8; 16] {
+    let mut tag = [0; 16];
+    tag.copy_from_slice(&authenticated(authentication, packet, tail).finalize().into_bytes()[..16]);
+    tag
 }
 
 fn xor(place: &mut [u8], with: &[u8]) {

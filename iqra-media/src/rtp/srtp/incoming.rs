@@ -5,7 +5,8 @@
 
 use super::cipher::{Cipher, Place};
 use super::outgoing::{ENCRYPTED, RTCP_CLEAR};
-use super::{Kind, MasterKey, SrtpError, header_len, word};
+use super::{Kind, MasterKey, SrtpError, header_len};
+use crate::rtp::word;
 
 /// Streams of a call that are remembered: the far end's, and those after changes of its SSRC. Of one more, the oldest
 /// is forgotten, and with it what came of it: who recorded packets of that one could play them again.

@@ -1,7 +1,9 @@
 //! From a master key to the keys of the packets (RFC 3711 §4.3 with a derivation rate of 0; RFC 7714 §11).
 
-use aes::cipher::{BlockCipherEncrypt, KeyInit};
-use aes::{Aes128, Aes256, Block};
+use aes::{Aes128, Aes256};
+use ctr::Ctr128BE;
+use ctr::cipher::{KeyIvInit, StreamCipher};
+use zeroize::Zeroizing;
 
 use super::{Kind, MasterKey};
 
@@ -14,32 +16,24 @@ enum Label {
 }
 
 /// The keys of one direction and protocol.
+#[derive(Default)]
 pub(super) struct SessionKeys {
     /// As many octets as the suite's master key has.
-    pub(super) cipher: [u8; 32],
-    pub(super) authentication: [u8; 20],
-    pub(super) salt: [u8; 14],
+    pub(super) cipher: Zeroizing<[u8; 32]>,
+    pub(super) authentication: Zeroizing<[u8; 20]>,
+    pub(super) salt: Zeroizing<[u8; 14]>,
 }
 
 impl SessionKeys {
     pub(super) fn derive(master: &MasterKey, kind: Kind) -> Self {
         let (key, salt) = master.halves();
-        let mut keys = Self { cipher: [0; 32], authentication: [0; 20], salt: [0; 14] };
+        let mut keys = Self::default();
         let offset = if kind == Kind::Rtp { 0 } else { 3 };
         let generate = |label: Label, out: &mut [u8]| keystream(key, block(salt, label as u8 + offset), out);
         generate(Label::Cipher, &mut keys.cipher[..key.len()]);
-        generate(Label::Authentication, &mut keys.authentication);
+        generate(Label::Authentication, &mut keys.authentication[..]);
         generate(Label::Salt, &mut keys.salt[..salt.len()]);
         keys
-    }
-}
-
-impl Drop for SessionKeys {
-    fn drop(&mut self) {
-        use zeroize::Zeroize;
-        self.cipher.zeroize();
-        self.authentication.zeroize();
-        self.salt.zeroize();
     }
 }
 
@@ -53,21 +47,9 @@ fn block(salt: &[u8], label: u8) -> [u8; 16] {
 
 /// AES in counter mode over zeros.
 fn keystream(key: &[u8], first: [u8; 16], out: &mut [u8]) {
-    let encrypt: &dyn Fn(&mut Block) = match key.len() {
-        32 => &{
-            let aes = Aes256::new_from_slice(key).expect("32 octets");
-            move |block: &mut Block| aes.encrypt_block(block)
-        },
-        _ => &{
-            let aes = Aes128::new_from_slice(key).expect("16 octets");
-            move |block: &mut Block| aes.encrypt_block(block)
-        },
-    };
-    for (count, out) in out.chunks_mut(16).enumerate() {
-        let mut block = first;
-        block[14..].copy_from_slice(&(count as u16).to_be_bytes());
-        let mut block = Block::from(block);
-        encrypt(&mut block);
-        out.copy_from_slice(&block[..out.len()]);
+    const CHECKED: &str = "a master key is as long as its suite wants";
+    match key.len() {
+        32 => Ctr128BE::<Aes256>::new_from_slices(key, &first).expect(CHECKED).apply_keystream(out),
+        _ => Ctr128BE::<Aes128>::new_from_slices(key, &first).expect(CHECKED).apply_keystream(out),
     }
 }

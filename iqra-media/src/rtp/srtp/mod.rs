@@ -15,6 +15,8 @@ mod outgoing;
 
 use std::fmt;
 
+use zeroize::Zeroizing;
+
 pub use incoming::{Incoming, MAX_STREAMS};
 pub use outgoing::Outgoing;
 
@@ -85,7 +87,7 @@ impl CryptoSuite {
 #[derive(Clone, PartialEq, Eq)]
 pub struct MasterKey {
     suite: CryptoSuite,
-    octets: [u8; Self::MAX],
+    octets: Zeroizing<[u8; Self::MAX]>,
 }
 
 impl MasterKey {
@@ -101,7 +103,7 @@ impl MasterKey {
         if octets.len() != needed {
             return Err(SrtpError::KeyLength { suite: suite.name(), needed, given: octets.len() });
         }
-        let mut key = Self { suite, octets: [0; Self::MAX] };
+        let mut key = Self { suite, octets: Zeroizing::new([0; Self::MAX]) };
         key.octets[..needed].copy_from_slice(octets);
         Ok(key)
     }
@@ -124,13 +126,6 @@ impl MasterKey {
 impl fmt::Debug for MasterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MasterKey").field("suite", &self.suite).finish_non_exhaustive()
-    }
-}
-
-impl Drop for MasterKey {
-    fn drop(&mut self) {
-        use zeroize::Zeroize;
-        self.octets.zeroize();
     }
 }
 
@@ -192,10 +187,6 @@ fn header_len(packet: &[u8]) -> Option<usize> {
         }
     };
     (length <= packet.len()).then_some(length)
-}
-
-fn word(octets: &[u8], at: usize) -> Option<u32> {
-    octets.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes)
 }
 
 #[cfg(test)]

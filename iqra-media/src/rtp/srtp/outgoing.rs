@@ -1,7 +1,8 @@
 //! What we send: the index of each packet, and the limit of a key.
 
 use super::cipher::{Cipher, Place};
-use super::{Kind, MasterKey, SrtpError, header_len, word};
+use super::{Kind, MasterKey, SrtpError, header_len};
+use crate::rtp::word;
 
 /// Set in the SRTCP index of a packet that is encrypted (RFC 3711 §3.4).
 pub(super) const ENCRYPTED: u32 = 1 << 31;

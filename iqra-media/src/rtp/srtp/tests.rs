@@ -1,3 +1,5 @@
+//! SRTP against the vectors of its RFCs, and what it does with packets that are changed, repeated, lost or short.
+
 use super::cipher::{Cipher, Place};
 use super::keys::SessionKeys;
 use super::*;
@@ -56,7 +58,7 @@ fn keys_are_derived_as_the_rfc_shows() {
 }
 
 fn with_session_key(suite: CryptoSuite, kind: Kind, cipher: &str, salt: &str) -> Cipher {
-    let mut keys = SessionKeys { cipher: [0; 32], authentication: [0; 20], salt: [0; 14] };
+    let mut keys = SessionKeys::default();
     keys.cipher[..suite.key_len()].copy_from_slice(&hex(cipher));
     keys.salt[..12].copy_from_slice(&hex(salt));
     Cipher::with(suite, kind, &keys)
