@@ -100,7 +100,8 @@ impl Bursts {
     }
 }
 
-fn ratio(part: u64, whole: u64) -> f64 {
+/// 0 where there is nothing.
+pub(super) fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::bursts::BurstCounts;
+use super::bursts::{BurstCounts, ratio};
 use super::e_model::{self, Impairment};
 use crate::jitter::Lateness;
 
@@ -96,14 +96,16 @@ pub struct MediaReport {
 impl MediaReport {
     /// Lost packets as a share of all that were sent to us, 0 to 1.
     pub fn loss(&self) -> f64 {
-        let expected = self.packets_received + self.lost;
-        if expected == 0 { 0.0 } else { self.lost as f64 / expected as f64 }
+        self.share_of_expected(self.lost)
     }
 
     /// Packets that came too late as a share of all that were sent to us, 0 to 1.
     pub fn discarded(&self) -> f64 {
-        let expected = self.packets_received + self.lost;
-        if expected == 0 { 0.0 } else { self.late as f64 / expected as f64 }
+        self.share_of_expected(self.late)
+    }
+
+    fn share_of_expected(&self, packets: u64) -> f64 {
+        ratio(packets, self.packets_received + self.lost)
     }
 
     /// R factor of what we hear without the way that it takes.

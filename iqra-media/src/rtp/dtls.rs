@@ -210,8 +210,8 @@ impl Handshake {
     /// When [`handle_timeout`](Self::handle_timeout) has something to do; `None` once the handshake failed. It goes on
     /// after the keys are there, since the far end may have missed the last flight.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let deadline = if self.keys.is_none() { self.deadline } else { self.timeout };
-        self.failed.is_none().then(|| self.timeout.min(deadline))
+        let at = if self.keys.is_none() { self.timeout.min(self.deadline) } else { self.timeout };
+        self.failed.is_none().then_some(at)
     }
 
     /// The keys, once the far end has proven itself.

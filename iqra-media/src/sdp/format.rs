@@ -1,14 +1,14 @@
 //! Formats of an m-line: what payload types mean, and which ones we use for what (RFC 3551 §6, RFC 3264 §8.3.2).
 
 use super::{Capabilities, TELEPHONE_EVENT_PAYLOAD_TYPE};
-use crate::codec::CodecSpec;
+use crate::codec::{CodecSpec, comfort_noise};
 
 /// Name of telephone-events in `a=rtpmap` (RFC 4733 §7.1.1).
 const EVENTS: &str = "telephone-event";
 /// The events that we understand and send: the sixteen keys (RFC 4733 §3.2).
 const EVENT_CODES: &str = "0-15";
-/// Comfort noise (RFC 3389 §5): its name, and the payload type that it always has at 8 kHz.
-const NOISE: (&str, u8) = ("CN", 13);
+/// Name of comfort noise in `a=rtpmap` (RFC 3389 §5).
+const NOISE: &str = "CN";
 
 /// `<name>/<clock rate>[/<channels>]` of an `a=rtpmap` (RFC 8866 §6.6), or of a static payload type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl<'a> Encoding<'a> {
     }
 
     pub(super) fn is_noise(&self) -> bool {
-        self.name.eq_ignore_ascii_case(NOISE.0) && self.clock_rate == 8000
+        self.name.eq_ignore_ascii_case(NOISE) && self.clock_rate == comfort_noise::CLOCK_RATE
     }
 }
 
@@ -96,7 +96,7 @@ impl Kind {
             Self::Codec(CodecSpec { name, clock_rate, channels, .. }) => {
                 format!("{name}/{clock_rate}/{channels}")
             }
-            Self::Noise => format!("{}/8000", NOISE.0),
+            Self::Noise => format!("{NOISE}/{}", comfort_noise::CLOCK_RATE),
             Self::Events(clock_rate) => format!("{EVENTS}/{clock_rate}"),
         }
     }
@@ -121,7 +121,7 @@ impl Kind {
     fn preferred(&self) -> u8 {
         match self {
             Self::Codec(codec) => codec.payload_type,
-            Self::Noise => NOISE.1,
+            Self::Noise => comfort_noise::PAYLOAD_TYPE,
             Self::Events(_) => TELEPHONE_EVENT_PAYLOAD_TYPE,
         }
     }

@@ -30,7 +30,6 @@ struct Counts {
     refused: u64,
     malformed: u64,
     sent: u64,
-    byes: u64,
 }
 
 pub(super) struct Control {
@@ -80,9 +79,7 @@ impl Control {
             return Told::default();
         };
         self.counts.received += 1;
-        let told = self.reporter.handle(now, packets, ours);
-        self.counts.byes += u64::from(told.bye);
-        told
+        self.reporter.handle(now, packets, ours)
     }
 
     /// Share of our packets that the far end lost of late, by its reports.

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::protection::{Keys, Srtp};
+use super::protection::Srtp;
 use crate::rtp::dtls::{Certificate, DtlsKeys, Handshake, HandshakeError};
 use crate::sdp::{DtlsRole, Fingerprint};
 
@@ -59,8 +59,7 @@ impl Dtls {
         let length = self.handshake.poll_transmit(out);
         if self.srtp.is_none() {
             let keys = self.handshake.keys().cloned();
-            self.srtp =
-                keys.map(|DtlsKeys { ours, theirs }| Srtp::new(Keys { ours, theirs, mki: Vec::new() }));
+            self.srtp = keys.map(|DtlsKeys { ours, theirs }| Srtp::new(ours, theirs, Vec::new()));
         }
         length.map(|length| (length, self.from.unwrap_or(peer)))
     }

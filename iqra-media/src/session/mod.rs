@@ -288,10 +288,16 @@ impl MediaSession {
     }
 
     fn known(&self) -> Known {
-        let mut quality = MediaReport::default();
-        self.receiving.report(self.opened, &mut quality);
-        self.sending.report(self.opened, &mut quality);
+        let quality = self.halves_report();
         Known { heard: self.receiving.heard(), sent: self.sending.sent(self.now), quality }
+    }
+
+    /// The quality as far as it is known without RTCP.
+    fn halves_report(&self) -> MediaReport {
+        let mut report = MediaReport::default();
+        self.receiving.report(self.opened, &mut report);
+        self.sending.report(self.opened, &mut report);
+        report
     }
 
     /// When [`tick`](Self::tick) has something to do.
@@ -344,9 +350,7 @@ impl MediaSession {
 
     /// The quality so far.
     pub fn report(&self) -> MediaReport {
-        let mut report = MediaReport::default();
-        self.receiving.report(self.opened, &mut report);
-        self.sending.report(self.opened, &mut report);
+        let mut report = self.halves_report();
         self.control.report(&mut report);
         report.not_authentic = self.protection.refused();
         let unheard = self.line.hearing_counts().dropped_samples;

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 #[cfg(feature = "webrtc")]
 use super::handshake::{Agreed, Dtls};
-use super::protection::{Keys, Protection, Srtp};
+use super::protection::{Protection, Srtp};
 use crate::codec::{CodecError, Decoder, Encoder, Registry, Settings};
 use crate::conversation::Formats;
 use crate::pcm::{Resampler, UnsupportedRate};
@@ -121,8 +121,8 @@ fn protection(security: &Security) -> Result<Protection, PlanError> {
         Security::Plain => Ok(Protection::Clear),
         Security::Sdes { local, remote } => {
             let mki = remote.mki().map(|mki| mki.value.clone()).unwrap_or_default();
-            let keys = Keys { ours: local.master().clone(), theirs: remote.master().clone(), mki };
-            Ok(Protection::Srtp(Box::new(Srtp::new(keys))))
+            let srtp = Srtp::new(local.master().clone(), remote.master().clone(), mki);
+            Ok(Protection::Srtp(Box::new(srtp)))
         }
         Security::Dtls { .. } => Err(PlanError::NoCertificate),
     }

@@ -1,7 +1,7 @@
 //! Whether and how a call's packets are protected: in the clear, or by SRTP with keys from the SDP or from a handshake
 //! on the media port.
 
-use crate::rtp::srtp::{Incoming, MasterKey, Outgoing};
+use crate::rtp::srtp::{Incoming, MasterKey, Outgoing, SrtpError};
 
 #[cfg(feature = "webrtc")]
 use super::handshake::Dtls;
@@ -14,35 +14,30 @@ pub(super) enum Protection {
     Dtls(Box<Dtls>),
 }
 
-/// Keys as they were agreed: ours protects what we send.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Keys {
-    pub(super) ours: MasterKey,
-    pub(super) theirs: MasterKey,
-    /// What names their key in each packet.
-    pub(super) mki: Vec<u8>,
-}
-
 /// What SRTP keeps; the keys tell whether a re-INVITE brought others.
 pub(super) struct Srtp {
-    keys: Keys,
+    ours: MasterKey,
+    theirs: MasterKey,
+    /// What names their key in each packet.
+    mki: Vec<u8>,
     incoming: Incoming,
     outgoing: Outgoing,
 }
 
 impl Srtp {
-    pub(super) fn new(keys: Keys) -> Self {
-        let (incoming, outgoing) = (Incoming::with_mki(&keys.theirs, &keys.mki), Outgoing::new(&keys.ours));
-        Self { keys, incoming, outgoing }
+    /// `ours` protects what we send; each packet of the far end names `theirs` by `mki`, if it is not empty.
+    pub(super) fn new(ours: MasterKey, theirs: MasterKey, mki: Vec<u8>) -> Self {
+        let (incoming, outgoing) = (Incoming::with_mki(&theirs, &mki), Outgoing::new(&ours));
+        Self { ours, theirs, mki, incoming, outgoing }
     }
 
     /// A direction whose key stays goes on counting, since an index must not come twice under one key.
     fn update(&mut self, next: Self) {
         let before = std::mem::replace(self, next);
-        if before.keys.ours == self.keys.ours {
+        if before.ours == self.ours {
             self.outgoing = before.outgoing;
         }
-        if before.keys.theirs == self.keys.theirs && before.keys.mki == self.keys.mki {
+        if before.theirs == self.theirs && before.mki == self.mki {
             self.incoming = before.incoming;
         }
     }
@@ -68,45 +63,37 @@ impl Protection {
         }
     }
 
-    /// `None` while there are no keys, `Some(None)` where none are wanted.
-    fn srtp(&mut self) -> Option<Option<&mut Srtp>> {
-        match self {
-            Self::Clear => Some(None),
-            Self::Srtp(srtp) => Some(Some(srtp)),
-            #[cfg(feature = "webrtc")]
-            Self::Dtls(dtls) => dtls.srtp.as_mut().map(Some),
-        }
-    }
-
-    /// The length of an RTP packet once it is open; `None` when it does not prove itself.
+    /// The length of an RTP packet once it is open; `None` when it does not prove itself, or there are no keys yet.
     pub(super) fn open(&mut self, packet: &mut [u8]) -> Option<usize> {
-        match self.srtp()? {
-            None => Some(packet.len()),
-            Some(srtp) => srtp.incoming.open(packet).ok(),
-        }
+        self.pass(packet.len(), |srtp| srtp.incoming.open(packet))
     }
 
     /// The same for an RTCP compound.
     pub(super) fn open_rtcp(&mut self, packet: &mut [u8]) -> Option<usize> {
-        match self.srtp()? {
-            None => Some(packet.len()),
-            Some(srtp) => srtp.incoming.open_rtcp(packet).ok(),
-        }
+        self.pass(packet.len(), |srtp| srtp.incoming.open_rtcp(packet))
     }
 
     /// The length of an RTP packet once it is protected; `None` without keys, with a short buffer or a used-up key.
     pub(super) fn protect(&mut self, buffer: &mut [u8], length: usize) -> Option<usize> {
-        match self.srtp()? {
-            None => Some(length),
-            Some(srtp) => srtp.outgoing.protect(buffer, length).ok(),
-        }
+        self.pass(length, |srtp| srtp.outgoing.protect(buffer, length))
     }
 
     /// The same for an RTCP compound.
     pub(super) fn protect_rtcp(&mut self, buffer: &mut [u8], length: usize) -> Option<usize> {
-        match self.srtp()? {
-            None => Some(length),
-            Some(srtp) => srtp.outgoing.protect_rtcp(buffer, length).ok(),
+        self.pass(length, |srtp| srtp.outgoing.protect_rtcp(buffer, length))
+    }
+
+    /// A packet of this length as it is where nothing is protected, else as `act` makes it.
+    fn pass(
+        &mut self,
+        length: usize,
+        act: impl FnOnce(&mut Srtp) -> Result<usize, SrtpError>,
+    ) -> Option<usize> {
+        match self {
+            Self::Clear => Some(length),
+            Self::Srtp(srtp) => act(srtp).ok(),
+            #[cfg(feature = "webrtc")]
+            Self::Dtls(dtls) => act(dtls.srtp.as_mut()?).ok(),
         }
     }
 

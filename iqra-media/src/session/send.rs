@@ -134,9 +134,7 @@ impl Sending {
 
     /// Counts the packets that are due at `now`.
     pub(super) fn tick(&mut self, now: Instant, line: &mut LineEnd) {
-        let Some(late) = now.checked_duration_since(self.next) else { return };
-        let periods = u32::try_from(late.as_nanos() / self.ptime.as_nanos()).unwrap_or(u32::MAX - 1) + 1;
-        self.next += self.ptime * periods;
+        let Some(periods) = self.periods_due(now) else { return };
         if !self.wanted {
             self.due = 0;
             self.pass_over(periods);
@@ -153,12 +151,18 @@ impl Sending {
 
     /// Lets time go by while media cannot flow yet; what was said waits.
     pub(super) fn wait(&mut self, now: Instant) {
-        if let Some(late) = now.checked_duration_since(self.next) {
-            let periods = u32::try_from(late.as_nanos() / self.ptime.as_nanos()).unwrap_or(u32::MAX - 1) + 1;
-            self.next += self.ptime * periods;
+        if let Some(periods) = self.periods_due(now) {
             self.pass_over(periods);
         }
         self.due = 0;
+    }
+
+    /// How many packet times have begun since the last look, at least one; the clock moves on with them.
+    fn periods_due(&mut self, now: Instant) -> Option<u32> {
+        let late = now.checked_duration_since(self.next)?;
+        let periods = u32::try_from(late.as_nanos() / self.ptime.as_nanos()).unwrap_or(u32::MAX - 1) + 1;
+        self.next += self.ptime * periods;
+        Some(periods)
     }
 
     /// Lets time go by without packets.
