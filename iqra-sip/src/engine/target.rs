@@ -25,15 +25,17 @@ pub(crate) struct Way {
 }
 
 /// The transport that a URI asks for (RFC 3263 §4.1, RFC 3261 §26.2.2): `sips` goes over TLS or secure WebSocket whatever
-/// its parameter says.
-pub(crate) fn transport(uri: &Uri) -> Result<Transport, EngineError> {
+/// its parameter says, and so does what has to be `secure` (RFC 3261 §8.1.2, §16.6 step 7: as if the URI were `sips`). The
+/// `usual` one where it names none.
+pub(crate) fn transport_of(uri: &Uri, usual: Transport, secure: bool) -> Result<Transport, EngineError> {
     let unknown = || EngineError::Misuse("the URI's transport is unknown: use udp, tcp, tls, ws or none");
     let asked = uri.transport().map(|word| Transport::named(word).ok_or_else(unknown)).transpose()?;
     match (uri.scheme(), asked) {
-        (Scheme::Sip, asked) => Ok(asked.unwrap_or(Transport::Udp)),
-        (Scheme::Sips, None | Some(Transport::Tcp | Transport::Tls)) => Ok(Transport::Tls),
-        (Scheme::Sips, Some(Transport::Ws | Transport::Wss)) => Ok(Transport::Wss),
-        (Scheme::Sips, Some(Transport::Udp)) => {
+        (Scheme::Sip, asked) if !secure => Ok(asked.unwrap_or(usual)),
+        (Scheme::Sip, None) if usual.is_secure() => Ok(usual),
+        (Scheme::Sip | Scheme::Sips, None | Some(Transport::Tcp | Transport::Tls)) => Ok(Transport::Tls),
+        (Scheme::Sip | Scheme::Sips, Some(Transport::Ws | Transport::Wss)) => Ok(Transport::Wss),
+        (Scheme::Sip | Scheme::Sips, Some(Transport::Udp)) => {
             Err(EngineError::Misuse("a sips URI cannot go over UDP: drop its transport parameter"))
         }
         _ => Err(EngineError::Misuse("only sip and sips URIs can be sent to: give hops for tel")),
@@ -41,7 +43,7 @@ pub(crate) fn transport(uri: &Uri) -> Result<Transport, EngineError> {
 }
 
 /// Whether a URI says by which transport it is to be reached.
-fn names_transport(uri: &Uri) -> bool {
+pub(super) fn names_transport(uri: &Uri) -> bool {
     uri.scheme() != Scheme::Sip || uri.transport().is_some()
 }
 
@@ -53,9 +55,9 @@ fn is_at_the_end_of(known: &Flow, uri: &Uri) -> bool {
     known.transport.is_reliable() && !names_transport(uri) && same_host && same_port
 }
 
-/// The hop that a URI names by number.
-pub(crate) fn hop(uri: &Uri) -> Result<Hop, EngineError> {
-    let transport = transport(uri)?;
+/// The hop that a URI names by number; [`transport_of`] says what decides the transport.
+pub(crate) fn hop(uri: &Uri, usual: Transport, secure: bool) -> Result<Hop, EngineError> {
+    let transport = transport_of(uri, usual, secure)?;
     let unresolved = || EngineError::Unresolved(uri.host().map(|host| host.to_string()).unwrap_or_default());
     let addr = uri.socket_addr(transport.default_port()).ok_or_else(unresolved)?;
     Ok((transport, addr).into())
@@ -82,12 +84,13 @@ pub(super) fn comes_by_sips(request: &Request) -> bool {
 impl Engine {
     /// The way to a peer outside a dialog: the hop given, else the first Route, else the URI.
     pub(super) fn way_to(&self, hop: Option<Hop>, headers: &Headers, uri: &Uri) -> Result<Way, EngineError> {
+        let secure = asks_for_sips(uri, headers);
         let Hop { transport, addr: remote, name, flow } = match (hop, headers.typed::<Route>()) {
             (Some(hop), _) => hop,
-            (None, Ok(route)) => self::hop(&route.uri)?,
-            (None, Err(_)) => self::hop(uri)?,
+            (None, Ok(route)) => self::hop(&route.uri, Transport::Udp, secure)?,
+            (None, Err(_)) => self::hop(uri, Transport::Udp, secure)?,
         };
-        if asks_for_sips(uri, headers) && !transport.is_secure() {
+        if secure && !transport.is_secure() {
             return Err(EngineError::Misuse("a sips URI goes over TLS or WSS only: give such hops"));
         }
         let pinned = flow.is_some();
@@ -137,8 +140,7 @@ impl Engine {
     /// Straight to the route or Contact of a dialog, where it has an IP address.
     fn direct_flow(&self, dialog: &Dialog) -> Option<(Flow, Option<Arc<str>>)> {
         let (known, uri) = (dialog.flow, dialog.next_hop());
-        let transport = if names_transport(uri) { transport(uri).ok()? } else { known.transport };
-        let remote = uri.socket_addr(transport.default_port())?;
+        let Hop { transport, addr: remote, .. } = hop(uri, known.transport, dialog.is_sips()).ok()?;
         if transport.is_websocket() && known.transport.is_websocket() {
             return None;
         }

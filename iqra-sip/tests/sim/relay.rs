@@ -8,6 +8,7 @@ mod refusals;
 mod requests;
 mod routes;
 mod storm;
+mod ways;
 
 use std::time::Duration;
 

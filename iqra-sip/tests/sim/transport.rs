@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use iqra_sip::event::{Body, CallOptions, ClientTx, EngineError, Event, Failure, OutgoingInvite, Reply};
 use iqra_sip::{
-    ConnectionId, Engine, EngineConfig, Flow, FlowConfig, FlowFirst, Headers, Listener, StatusCode, Transmit,
-    Transport,
+    ConnectionId, Engine, EngineConfig, Flow, FlowConfig, FlowFirst, HeaderName, Headers, Listener,
+    StatusCode, Transmit, Transport,
 };
 
 use crate::callee::{SDP, SDP_TYPE, answer_to, outgoing, place, text};
@@ -44,8 +44,14 @@ fn a_sips_uri_goes_by_tls_and_asks_to_be_called_back_so() {
     let (mut engine, call) = both_transports();
     let addr: SocketAddr = "10.0.0.1:5061".parse().unwrap();
     engine.add_listener(Listener::new(Transport::Tls, addr, None));
-    for uri in ["sips:a@10.0.0.2", "sips:a@10.0.0.2;transport=tcp"] {
-        let call = OutgoingInvite { uri: uri.parse().unwrap(), hops: Vec::new(), ..call.clone() };
+    for (uri, route) in [
+        ("sips:a@10.0.0.2", None),
+        ("sips:a@10.0.0.2;transport=tcp", None),
+        ("sips:a@10.0.0.9", Some("<sip:10.0.0.2;lr>")),
+        ("sips:a@10.0.0.9", Some("<sip:10.0.0.2;transport=tcp;lr>")),
+    ] {
+        let mut call = OutgoingInvite { uri: uri.parse().unwrap(), hops: Vec::new(), ..call.clone() };
+        route.into_iter().for_each(|route| call.headers.push(HeaderName::ROUTE, route));
         engine.invite(Instant::now(), call).unwrap();
         let invite = engine.poll_transmit().unwrap();
         assert_eq!(invite.flow.transport, Transport::Tls);

@@ -39,6 +39,8 @@ fn inside_a_call_of_ours_the_target_is_asked_as_the_call_was_unless_it_says_othe
         (Tls, "sip:b@10.0.0.9", "<sip:198.51.100.7>", (Tls, "198.51.100.7:5061")),
         (Tls, "sip:b@10.0.0.9", "<sip:203.0.113.9;lr>", (Tls, "203.0.113.9:5061")),
         (Tls, "sip:b@10.0.0.9", "<sip:203.0.113.9;transport=tcp;lr>", (Tcp, "203.0.113.9:5060")),
+        // What is sips goes as if its Route were.
+        (Tls, "sips:b@10.0.0.9", "<sip:198.51.100.7;transport=tcp;lr>", (Tls, "198.51.100.7:5061")),
     ] {
         let (mut wire, _, invite) = place(EngineConfig::default(), outgoing(placed));
         let routes = if routes.is_empty() { String::new() } else { format!("Record-Route: {routes}\r\n") };

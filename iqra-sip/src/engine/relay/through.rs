@@ -4,6 +4,11 @@
 //! A Route that names us has to carry a stamp of the pool for this call, and the next hop has to be a host of this call
 //! ([`stamp`] says which), or the request is refused with 403: nobody uses the pool to reach a place that no call of its
 //! own has led to.
+//!
+//! The next URI says by which transport: `sips` by TLS, and so every URI of a request whose own is `sips`; a `transport`
+//! parameter by that; a name by what it is found under ([`super::super::lookup`]). An address without any goes as
+//! requests of a dialog of our own do: by the transport that the call has on that side, which the last of our Routes
+//! names, with UDP as the second try after TCP, and a long request by TCP before UDP. A flow that a stamp names wins.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,7 +17,7 @@ use std::time::Instant;
 use super::record::call_id;
 use super::{Engine, Kind, Plan, Relay};
 use crate::engine::event::{EngineError, Reply};
-use crate::engine::flow::{Flow, Hop, Transmit};
+use crate::engine::flow::{Flow, Hop, Transmit, Transport};
 use crate::engine::lookup::{Asker, Lookup};
 use crate::engine::target::{self, Way};
 use crate::fault::Fault;
@@ -171,11 +176,11 @@ impl Engine {
         pass::check_proxy_require(&received.headers)?;
         let mut request = received.clone();
         request.headers.set(HeaderName::MAX_FORWARDS, hops.to_string());
-        let (stamp, ends) =
+        let (stamp, ends, far) =
             self.take_stamps(relay, &mut request).ok_or_else(|| refuse(StatusCode::FORBIDDEN))?;
         let leads = |uri: &Uri| leads_there(relay, &stamp, &ends, uri);
         let Some(owned) = &stamp.flow else {
-            let next = self.next_by_uri(&mut request, leads)?;
+            let next = self.next_by_uri(&mut request, far, leads)?;
             return Ok((Arc::new(request), next));
         };
         if owned.node == relay.node && owned.incarnation == self.relays.incarnation {
@@ -190,25 +195,28 @@ impl Engine {
             let way = way.map_err(|_| refuse(StatusCode::FLOW_FAILED))?;
             return Ok((Arc::new(whole), Next::Way { way, pinned: true }));
         }
-        match self.next_by_uri(&mut request, leads) {
+        match self.next_by_uri(&mut request, after(owned), leads) {
             Ok(next) if is_routable(&next, owned) => Ok((Arc::new(request), next)),
             _ => Err(refuse(StatusCode::FLOW_FAILED)),
         }
     }
 
-    /// Takes all stamps off the front and gives the last one, which is that of the far side, and the call with that side;
-    /// `None` where one is not ours or there is none.
+    /// Takes all stamps off the front and gives the last one, which is that of the far side, the call with that side, and
+    /// by which transport the far side knows us; `None` where one is not ours or there is none.
     fn take_stamps(
         &self,
         relay: &RelayConfig,
         request: &mut Request,
-    ) -> Option<(Stamp, (StampedCall, Side))> {
+    ) -> Option<(Stamp, (StampedCall, Side), Transport)> {
         let strict = self.is_stamped(&request.uri);
         let first = if strict { request.uri.clone() } else { request.headers.typed::<Route>().ok()?.0.uri };
         let ends = ends(request).into_iter().find(|(call, _)| {
             first.user().is_some_and(|user| Stamp::read(&relay.keys, call, user).is_some())
         })?;
-        let read = |uri: &Uri| Stamp::read(&relay.keys, &ends.0, uri.user()?);
+        let read = |uri: &Uri| {
+            let far = target::transport_of(uri, Transport::Udp, false).ok().filter(|far| !far.is_websocket());
+            Some((Stamp::read(&relay.keys, &ends.0, uri.user()?)?, far.unwrap_or(Transport::Udp)))
+        };
         let mut last = None;
         if strict {
             last = Some(read(&request.uri)?);
@@ -223,7 +231,8 @@ impl Engine {
                 _ => break,
             }
         }
-        Some((last?, ends))
+        let (stamp, far) = last?;
+        Some((stamp, ends, far))
     }
 
     /// Whether we stay on the path between a subscriber who called through us and his notifier: his dialog begins with the
@@ -235,11 +244,16 @@ impl Engine {
         };
         let owned = onward.headers.typed::<Route>().is_ok_and(|route| self.names_us(&route.uri));
         let stamps = self.take_stamps(relay, &mut received.clone());
-        !owned && stamps.is_some_and(|(_, (_, far))| far == Side::Caller)
+        !owned && stamps.is_some_and(|(_, (_, side), _)| side == Side::Caller)
     }
 
-    /// By the next Route, or the Request-URI, if the call leads there.
-    fn next_by_uri(&self, request: &mut Request, leads: impl Fn(&Uri) -> bool) -> Result<Next, Box<Reply>> {
+    /// By the next Route, or the Request-URI, if the call leads there, and by the `usual` transport where that names none.
+    fn next_by_uri(
+        &self,
+        request: &mut Request,
+        usual: Transport,
+        leads: impl Fn(&Uri) -> bool,
+    ) -> Result<Next, Box<Reply>> {
         let uri = match self.has(Fault::StrictRouterIgnored) {
             true => pass::next_uri(request),
             false => pass::suit_strict_router(request),
@@ -248,11 +262,12 @@ impl Engine {
             let why = "the next hop is no host of this call";
             return Err(Box::new(Reply::new(StatusCode::FORBIDDEN).reason(why)));
         }
-        let way = multicast(&uri)
-            .map_or_else(|| target::hop(&uri), Ok)
+        let secure = target::asks_for_sips(&request.uri, &request.headers);
+        let way = multicast(&uri, usual, secure)
+            .map_or_else(|| target::hop(&uri, usual, secure), Ok)
             .and_then(|hop| self.way_to(Some(hop), &request.headers, &request.uri));
         match way {
-            Ok(way) => Ok(Next::Way { way, pinned: false }),
+            Ok(way) => Ok(Next::Way { way: self.or_by_datagram(way, &uri), pinned: false }),
             Err(EngineError::Unresolved(_)) => Ok(Next::Resolve(uri)),
             Err(EngineError::Misuse(why)) => {
                 Err(Box::new(Reply::new(StatusCode::UNSUPPORTED_URI_SCHEME).reason(why)))
@@ -263,10 +278,22 @@ impl Engine {
         }
     }
 
+    /// UDP, which a URI that names no transport means by the letter, is the second try after TCP.
+    fn or_by_datagram(&self, way: Way, uri: &Uri) -> Way {
+        let remote = way.flow.remote;
+        if way.flow.transport != Transport::Tcp || target::names_transport(uri) {
+            return way;
+        }
+        let dialled = |local| Flow { transport: Transport::Udp, local, remote, connection: None };
+        let fallback = self.sender(Transport::Udp, remote).ok().map(|listener| dialled(listener.addr));
+        Way { fallback, ..way }
+    }
+
     /// By the connection that the peer opened; where it is gone, by the peer's address if that can be reached.
     fn next_by_flow(&self, request: &mut Request, owned: &OwnedFlow, leads: impl Fn(&Uri) -> bool) -> Next {
         let flow = owned.flow;
-        let second = self.next_by_uri(request, leads).ok().filter(|next| is_routable(next, owned));
+        let second =
+            self.next_by_uri(request, after(owned), leads).ok().filter(|next| is_routable(next, owned));
         let fallback = second.and_then(|next| match next {
             Next::Way { way, .. } if !flow.transport.is_secure() || way.flow.transport.is_secure() => {
                 Some(Flow { connection: None, ..way.flow })
@@ -295,11 +322,17 @@ fn leads_there(relay: &RelayConfig, stamp: &Stamp, (call, far): &(StampedCall, S
 }
 
 /// `maddr` stands in for the host (RFC 3261 §19.1.1, §16.5).
-fn multicast(uri: &Uri) -> Option<Hop> {
+fn multicast(uri: &Uri, usual: Transport, secure: bool) -> Option<Hop> {
     let Host::Ip(ip) = Host::of(uri.param("maddr")??) else { return None };
-    let transport = target::transport(uri).ok()?;
+    let transport = target::transport_of(uri, usual, secure).ok()?;
     let addr = std::net::SocketAddr::new(ip, uri.port().unwrap_or(transport.default_port()));
     Some((transport, addr).into())
+}
+
+/// By which transport a peer whose connection is gone is asked where its URI names none: by UDP after TCP, as a dialog of
+/// our own does, and by nothing less than TLS after that.
+fn after(owned: &OwnedFlow) -> Transport {
+    if owned.flow.transport == Transport::Tls { Transport::Tls } else { Transport::Udp }
 }
 
 /// Whether a peer whose connection is gone can be reached anew: its address is the one that it was seen at, so no NAT is
