@@ -91,6 +91,13 @@ fn go_on(net: &mut Network, tx: ServerTx) {
     engine.relay_to(now, tx, &target).unwrap();
 }
 
+/// A has no further target for this request.
+fn end_by_the_best(net: &mut Network, tx: ServerTx) {
+    while !matches!(step(net), RelayEvent::NextTarget { target: None, .. }) {}
+    let (engine, now) = net.engine(A);
+    engine.relay_best(now, tx).unwrap();
+}
+
 fn invited(net: &mut Network, node: usize) -> ServerTx {
     match net.event(node) {
         Event::Invite { tx, .. } => tx,

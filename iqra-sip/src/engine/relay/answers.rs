@@ -89,7 +89,7 @@ impl Engine {
         match response.status.code() {
             408 if kind == Kind::Request => self.target_failed(now, id, AttemptFailure::Silent),
             503 if within && goes_on && self.next_hop(now, id) => {}
-            500..=599 if goes_on && !within => {
+            482 | 500..=599 if goes_on && !within => {
                 self.target_failed(now, id, AttemptFailure::Refused(response.clone()));
             }
             408 if within && self.is_not_invite(id) => self.drop_relayed(now, id),

@@ -6,7 +6,8 @@
 //!
 //! A target is a list of hops (RFC 3263 §4.3), by its name where it has no other: a hop that is silent, unreachable or
 //! answers 503 gives way to the next one, and only then the target to the next target. The same holds for the next hop
-//! of a request inside a dialog.
+//! of a request inside a dialog. A 482 is a 503 here: two targets may have to pass one proxy, which takes the second copy
+//! for a merged request (RFC 3261 §8.2.2.2), so it is the end of that way and of no other.
 //!
 //! An INVITE has a caller who hears it ring and may cancel. Any other request has neither: its caller waits for one final
 //! response, for 64*T1 and no longer, so the last hop of the last target has all of that time, and where it passes in
@@ -57,6 +58,8 @@ struct Relay {
     /// The client transaction that is waited for.
     current: Option<u64>,
     attempt: u32,
+    /// How many copies of it have left.
+    copies: u32,
     /// A 100 came from the current target.
     trying: bool,
     /// A response from 101 to 199 was forwarded.
@@ -124,6 +127,7 @@ impl Relay {
             hops: VecDeque::new(),
             current: None,
             attempt: 0,
+            copies: 0,
             trying: false,
             rang: false,
             cancelled: false,
@@ -131,6 +135,35 @@ impl Relay {
             best: None,
             clocks: Clocks::default(),
         }
+    }
+
+    /// Keeps the best answer of the targets that were given up (RFC 3261 §16.7 step 6). A 482 that follows an earlier copy
+    /// of ours is not one of them: the two met at a hop that both targets have, which says nothing of either.
+    fn note_refusal(&mut self, response: &Arc<Response>) {
+        let (new, known) = (worth(response.status), self.best.as_ref().map(|best| worth(best.status)));
+        let merged = new == Worth::Loop && self.copies > 1;
+        if !merged && known.is_none_or(|known| known < Worth::Answer && known <= new) {
+            self.best = Some(response.clone());
+        }
+    }
+}
+
+/// What the answer of a target that was given up is worth to the caller, the least first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Worth {
+    /// 482: this way does not lead to the target.
+    Loop,
+    /// 503: it takes nothing now.
+    Unavailable,
+    /// Any other: it was asked.
+    Answer,
+}
+
+fn worth(status: StatusCode) -> Worth {
+    match status {
+        StatusCode::LOOP_DETECTED => Worth::Loop,
+        StatusCode::SERVICE_UNAVAILABLE => Worth::Unavailable,
+        _ => Worth::Answer,
     }
 }
 
@@ -349,7 +382,7 @@ impl Engine {
         let (request, way) = self.dress(&onward, way, &branch, recorded.as_ref());
         let client = self.start_client(now, request, branch, way, None, Purpose::Relay(id));
         let Some(relay) = self.relays.by_server.get_mut(&id) else { return Ok(()) };
-        (relay.current, relay.trying) = (Some(client), false);
+        (relay.current, relay.trying, relay.copies) = (Some(client), false, relay.copies.saturating_add(1));
         let length = match relay.kind {
             Kind::Call => Some(relay.timings.silent),
             _ if relay.hops.is_empty() && relay.targets.is_empty() => None,
@@ -387,13 +420,10 @@ impl Engine {
         }
         relay.flow_gone = matches!(failure, AttemptFailure::FlowGone);
         if let AttemptFailure::Refused(response) = &failure {
-            let better = |best: &Response| best.status == StatusCode::SERVICE_UNAVAILABLE;
-            if relay.best.as_deref().is_none_or(better) {
-                relay.best = Some(response.clone());
-            }
+            relay.note_refusal(response);
         }
         let alive = match &failure {
-            AttemptFailure::Refused(response) => response.status != StatusCode::SERVICE_UNAVAILABLE,
+            AttemptFailure::Refused(response) => worth(response.status) == Worth::Answer,
             AttemptFailure::Stalled => true,
             AttemptFailure::Silent | AttemptFailure::Unreachable | AttemptFailure::FlowGone => false,
         };

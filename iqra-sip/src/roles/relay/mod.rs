@@ -164,7 +164,7 @@ pub enum RelayEvent {
 /// Why a target is given up.
 #[derive(Debug, Clone)]
 pub enum AttemptFailure {
-    /// It answered 5xx.
+    /// It answered 5xx, or 482: the way to it is one that the request has gone before.
     Refused(Arc<Response>),
     /// Nothing came, or a 408 to a request other than INVITE.
     Silent,

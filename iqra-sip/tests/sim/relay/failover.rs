@@ -161,6 +161,77 @@ fn when_all_fail_the_best_answer_goes_and_a_503_loses_its_retry_after() {
     }
 }
 
+/// A proxy that two targets have to pass knows the request from the first of them.
+#[test]
+fn a_482_of_a_hop_that_an_earlier_target_has_passed_gives_way_to_the_next() {
+    for status in [503, 500] {
+        let mut net = calm();
+        let (_, tx) = relay(&mut net, &[ONE, ONE, TWO]);
+        let refused = invited(&mut net, ONE);
+        answer(&mut net, ONE, refused, status);
+        go_on(&mut net, tx);
+        assert!(matches!(step(&mut net), RelayEvent::Trying { attempt: 2 }));
+        go_on(&mut net, tx);
+        assert_eq!(net.count(ONE, "482"), 1);
+        let taken = invited(&mut net, TWO);
+        accept(&mut net, TWO, taken);
+        assert!(matches!(net.event(CALLER), Event::Answered { .. }));
+        net.run(Duration::from_secs(40));
+        assert_eq!(net.count(A, "482"), 0);
+    }
+}
+
+#[test]
+fn a_482_is_heard_where_it_is_the_only_answer_and_no_copy_of_ours_was_there_before() {
+    for (first, heard_at_last) in [(Some(503), 503), (Some(500), 500), (None, 503)] {
+        let mut net = calm();
+        let (_, tx) = relay(&mut net, &[ONE, ONE]);
+        let refused = invited(&mut net, ONE);
+        first.into_iter().for_each(|status| answer(&mut net, ONE, refused, status));
+        go_on(&mut net, tx);
+        end_by_the_best(&mut net, tx);
+        assert_eq!((heard(&mut net), net.count(ONE, "482")), (heard_at_last, 1));
+    }
+    for (second, heard_at_last) in [(Some(503), 503), (Some(404), 404), (None, 482)] {
+        let mut net = calm();
+        let (_, tx) = relay(&mut net, if second.is_some() { &[ONE, TWO] } else { &[ONE] });
+        let looped = invited(&mut net, ONE);
+        answer(&mut net, ONE, looped, 482);
+        if let Some(status) = second {
+            go_on(&mut net, tx);
+            assert!(matches!(step(&mut net), RelayEvent::Trying { attempt: 2 }));
+            let refused = invited(&mut net, TWO);
+            answer(&mut net, TWO, refused, status);
+        }
+        if second != Some(404) {
+            end_by_the_best(&mut net, tx);
+        }
+        assert_eq!(heard(&mut net), heard_at_last);
+        net.settle();
+    }
+}
+
+#[test]
+fn two_hops_of_a_target_that_are_one_proxy_give_way_to_its_third() {
+    let mut net = calm();
+    net.alias("10.0.0.22:5060", ONE);
+    relay_to_a_name(&mut net);
+    let Event::Lookup(lookup) = net.event(A) else { panic!("no name is asked for") };
+    let hops = ["10.0.0.2:5060", "10.0.0.22:5060", "10.0.0.5:5060"];
+    let hops = hops.map(|addr| Hop::from((Transport::Udp, addr.parse().unwrap())));
+    let (engine, now) = net.engine(A);
+    engine.looked_up(now, *lookup, hops.into());
+    assert!(matches!(step(&mut net), RelayEvent::Trying { attempt: 1 }));
+    let refused = invited(&mut net, ONE);
+    answer(&mut net, ONE, refused, 503);
+    let taken = invited(&mut net, TWO);
+    accept(&mut net, TWO, taken);
+    assert!(matches!(net.event(CALLER), Event::Answered { .. }));
+    let event = step(&mut net);
+    assert!(matches!(event, RelayEvent::Answered(_)), "the program hears of no hop: {event:?}");
+    assert_eq!((net.count(ONE, "482"), net.count(A, "482")), (1, 0));
+}
+
 #[test]
 fn where_nobody_answers_at_all_the_caller_hears_503() {
     let mut net = calm();

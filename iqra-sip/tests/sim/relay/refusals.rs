@@ -73,6 +73,9 @@ fn a_loop_is_refused_and_a_spiral_passes() {
     let Event::Invite { tx: again, .. } = net.event(A) else { panic!("the spiral does not pass") };
     let (engine, now) = net.engine(A);
     engine.relay(now, again, Plan::new([same])).unwrap();
+    for tx in [again, tx] {
+        end_by_the_best(&mut net, tx);
+    }
     assert_eq!(heard(&mut net), 482);
     net.settle();
 }

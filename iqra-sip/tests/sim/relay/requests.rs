@@ -229,6 +229,7 @@ fn a_loop_of_any_method_ends() {
     let same = Target { hops: vec![(Transport::Udp, net.nodes[A].addr).into()], ..Target::default() };
     let (engine, now) = net.engine(A);
     engine.relay(now, tx, Plan::new([same])).unwrap();
+    end_by_the_best(&mut net, tx);
     assert_eq!(heard(&mut net), 482);
 }
 
