@@ -223,3 +223,67 @@ async fn an_info_package_that_nobody_asked_for_is_refused() {
     theirs.next().await;
     closed([caller, callee]).await;
 }
+
+/// A response of a peer that writes its messages itself: the headers of the request that it has to repeat, and more.
+fn worded(request: &str, status: &str, more: &str, body: &str) -> String {
+    let names = ["Via", "From", "Call-ID", "CSeq"];
+    let repeated = request.lines().filter(|line| names.contains(&line.split(':').next().unwrap()));
+    let repeated: String = repeated.map(|line| format!("{line}\r\n")).collect();
+    let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+    format!(
+        "SIP/2.0 {status}\r\n{repeated}To: <sip:callee@127.0.0.1>;tag=theirs\r\n{more}{kind}\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+#[tokio::test]
+async fn an_offer_in_a_provisional_response_to_a_reinvite_is_told_and_answered_in_the_prack() {
+    let config = EngineConfig { reliability: Reliability::IfSupported, ..EngineConfig::default() };
+    let (caller, _) = end(Transport::Udp, config.clone()).await;
+    let peer = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let addr = peer.local_addr().unwrap();
+    let contact = format!("Contact: <sip:callee@{addr}>\r\n");
+    let hear = async |what: &str| {
+        let mut octets = vec![0; 65_536];
+        loop {
+            let (length, from) = peer.recv_from(&mut octets).await.unwrap();
+            let text = String::from_utf8_lossy(&octets[..length]).into_owned();
+            if text.starts_with(what) {
+                return (text, from);
+            }
+        }
+    };
+    let uri: iqra_sip::Uri = format!("sip:callee@{addr}").parse().unwrap();
+    let call = OutgoingInvite { to: iqra_sip::message::NameAddr::new(uri.clone()), uri, ..call_to(&caller) };
+    let mut call = caller.invite(call).await.unwrap();
+    let (invite, from) = hear("INVITE ").await;
+    peer.send_to(worded(&invite, "200 OK", &contact, "v=0\r\n").as_bytes(), from).await.unwrap();
+    let mut placed = answered(&mut call).await;
+    hear("ACK ").await;
+
+    let handle = placed.handle();
+    let asking = tokio::spawn(async move { handle.request(Method::Invite, Headers::new(), None).await });
+    let (again, _) = hear("INVITE ").await;
+    let reliable = format!("{contact}Require: 100rel\r\nRSeq: 7\r\n");
+    let ringing = worded(&again, "183 Session Progress", &reliable, "v=0\r\ns=offer\r\n");
+    peer.send_to(ringing.as_bytes(), from).await.unwrap();
+    let Some(CallEvent::Offered(response)) = placed.next().await else { panic!("no offer") };
+    assert_eq!(&*response.body, b"v=0\r\ns=offer\r\n");
+    let taking = async {
+        let (prack, _) = hear("PRACK ").await;
+        peer.send_to(worded(&prack, "200 OK", "", "").as_bytes(), from).await.unwrap();
+        prack
+    };
+    let (settled, prack) = tokio::join!(placed.prack(Headers::new(), sdp("answer")), taking);
+    assert_eq!(settled.unwrap().status, StatusCode::OK);
+    assert!(prack.contains("RAck: 7 2 INVITE\r\n") && prack.ends_with("v=0\r\ns=answer\r\n"), "{prack}");
+    assert!(placed.prack(Headers::new(), None).await.is_err(), "nothing waits any more");
+    peer.send_to(worded(&again, "200 OK", &contact, "").as_bytes(), from).await.unwrap();
+    assert_eq!(asking.await.unwrap().unwrap().status, StatusCode::OK);
+    hear("ACK ").await;
+    placed.hangup(Headers::new()).await.unwrap();
+    let (bye, _) = hear("BYE ").await;
+    peer.send_to(worded(&bye, "200 OK", "", "").as_bytes(), from).await.unwrap();
+    closed([caller]).await;
+}

@@ -7,9 +7,10 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::has_session;
 use crate::engine::event::Reply;
-use crate::message::Method;
-use crate::message::header::RAck;
+use crate::message::header::{CSeq, RAck};
+use crate::message::{Method, Response};
 
 /// Reliable responses that may wait behind the one that is out.
 pub(crate) const MAX_QUEUED: usize = 8;
@@ -22,8 +23,8 @@ pub(crate) struct Reliable {
     heard: Option<(u32, u32)>,
     /// An offer of the callee that the program has to answer in the PRACK.
     pub(crate) due: Option<RAck>,
-    /// The program answered one.
-    pub(crate) answered: bool,
+    /// The INVITE of ours whose offer the program answered so, by its CSeq number.
+    pub(crate) answered: Option<u32>,
 }
 
 /// What a callee keeps.
@@ -147,6 +148,13 @@ impl Reliable {
             callee.outstanding = None;
         }
         waited
+    }
+
+    /// As caller: whether the description of a response to an INVITE without one is an offer, and no repeat of that which a
+    /// PRACK has answered (RFC 6337).
+    pub(crate) fn is_offer(&self, response: &Response) -> bool {
+        let number = response.headers.typed::<CSeq>().ok().map(|cseq| cseq.number);
+        has_session(&response.headers, &response.body) && (number.is_none() || number != self.answered)
     }
 
     /// As caller: whether this response is new and next. The first of an INVITE may have any number; later ones rise by

@@ -80,13 +80,15 @@ impl Engine {
         if heard == Heard::Stale || purpose != Purpose::Program {
             return;
         }
-        let early = serial.and_then(|serial| self.dialogs.get(serial));
-        let early = early.filter(|dialog| matches!(dialog.phase, Phase::Early) && within.is_none());
+        let offer = heard == Heard::Offer;
+        let early = |dialog: &&Dialog| matches!(dialog.phase, Phase::Early) && within.is_none();
+        let dialog =
+            serial.and_then(|serial| self.dialogs.get(serial)).filter(|dialog| offer || early(dialog));
         self.events.push_back(Event::Response {
             tx: ClientTx(id),
             response: response.clone(),
-            early: early.map(|dialog| dialog.id.clone()),
-            offer: heard == Heard::Offer,
+            early: dialog.map(|dialog| dialog.id.clone()),
+            offer,
         });
     }
 
@@ -138,7 +140,10 @@ impl Engine {
             return;
         }
         if let Some(dialog) = self.dialogs.get_mut(serial) {
-            dialog.invite_out = dialog.invite_out.filter(|&invite| invite != id);
+            // An offer to it that the program has not answered is void.
+            if dialog.invite_out.take_if(|invite| *invite == id).is_some() {
+                dialog.reliable.due = None;
+            }
             dialog.update_out = dialog.update_out.filter(|update| update.client != id);
             dialog.glare.take_if(|glare| glare.client == id);
         }
@@ -197,7 +202,8 @@ impl Engine {
         if let Some(dialog) = self.dialogs.get_mut(serial) {
             dialog.refresh_target(&response.headers);
         }
-        if !unproven && self.delays_ack_within(id, serial, invite, response) {
+        let delays = self.dialogs.get(serial).is_some_and(|dialog| self.delays_ack(id, dialog, response));
+        if !unproven && delays {
             self.dialogs.get_mut(serial).into_iter().for_each(|dialog| dialog.ack_due = Some(id));
             self.hold_ack(id, serial, tag);
         } else {

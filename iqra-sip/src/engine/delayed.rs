@@ -1,9 +1,12 @@
 //! The answer in the ACK: an INVITE of ours without an offer, whose 2xx carries it (RFC 3261 §13.2.1, §14.1).
 //!
-//! For a call the program asks for this by its options; a re-INVITE is always answered so. The ACK waits for the program.
+//! For a call the program asks for this by its options; a re-INVITE is always answered so. An offer that came in a reliable
+//! provisional response before was answered in its PRACK ([`super::reliable`]); a 2xx that repeats it makes none. The ACK
+//! waits for the program.
 //! Until then repeats of the 2xx are passed over; a BYE of ours sends the ACK without an answer first, and so does the
 //! end of the INVITE's transaction, by when the peer has given up: that ends the call.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::Engine;
@@ -15,25 +18,21 @@ use crate::message::{Headers, Request, Response};
 use crate::observe::capsule::{Command, Input};
 
 impl Engine {
-    /// True where the program has to answer the offer of this 2xx.
-    pub(super) fn delays_ack(&self, client: u64, dialog: &Dialog, response: &Response) -> bool {
-        let asked = self.clients.get(client).is_some_and(|client| client.delayed_offer);
-        asked && !dialog.reliable.answered && has_session(&response.headers, &response.body)
+    /// True where the program answers the offer of whoever hears this INVITE of ours: a call's options say so, and for a
+    /// re-INVITE without an offer it is always so.
+    pub(super) fn leaves_answer(&self, client: u64) -> bool {
+        let Some(client) = self.clients.get(client) else { return false };
+        let offers = |invite: &Arc<Request>| has_session(&invite.headers, &invite.body);
+        match client.dialog {
+            None => client.delayed_offer,
+            Some(_) => client.purpose == Purpose::Program && !client.invite.as_ref().is_none_or(offers),
+        }
     }
 
-    /// True where the program has to answer the offer in the 2xx to a re-INVITE of its own.
-    pub(super) fn delays_ack_within(
-        &self,
-        client: u64,
-        serial: u64,
-        invite: &Request,
-        response: &Response,
-    ) -> bool {
-        let asked = self.clients.get(client).is_some_and(|client| client.purpose == Purpose::Program);
-        let free = |dialog: &Dialog| dialog.phase.is_open() && dialog.ack_due.is_none();
-        let offer = has_session(&response.headers, &response.body);
-        let offered = has_session(&invite.headers, &invite.body);
-        asked && offer && !offered && self.dialogs.get(serial).is_some_and(free)
+    /// True where the program has to answer the offer of this 2xx: one that no PRACK has answered.
+    pub(super) fn delays_ack(&self, client: u64, dialog: &Dialog, response: &Response) -> bool {
+        let free = dialog.phase.is_open() && dialog.ack_due.is_none();
+        free && self.leaves_answer(client) && dialog.reliable.is_offer(response)
     }
 
     /// The ACK to this branch waits in a dialog, which has to note it too.

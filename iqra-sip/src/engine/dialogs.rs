@@ -40,13 +40,10 @@ impl Engine {
             Some(early) => early,
             None => self.open_called(tx.0, &invite)?,
         };
-        let held = self.holds_back_answer(tx.0, serial);
-        let dialog = self.dialogs.get_mut(serial).ok_or(EngineError::DialogOver)?;
+        let dialog = self.dialogs.get(serial).ok_or(EngineError::DialogOver)?;
         let id = dialog.id.clone();
-        match (held, dialog.reliable.holds_answer()) {
-            (_, true) => return Err(EngineError::TransactionOver),
-            (true, false) => dialog.reliable.hold(reply),
-            (false, false) => self.send_answer(now, tx.0, serial, &invite, reply),
+        if !self.holds_back(tx.0, serial, &reply)? {
+            self.send_answer(now, tx.0, serial, &invite, reply);
         }
         Ok(id)
     }

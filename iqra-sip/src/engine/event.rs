@@ -153,10 +153,11 @@ pub enum Event {
         tx: ClientTx,
         /// The response.
         response: Arc<Response>,
-        /// The early dialog that a provisional response to an INVITE belongs to; each branch of a fork makes one.
+        /// The early dialog that a provisional response to an INVITE belongs to; each branch of a fork makes one. With
+        /// `offer` also the dialog of a re-INVITE.
         early: Option<DialogId>,
         /// It carries an offer that [`Engine::prack`](crate::Engine::prack) has to answer; only for calls with
-        /// [`CallOptions::delayed_offer`].
+        /// [`CallOptions::delayed_offer`], and for re-INVITEs without an offer.
         offer: bool,
     },
     /// Our INVITE was answered and acknowledged; with [`CallOptions::delayed_offer`] and an offer in the 2xx,

@@ -107,7 +107,9 @@ impl Engine {
         }
         let dialog = self.servers.get(server).and_then(|server| server.dialog);
         let dialog = dialog.and_then(|serial| self.dialogs.get(serial));
-        self.events.push_back(match dialog.filter(|dialog| dialog.reliable.holds_answer()) {
+        let taken =
+            |dialog: &&crate::dialog::Dialog| dialog.origin.is_some() && dialog.reliable.holds_answer();
+        self.events.push_back(match dialog.filter(taken) {
             Some(dialog) => Event::Ended { dialog: dialog.id.clone(), reason },
             None => Event::Cancelled { tx: ServerTx(server), by: by.cloned() },
         });
@@ -121,10 +123,27 @@ impl Engine {
         }
     }
 
-    /// True where a 2xx has to wait for the PRACK of a session description (RFC 3262 §3).
-    pub(super) fn holds_back_answer(&self, server: u64, serial: u64) -> bool {
-        let waiting = self.dialogs.get(serial).and_then(|dialog| dialog.reliable.outstanding());
-        waiting.is_some_and(|waiting| waiting.server == server && waiting.session)
+    /// Keeps a 2xx that has to wait for the PRACK of a session description (RFC 3262 §3); false where it may leave.
+    ///
+    /// # Errors
+    /// [`EngineError::TransactionOver`] where one waits already, whatever comes after it.
+    pub(super) fn holds_back(
+        &mut self,
+        server: u64,
+        serial: u64,
+        reply: &Reply,
+    ) -> Result<bool, EngineError> {
+        let Some(dialog) = self.dialogs.get_mut(serial) else { return Ok(false) };
+        if dialog.reliable.holds_answer() {
+            return Err(EngineError::TransactionOver);
+        }
+        let waiting = dialog.reliable.outstanding();
+        let waits = waiting.is_some_and(|waiting| waiting.server == server && waiting.session);
+        let holds = waits && reply.status.is_success();
+        if holds {
+            dialog.reliable.hold(reply.clone());
+        }
+        Ok(holds)
     }
 
     /// A PRACK: answered here, unless it carries an offer, which is for the program.
@@ -159,8 +178,12 @@ impl Engine {
     fn send_waiting(&mut self, now: Instant, serial: u64, server: u64) {
         let invite = self.servers.get(server).and_then(|server| server.request.clone());
         let (Some(dialog), Some(invite)) = (self.dialogs.get_mut(serial), invite) else { return };
-        if let Some(answer) = dialog.reliable.take_answer() {
-            self.send_answer(now, server, serial, &invite, answer);
+        if let Some(mut answer) = dialog.reliable.take_answer() {
+            if self.is_initial(server) {
+                return self.send_answer(now, server, serial, &invite, answer);
+            }
+            self.prepare_reply_within(now, server, serial, &mut answer, &invite);
+            self.answer(now, server, answer);
         } else if let Some(next) = dialog.reliable.next_queued() {
             // There is room: nothing is outstanding now.
             let _ = self.send_reliable(now, server, serial, &invite, next);
@@ -183,7 +206,8 @@ impl Engine {
         if !extensions::requires(&response.headers, RELIABLE) {
             return Heard::New;
         }
-        let asked = self.clients.get(client).is_some_and(|client| client.delayed_offer);
+        let asked = self.leaves_answer(client);
+        let within = self.clients.get(client).is_some_and(|client| client.dialog.is_some());
         let Some(dialog) = self.dialogs.get_mut(serial).filter(|dialog| dialog.phase.is_open()) else {
             return Heard::Stale;
         };
@@ -192,9 +216,10 @@ impl Engine {
         }
         let rack = RAck { response: number.0, number: cseq.number, method: cseq.method };
         let session = has_session(&response.headers, &response.body);
+        let waits = within || matches!(dialog.phase, Phase::Early);
         if session && dialog.first_offer == FirstOffer::Ours {
             dialog.first_offer = FirstOffer::Settled;
-        } else if session && asked && matches!(dialog.phase, Phase::Early) {
+        } else if asked && waits && dialog.reliable.is_offer(response) {
             dialog.reliable.due = Some(rack);
             return Heard::Offer;
         }
@@ -249,9 +274,9 @@ impl Engine {
         });
         let (serial, dialog) = self.dialogs.live(dialog)?;
         let due = dialog.reliable.due.take();
-        dialog.reliable.answered |= due.is_some();
         let rack =
             due.ok_or(EngineError::Misuse("no offer of a provisional response waits for its PRACK"))?;
+        dialog.reliable.answered = Some(rack.number);
         let id = self.send_prack(now, serial, &rack, Some((headers, body)), Purpose::Program);
         id.map(ClientTx).ok_or(EngineError::DialogOver)
     }

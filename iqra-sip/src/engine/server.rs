@@ -464,7 +464,12 @@ impl Engine {
         let invite = request.method == Method::Invite;
         match server.dialog {
             _ if invite && self.is_initial(tx.0) => self.prepare_reply_outside(tx.0, &request, &mut reply)?,
-            Some(serial) => self.prepare_reply_within(now, tx.0, serial, &mut reply, &request),
+            Some(serial) => {
+                if invite && self.holds_back(tx.0, serial, &reply)? {
+                    return Ok(());
+                }
+                self.prepare_reply_within(now, tx.0, serial, &mut reply, &request);
+            }
             None if reply.status.is_success() && self.config.relay.is_some() => {
                 reply = self.check_extensions(&request).map_or_else(|refusal| *refusal, |()| reply);
             }

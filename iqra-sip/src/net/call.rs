@@ -38,6 +38,9 @@ pub enum CallEvent {
     Request(InDialogRequest),
     /// The peer asks us to call somebody. Only with [`TransferConfig::refer`](crate::TransferConfig).
     Referred(IncomingRefer),
+    /// A reliable provisional response to a re-INVITE of ours without an offer makes one, which [`CallHandle::prack`]
+    /// answers. Without its answer the peer gives the re-INVITE up after 64*T1 (32 s); the call goes on.
+    Offered(Arc<Response>),
     /// A refresh of the session timer by re-INVITE was answered: the 2xx has the peer's session description.
     Refreshed(Arc<Response>),
     /// The call is over.
@@ -117,6 +120,14 @@ impl Call {
     /// As there.
     pub fn acknowledge(&self, headers: &Headers, body: Option<Body>) -> Result<(), Error> {
         self.handle.acknowledge(headers, body)
+    }
+
+    /// Answers the offer of a reliable provisional response in its PRACK; see [`CallHandle::prack`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn prack(&self, headers: Headers, body: Option<Body>) -> Result<Arc<Response>, Error> {
+        self.handle.prack(headers, body).await
     }
 
     /// Sends a request inside the call and waits for its final answer; see [`CallHandle::request`].
@@ -201,8 +212,17 @@ impl CallHandle {
         Ok(self.handle.enter(|core, now| core.engine.acknowledge(now, &self.id, headers, body))?)
     }
 
+    /// Answers the offer that [`CallEvent::Offered`] brought, and waits for the answer to the PRACK (RFC 3262 §5).
+    ///
+    /// # Errors
+    /// [`Error::Engine`] when no offer waits, [`Error::Timeout`], [`Error::Transport`].
+    pub async fn prack(&self, headers: Headers, body: Option<Body>) -> Result<Arc<Response>, Error> {
+        self.handle.answered(|core, now| Ok(core.engine.prack(now, &self.id, &headers, body)?)).await
+    }
+
     /// Sends a request inside the call and waits for its final answer. A 2xx to a re-INVITE is acknowledged, unless the
-    /// re-INVITE had no offer and the 2xx makes one: [`acknowledge`](Self::acknowledge) is then to answer it.
+    /// re-INVITE had no offer and the 2xx makes one: [`acknowledge`](Self::acknowledge) is then to answer it. An offer in a
+    /// provisional response comes as [`CallEvent::Offered`].
     ///
     /// # Errors
     /// [`Error::Engine`] when the call is over or another INVITE is under way in it, [`Error::Timeout`],

@@ -140,6 +140,11 @@ impl Core {
                 self.tell_call(&dialog, CallEvent::Refreshed(response), spare);
             }
             Event::Ended { dialog, reason } => self.router.ended(&dialog, reason),
+            Event::Response { response, early: Some(dialog), offer: true, .. }
+                if self.router.calls.contains_key(&dialog) =>
+            {
+                self.tell_call(&dialog, CallEvent::Offered(response), spare);
+            }
             Event::Response { tx, response, early, offer } if response.status.is_provisional() => {
                 let early = early.zip(handle).map(|(id, handle)| Early::new(handle.clone(), id));
                 self.tell_caller(tx, OutgoingEvent::Provisional { response, early, offer }, spare);

@@ -256,6 +256,128 @@ fn a_reinvite_can_ring_reliably() {
     assert_eq!(counts, [1, 1, 2], "one 2xx for the call, one for the re-INVITE");
 }
 
+/// A re-INVITE of the caller without an offer, at the callee; the caller's dialog.
+fn asked_to_offer(net: &mut Network, ours: &DialogId) -> ServerTx {
+    let (engine, now) = net.engine(CALLER);
+    engine.dialog_request(now, ours, Method::Invite, &Headers::new(), None).unwrap();
+    let Event::DialogRequest { tx, .. } = net.event(CALLEE) else { panic!("no re-INVITE") };
+    tx
+}
+
+/// The status of the caller's next response, and whether its offer is the program's to answer.
+fn heard(net: &mut Network) -> (u16, bool) {
+    match net.event(CALLER) {
+        Event::Response { response, offer, .. } => (response.status.code(), offer),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_offer_in_a_provisional_response_to_a_reinvite_is_answered_in_the_prack() {
+    for (lost, repeated) in [("none", true), ("none", false), ("PRACK", false), ("200 PRACK", true)] {
+        let mut net = network(Weather::default());
+        let (ours, _) = crate::calls::connect(&mut net);
+        let tx = asked_to_offer(&mut net, &ours);
+        net.lose_first(if lost == "PRACK" { CALLER } else { CALLEE }, lost);
+        respond(&mut net, tx, with_sdp(PROGRESS));
+        let Event::Response { early: Some(within), offer: true, .. } = net.event(CALLER) else {
+            panic!("no offer")
+        };
+        assert_eq!((&within, net.count(CALLER, "PRACK")), (&ours, 0), "the program has the answer");
+        let (engine, now) = net.engine(CALLER);
+        let another = engine.dialog_request(now, &ours, Method::Update, &Headers::new(), sdp());
+        assert!(another.is_err(), "an offer waits for its answer");
+        engine.prack(now, &ours, &Headers::new(), sdp()).unwrap();
+        assert!(engine.prack(now, &ours, &Headers::new(), sdp()).is_err(), "once");
+        let Event::Acknowledged { prack, .. } = net.event(CALLEE) else { panic!("no PRACK") };
+        assert_eq!(&*prack.body, b"v=0\r\n");
+        assert_eq!(heard(&mut net), (200, false), "the answer to the PRACK");
+        // A description that later responses repeat is no offer.
+        respond(&mut net, tx, if repeated { with_sdp(PROGRESS) } else { Reply::new(StatusCode::RINGING) });
+        assert_eq!(heard(&mut net), (if repeated { 183 } else { 180 }, false));
+        assert_acknowledged(net.event(CALLEE), tx);
+        respond(&mut net, tx, if repeated { with_sdp(StatusCode::OK) } else { Reply::new(StatusCode::OK) });
+        assert_eq!(heard(&mut net), (200, false));
+        net.run(Duration::from_secs(1));
+        assert_eq!(net.count(CALLER, "ACK"), 2, "nothing is left to answer");
+        // The next one begins anew.
+        let tx = asked_to_offer(&mut net, &ours);
+        respond(&mut net, tx, with_sdp(StatusCode::OK));
+        assert_eq!(heard(&mut net), (200, false));
+        net.run(Duration::from_secs(1));
+        assert_eq!(net.count(CALLER, "ACK"), 2, "the program has the answer");
+        let (engine, now) = net.engine(CALLER);
+        engine.acknowledge(now, &ours, &Headers::new(), sdp()).unwrap();
+        assert!(matches!(net.event(CALLEE), Event::Confirmed { .. }));
+        engine_bye(&mut net, &ours);
+    }
+}
+
+fn engine_bye(net: &mut Network, dialog: &DialogId) {
+    let (engine, now) = net.engine(CALLER);
+    engine.bye(now, dialog, Headers::new()).unwrap();
+    net.settle();
+}
+
+#[test]
+fn an_offer_to_a_reinvite_that_the_program_never_answers_fails_the_reinvite_alone() {
+    let mut net = network(Weather::default());
+    let (ours, _) = crate::calls::connect(&mut net);
+    let tx = asked_to_offer(&mut net, &ours);
+    respond(&mut net, tx, with_sdp(PROGRESS));
+    assert_eq!(heard(&mut net), (183, true));
+    assert!(matches!(net.event(CALLEE), Event::Cancelled { by: None, .. }), "no PRACK");
+    assert_eq!(heard(&mut net), (504, false));
+    let (engine, now) = net.engine(CALLER);
+    assert!(engine.prack(now, &ours, &Headers::new(), sdp()).is_err(), "it is too late");
+    engine.dialog_request(now, &ours, Method::Update, &Headers::new(), sdp()).unwrap();
+    let Event::DialogRequest { tx, .. } = net.event(CALLEE) else { panic!("the offer does not leave") };
+    respond(&mut net, tx, with_sdp(StatusCode::OK));
+    assert_eq!(heard(&mut net), (200, false));
+    engine_bye(&mut net, &ours);
+}
+
+#[test]
+fn the_2xx_of_a_reinvite_waits_for_the_prack_of_a_session_description() {
+    for (lost, outcome) in [("PRACK", 200), ("all", 504), ("all", 487)] {
+        let mut net = network(Weather::default());
+        let (ours, theirs) = crate::calls::connect(&mut net);
+        let (engine, now) = net.engine(CALLER);
+        let again = engine.dialog_request(now, &ours, Method::Invite, &Headers::new(), sdp()).unwrap();
+        let Event::DialogRequest { tx, .. } = net.event(CALLEE) else { panic!("no re-INVITE") };
+        let mut left = if lost == "all" { usize::MAX } else { 1 };
+        net.lose(move |_, text| {
+            let hit = text.starts_with("PRACK ") && left > 0;
+            left -= usize::from(hit);
+            hit
+        });
+        let before = net.count(CALLEE, "200");
+        respond(&mut net, tx, with_sdp(PROGRESS));
+        respond(&mut net, tx, Reply::new(StatusCode::OK));
+        let (engine, now) = net.engine(CALLEE);
+        assert!(engine.respond(now, tx, Reply::new(StatusCode::OK)).is_err(), "it was answered");
+        assert_eq!(heard(&mut net), (183, false));
+        assert_eq!(net.count(CALLEE, "200"), before);
+        if outcome == 487 {
+            let (engine, now) = net.engine(CALLER);
+            engine.cancel(now, again, Headers::new()).unwrap();
+        }
+        match outcome {
+            200 => assert_acknowledged(net.event(CALLEE), tx),
+            _ => assert!(matches!(net.event(CALLEE), Event::Cancelled { tx: told, .. } if told == tx)),
+        }
+        assert_eq!(heard(&mut net), (outcome, false));
+        net.run(Duration::from_secs(1));
+        assert_eq!(net.count(CALLEE, "200"), before + usize::from(outcome == 200));
+        assert_eq!(net.count(CALLER, "ACK"), 2, "one for each INVITE");
+        let (engine, now) = net.engine(CALLEE);
+        // Whose PRACK was answered by nobody has hung up before.
+        let hung_up = engine.bye(now, &theirs, Headers::new());
+        assert_eq!(hung_up.is_ok(), outcome != 504);
+        net.settle();
+    }
+}
+
 #[test]
 fn an_offer_in_the_2xx_is_answered_in_the_ack() {
     for lost in ["none", "ACK"] {
