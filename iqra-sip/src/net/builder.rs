@@ -278,7 +278,8 @@ impl Builder {
         }
         let handle = Handle::new(shared);
         driver::start(handle.shared(), acceptors);
-        Ok((Endpoint::new(handle), Incoming { requests }))
+        let incoming = Incoming::new(requests, handle.shared());
+        Ok((Endpoint::new(handle), incoming))
     }
 
     fn check(&self) -> Result<(), String> {

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
+
 use super::Error;
 use super::builder::{Builder, os_seed};
 use super::connections::Closed;
+use super::incoming::IncomingRequest;
 use super::keep_alive::KeepAlive;
 use super::outgoing::{Attempt, OutgoingCall};
 use super::pursue::{CallPolicy, Chase};
@@ -54,6 +57,11 @@ impl Endpoint {
 
     pub(super) fn new(handle: Handle) -> Self {
         Self { handle }
+    }
+
+    #[cfg(test)]
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     /// The bound sockets, UDP first, with their real ports.
@@ -271,11 +279,11 @@ impl Endpoint {
         // Registrations are removed while requests may still leave.
         shared.registrations.leave(end).await;
         for id in shared.ids() {
-            shared.enter(id, |core, _| core.router.close());
+            drop(shared.enter(id, |core, _| core.router.close()));
         }
         let _ = tokio::time::timeout_at(end, self.finished()).await;
         for id in shared.ids() {
-            shared.enter(id, Core::end_calls);
+            drop(shared.enter(id, Core::end_calls));
         }
         shared.stop.cancel();
         shared.tasks.close();
@@ -300,12 +308,12 @@ impl Endpoint {
 
 impl Core {
     /// Hangs up what is left.
-    fn end_calls(&mut self, now: Instant) {
+    fn end_calls(&mut self, now: Instant) -> Option<mpsc::Sender<IncomingRequest>> {
         let left: Vec<_> = self.router.calls.keys().cloned().collect();
         for dialog in left {
             // A call that is over needs no BYE.
             let _ = self.engine.bye(now, &dialog, Headers::new());
         }
-        self.router.end_all();
+        self.router.end_all()
     }
 }

@@ -1,7 +1,7 @@
 //! Requests of callers, outside dialogs: what an [`Incoming`] yields, each to be answered once.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
@@ -9,21 +9,42 @@ use tokio::sync::{mpsc, oneshot};
 use super::Error;
 use super::call::{self, Call, CallEvent};
 use super::early::Early;
-use super::shared::{Core, Handle};
+use super::router::busy;
+use super::shared::{Core, Handle, Shared};
 use crate::engine::flow::Flow;
 use crate::event::{Body, EngineError, Replaced, Reply, ServerTx};
 use crate::message::header::From;
 use crate::message::{HeaderName, Headers, Method, Request, StatusCode};
 
-/// The requests that arrive outside dialogs. When it is not read, new ones are answered 503.
+/// The requests that arrive outside dialogs. When it is not read, new ones are answered 503; when it is dropped, those that
+/// nobody took are too.
 pub struct Incoming {
-    pub(super) requests: mpsc::Receiver<IncomingRequest>,
+    requests: mpsc::Receiver<IncomingRequest>,
+    shared: Weak<Shared>,
 }
 
 impl Incoming {
+    pub(super) fn new(requests: mpsc::Receiver<IncomingRequest>, shared: &Arc<Shared>) -> Self {
+        Self { requests, shared: Arc::downgrade(shared) }
+    }
+
     /// The next request; `None` once the endpoint has been shut down. Cancel-safe.
     pub async fn next(&mut self) -> Option<IncomingRequest> {
         self.requests.recv().await
+    }
+}
+
+/// Empties the queue, for what stays in it would be dropped with its last sender, by whoever that is. A place in it is given
+/// and filled under the lock of one shard: once each lock was free after the queue has closed, nothing follows.
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.requests.close();
+        if let Some(shared) = self.shared.upgrade() {
+            shared.ids().for_each(|id| drop(shared.shard(id).lock()));
+        }
+        while let Ok(request) = self.requests.try_recv() {
+            request.abandon();
+        }
     }
 }
 
@@ -34,6 +55,18 @@ pub enum IncomingRequest {
     Invite(IncomingInvite),
     /// OPTIONS, MESSAGE, REGISTER and the like.
     Other(IncomingOther),
+}
+
+impl IncomingRequest {
+    /// Nobody takes it.
+    fn abandon(self) {
+        match self {
+            IncomingRequest::Invite(invite) => {
+                invite.reject(busy());
+            }
+            IncomingRequest::Other(request) => request.respond(busy()),
+        }
+    }
 }
 
 /// The 2xx to an INVITE.

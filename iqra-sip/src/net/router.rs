@@ -37,6 +37,11 @@ pub(crate) enum Spare {
     Call(Box<CallEvent>),
 }
 
+/// The answer to a request that nobody takes.
+pub(super) fn busy() -> Reply {
+    Reply::new(StatusCode::SERVICE_UNAVAILABLE).header(HeaderName::RETRY_AFTER, "5")
+}
+
 impl Router {
     pub(crate) fn new(incoming: mpsc::Sender<IncomingRequest>) -> Self {
         Self {
@@ -50,8 +55,11 @@ impl Router {
         }
     }
 
-    pub(crate) fn close(&mut self) {
-        self.incoming = None;
+    /// Takes no new requests any more. Whoever closes drops what it gives back outside the lock, as everything that may
+    /// hold a handle: the last sender drops what its queue still holds.
+    #[must_use]
+    pub(super) fn close(&mut self) -> Option<mpsc::Sender<IncomingRequest>> {
+        self.incoming.take()
     }
 
     /// Requests that wait for the program.
@@ -84,8 +92,8 @@ impl Router {
     }
 
     /// The end of everything: every handle that still waits learns it.
-    pub(crate) fn end_all(&mut self) {
-        self.close();
+    #[must_use]
+    pub(super) fn end_all(&mut self) -> Option<mpsc::Sender<IncomingRequest>> {
         for (_, slot) in self.calls.drain() {
             let _ = slot.ended.send(EndReason::Shutdown);
         }
@@ -94,6 +102,7 @@ impl Router {
         self.requests.clear();
         self.relays.clear();
         self.referrals.clear();
+        self.close()
     }
 }
 
@@ -160,8 +169,7 @@ impl Core {
     }
 
     fn refuse_busy(&mut self, tx: ServerTx, now: Instant) {
-        let busy = Reply::new(StatusCode::SERVICE_UNAVAILABLE).header(HeaderName::RETRY_AFTER, "5");
-        let _ = self.engine.respond(now, tx, busy);
+        let _ = self.engine.respond(now, tx, busy());
     }
 
     /// An event of an INVITE that its program has not answered yet.
@@ -268,5 +276,68 @@ impl Core {
             None => Some(event),
         };
         spare.extend(refused.map(|event| Spare::Outgoing(Box::new(event))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::engine::flow::{Flow, Transport};
+    use crate::net::Endpoint;
+    use crate::net::shared::now;
+
+    fn request(method: &str) -> Bytes {
+        Bytes::from(format!(
+            "{method} sip:callee@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:9;rport;branch=z9hG4bK1\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:caller@example.org>;tag=f\r\nTo: <sip:callee@example.org>\r\n\
+             Call-ID: 1@example.org\r\nCSeq: 1 {method}\r\nContact: <sip:caller@127.0.0.1:9>\r\n\
+             Content-Length: 0\r\n\r\n"
+        ))
+    }
+
+    /// The program lets go of the queue between the moment when a request gets its place and that when it is put there.
+    #[tokio::test]
+    async fn a_request_that_comes_as_the_program_lets_go_of_the_queue_is_answered_503() {
+        for method in ["INVITE", "OPTIONS"] {
+            let (endpoint, incoming) = Endpoint::builder().udp(([127, 0, 0, 1], 0)).bind().await.unwrap();
+            let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+            peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            let (local, remote) = (endpoint.listeners()[0].addr, peer.local_addr().unwrap());
+            let flow = Flow { transport: Transport::Udp, local, remote, connection: None };
+            let handle = endpoint.handle().clone();
+
+            let mut core = handle.shared().shard(handle.shard()).lock();
+            core.engine.handle_message(now(), &flow, request(method));
+            let event = core.engine.poll_event().unwrap();
+            let (taker, room) = core.router.room(Some(&handle)).unwrap();
+            let letting_go = std::thread::spawn(move || drop(incoming));
+            while !core.router.incoming.as_ref().unwrap().is_closed() {
+                std::thread::yield_now();
+            }
+            let (_, gone) = oneshot::channel();
+            room.send(match event {
+                Event::Invite { tx, request, flow, replaces } => {
+                    IncomingRequest::Invite(IncomingInvite::new(taker, tx, request, flow, gone, replaces))
+                }
+                Event::Request { tx, request, flow } => {
+                    IncomingRequest::Other(IncomingOther::new(taker, tx, request, flow))
+                }
+                other => panic!("{other:?}"),
+            });
+            drop(core);
+            letting_go.join().unwrap();
+
+            let mut answer = [0; 2_048];
+            let length = peer.recv(&mut answer).unwrap();
+            let answer = String::from_utf8_lossy(&answer[..length]);
+            assert!(answer.starts_with("SIP/2.0 503"), "{answer}");
+            drop(handle);
+            endpoint.shutdown(Duration::ZERO).await;
+        }
     }
 }
