@@ -7,6 +7,7 @@
 mod answers;
 pub(crate) mod challenged;
 mod client;
+mod client_table;
 pub(crate) mod config;
 mod delayed;
 mod dialog_table;
@@ -50,7 +51,7 @@ use crate::message::{Message, ParseError};
 use crate::observe::capsule::{Input, Tape};
 use crate::observe::{DropReason, Dropped, Observer, Watch};
 use crate::transaction::timer::TimerQueue;
-use client::Clients;
+use client_table::Clients;
 use config::EngineConfig;
 use dialog_table::Dialogs;
 use event::{EngineCounts, Event};

@@ -170,6 +170,12 @@ impl Dialog {
         self.local_sequence
     }
 
+    /// The next request inside the dialog, without Via.
+    pub(crate) fn next_request(&mut self, method: Method) -> Request {
+        let sequence = self.next_sequence();
+        self.request(method, sequence)
+    }
+
     /// A request inside the dialog, without Via (RFC 3261 §12.2.1.1). An ACK takes the number of its INVITE.
     pub(crate) fn request(&self, method: Method, sequence: u32) -> Request {
         let (uri, routes) = self.routes.addressed(&self.target);

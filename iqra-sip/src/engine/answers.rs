@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Engine;
-use super::client::Cancel;
+use super::client_table::Cancel;
 use super::event::{Body, ClientTx, EndReason, Event, Failure};
 use super::flow::Transmit;
 use super::lookup::Ack;
@@ -14,7 +14,7 @@ use super::reliable::Heard;
 use super::target::Way;
 use crate::dialog::{Dialog, Phase, Session};
 use crate::fault::Fault;
-use crate::message::header::{CSeq, To};
+use crate::message::header::To;
 use crate::message::{HeaderName, Headers, Method, Request, Response, StatusCode};
 use crate::observe::{DialogStep, DropReason};
 
@@ -297,8 +297,7 @@ impl Engine {
 
     /// BYE to a branch that nobody wants; no dialog is kept for it, so a name is gone to by the flow.
     fn hang_up_unwanted(&mut self, now: Instant, mut dialog: Dialog) {
-        let sequence = dialog.next_sequence();
-        let (bye, way) = (dialog.request(Method::Bye, sequence), self.way_within(&dialog));
+        let (bye, way) = (dialog.next_request(Method::Bye), self.way_within(&dialog));
         let id = self.next_serial();
         self.open_client_as(now, id, bye, way, None, Purpose::Engine, dialog.proof.anew());
     }
@@ -311,8 +310,7 @@ impl Engine {
         dialog.confirm(response);
         let Ack { request, branch, way } = self.word_ack(&dialog, invite, of_ack, &Headers::new(), None);
         let ack = self.word_once(request, way, &branch);
-        let (sequence, way) = (dialog.next_sequence(), self.way_within(&dialog));
-        let mut bye = dialog.request(Method::Bye, sequence);
+        let (mut bye, way) = (dialog.next_request(Method::Bye), self.way_within(&dialog));
         self.authorize(&mut bye, &way.flow, &dialog.proof.anew());
         let bye = self.word_once(bye, way, &of_bye);
         self.transmits.extend([ack, bye]);
@@ -332,7 +330,7 @@ impl Engine {
         headers: &Headers,
         body: Option<Body>,
     ) -> Ack {
-        let sequence = invite.headers.typed::<CSeq>().map_or(0, |cseq| cseq.number);
+        let sequence = invite.sequence();
         let mut request = dialog.request(Method::Ack, sequence);
         let credentials = [HeaderName::AUTHORIZATION, HeaderName::PROXY_AUTHORIZATION];
         request.headers.copy_from(&invite.headers, &credentials);

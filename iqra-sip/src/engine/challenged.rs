@@ -13,11 +13,10 @@
 use std::time::Instant;
 
 use super::Engine;
-use super::client::Cancel;
+use super::client_table::Cancel;
 use super::event::{ClientTx, EndReason, Event, Failure};
 use super::flow::Flow;
 use super::outbound::Purpose;
-use super::target::Way;
 use crate::auth::mutual::{self, Proven};
 use crate::auth::{Keyring, Learned, ServerProof};
 use crate::message::header::CSeq;
@@ -172,8 +171,7 @@ impl Engine {
         let hops = std::mem::take(&mut client.hops);
         let delayed_offer = client.delayed_offer;
         let (dialog, purpose, proof) = (client.dialog, client.purpose, client.proof.clone());
-        let way =
-            Way { flow: client.flow, fallback: None, name: client.name.clone(), pinned: false, lookup: None };
+        let way = client.way();
         let number = match dialog.and_then(|serial| self.dialogs.get_mut(serial)) {
             Some(dialog) => dialog.next_sequence(),
             None => request.headers.typed::<CSeq>().ok()?.number.wrapping_add(1),
@@ -189,7 +187,7 @@ impl Engine {
     }
 }
 
-impl super::client::Client {
+impl super::client_table::Client {
     /// The request as it went out, Via included.
     pub(super) fn request(&self) -> Option<Request> {
         match Message::parse(self.wire.clone()) {

@@ -12,7 +12,6 @@ use super::server::Cause;
 use super::{target, update};
 use crate::dialog::{Dialog, DialogId, Origin, Phase, Unacknowledged, has_session};
 use crate::fault::Fault;
-use crate::message::header::CSeq;
 use crate::message::{HeaderName, Headers, Method, Request, StatusCode};
 use crate::observe::capsule::{Command, Input};
 use crate::observe::{DialogEnd, DialogStep};
@@ -20,6 +19,8 @@ use crate::transaction::timer::Timer;
 
 /// Seconds within which a second INVITE may be tried again (RFC 3261 §14.2: a random value from 0 to 10).
 const RETRY_SECONDS: u32 = 10;
+/// The timers of a 2xx that waits for its ACK.
+const REPEATED: [Timer; 2] = [Timer::Success, Timer::AckWait];
 
 impl Engine {
     /// Accepts an INVITE: makes the dialog, sends the 2xx and repeats it until the ACK (RFC 3261 §13.3.1.4). It waits for
@@ -101,11 +102,25 @@ impl Engine {
     /// Starts repeating the 2xx that is about to be sent.
     fn await_ack(&mut self, now: Instant, server: u64, serial: u64, invite: &Request) {
         let Some(dialog) = self.dialogs.get_mut(serial) else { return };
-        let sequence = invite.headers.typed::<CSeq>().map_or(0, |cseq| cseq.number);
+        let sequence = invite.sequence();
         let offer = !has_session(&invite.headers, &invite.body);
         dialog.unacknowledged = Some(Unacknowledged { server, sequence, offer });
-        for timer in [Timer::Success, Timer::AckWait] {
+        self.start_within(now, serial, REPEATED);
+    }
+
+    /// Starts timers of a dialog.
+    pub(super) fn start_within(&mut self, now: Instant, serial: u64, timers: [Timer; 2]) {
+        let Some(dialog) = self.dialogs.get_mut(serial) else { return };
+        for timer in timers {
             self.timers.start(now, Owner::Dialog(serial), &mut dialog.clocks, timer, false);
+        }
+    }
+
+    /// Stops them.
+    pub(super) fn stop_within(&mut self, serial: u64, timers: [Timer; 2]) {
+        let Some(dialog) = self.dialogs.get_mut(serial) else { return };
+        for timer in timers {
+            self.timers.stop(Owner::Dialog(serial), &mut dialog.clocks, timer);
         }
     }
 
@@ -155,7 +170,7 @@ impl Engine {
         self.servers.set_dialog(id, serial);
         let retry = self.random.sequence() % (RETRY_SECONDS + 1);
         let Some(dialog) = self.dialogs.get_mut(serial) else { return Ok(()) };
-        let number = request.headers.typed::<CSeq>().map_or(0, |cseq| cseq.number);
+        let number = request.sequence();
         if !dialog.takes_sequence(number) {
             let out_of_order = Reply::new(StatusCode::SERVER_INTERNAL_ERROR).reason("CSeq out of order");
             return Err(Box::new(out_of_order));
@@ -265,9 +280,7 @@ impl Engine {
     fn stop_success(&mut self, serial: u64) {
         let Some(dialog) = self.dialogs.get_mut(serial) else { return };
         let Some(Unacknowledged { server, .. }) = dialog.unacknowledged.take() else { return };
-        for timer in [Timer::Success, Timer::AckWait] {
-            self.timers.stop(Owner::Dialog(serial), &mut dialog.clocks, timer);
-        }
+        self.stop_within(serial, REPEATED);
         self.release_response(server);
     }
 
@@ -338,13 +351,21 @@ impl Engine {
         self.stop_success(serial);
         let Some(dialog) = self.dialogs.get_mut(serial) else { return };
         dialog.phase = Phase::ByeSent;
-        let sequence = dialog.next_sequence();
-        let mut request = dialog.request(Method::Bye, sequence);
+        let mut request = dialog.next_request(Method::Bye);
         add_headers(&mut request.headers, headers);
-        let way = self.dialogs.get(serial).map(|dialog| self.way_within(dialog));
-        if let Some(way) = way {
-            self.open_client(now, request, way, Some(serial), Purpose::Engine);
-        }
+        self.open_within(now, serial, request, Purpose::Engine);
+    }
+
+    /// Sends a request inside a dialog by the dialog's way.
+    pub(super) fn open_within(
+        &mut self,
+        now: Instant,
+        serial: u64,
+        request: Request,
+        purpose: Purpose,
+    ) -> Option<u64> {
+        let way = self.way_within(self.dialogs.get(serial)?);
+        Some(self.open_client(now, request, way, Some(serial), purpose))
     }
 
     /// Sends a request inside a dialog, early or not: INFO, UPDATE, re-INVITE and the like. The answer comes as
@@ -394,8 +415,7 @@ impl Engine {
         let offer = body.as_ref().is_some_and(Body::is_session);
         let dialog = self.dialogs.get_mut(serial)?;
         update::check_glare(dialog, &method, offer).ok()?;
-        let sequence = dialog.next_sequence();
-        let mut request = dialog.request(method.clone(), sequence);
+        let mut request = dialog.next_request(method.clone());
         add_headers(&mut request.headers, headers);
         let refresh = matches!(method, Method::Invite | Method::Update);
         if refresh && !request.headers.contains(HeaderName::CONTACT) {
@@ -409,8 +429,7 @@ impl Engine {
             self.keep_description(Some(serial), body.as_ref());
         }
         add_body(&mut request, body);
-        let way = self.way_within(self.dialogs.get(serial)?);
-        let id = self.open_client(now, request, way, Some(serial), purpose);
+        let id = self.open_within(now, serial, request, purpose)?;
         self.note_glare(serial, id, &method, offer);
         Some(id)
     }

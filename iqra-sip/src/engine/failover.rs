@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::Engine;
 use super::challenged::Proof;
-use super::client::{Cancel, Client};
+use super::client_table::{Cancel, Client};
 use super::event::EngineError;
 use super::flow::{Flow, Hop, Owner, Transport};
 use super::outbound::Purpose;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Engine;
-use super::client::Cause;
+use super::client_table::Cause;
 use super::flow::{Flow, Transport};
 use super::outbound::Purpose;
 use crate::fault::Fault;

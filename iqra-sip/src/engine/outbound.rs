@@ -4,13 +4,13 @@
 use std::time::Instant;
 
 use super::Engine;
-use super::client::{Cancel, Cause};
+use super::client_table::{Cancel, Cause};
 use super::event::{Body, ClientTx, EngineError, OutgoingInvite};
 use super::flow::{Hop, Transmit};
 use super::target::{self, Way};
 use crate::auth::Keyring;
 use crate::fault::Fault;
-use crate::message::header::{CSeq, From};
+use crate::message::header::From;
 use crate::message::{HeaderName, Headers, Method, NameAddr, Request, Response};
 use crate::observe::capsule::{Command, Input};
 
@@ -215,8 +215,7 @@ impl Engine {
             return;
         }
         let Some(client) = self.clients.get_mut(id) else { return };
-        let way =
-            Way { flow: client.flow, fallback: None, name: client.name.clone(), pinned: false, lookup: None };
+        let way = client.way();
         let branch = client.branch().to_owned();
         let headers = std::mem::replace(&mut client.cancel_headers, Headers::new());
         let to = invite.headers.get(HeaderName::TO).unwrap_or_default();
@@ -239,7 +238,7 @@ impl Engine {
 /// An ACK or CANCEL of an INVITE: its Request-URI, topmost Via, From, Call-ID, Routes and CSeq number
 /// (RFC 3261 §9.1, §17.1.1.3).
 fn about_invite(invite: &Request, method: Method, to: std::borrow::Cow<'_, str>) -> Request {
-    let number = invite.headers.typed::<CSeq>().map_or(0, |cseq| cseq.number);
+    let number = invite.sequence();
     let mut request = Request::new(method, invite.uri.clone());
     let headers = &mut request.headers;
     headers.push(HeaderName::VIA, invite.headers.get(HeaderName::VIA).unwrap_or_default());

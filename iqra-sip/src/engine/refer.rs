@@ -257,7 +257,7 @@ impl Engine {
             return Err(EngineError::Full("max_referrals"));
         }
         let named = std::mem::replace(&mut dialog.referred, true);
-        let sequence = request.headers.typed::<CSeq>().map_or(0, |cseq| cseq.number);
+        let sequence = request.sequence();
         let (id, lifetime) = (self.next_serial(), self.config.transfer.lifetime);
         let notifier = Notifier {
             named,

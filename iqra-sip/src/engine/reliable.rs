@@ -20,6 +20,9 @@ use crate::message::{HeaderName, Headers, Method, Request, Response, StatusCode}
 use crate::observe::capsule::{Command, Input};
 use crate::transaction::timer::Timer;
 
+/// The timers of a response that waits for its PRACK.
+const REPEATED: [Timer; 2] = [Timer::Reliable, Timer::PrackWait];
+
 impl Engine {
     /// Sends a provisional response to an INVITE, reliably where the policy and the caller have it so.
     pub(super) fn send_provisional(
@@ -67,7 +70,7 @@ impl Engine {
         if session && dialog.first_offer == FirstOffer::Theirs {
             dialog.first_offer = FirstOffer::Settled;
         }
-        let sequence = invite.headers.typed::<CSeq>().map_or(0, |cseq| cseq.number);
+        let sequence = invite.sequence();
         self.answer(
             now,
             server,
@@ -76,9 +79,7 @@ impl Engine {
         let wire = self.servers.get(server).and_then(super::server::Server::wire).unwrap_or_default();
         let Some(dialog) = self.dialogs.get_mut(serial) else { return Ok(()) };
         dialog.reliable.sent(Outstanding { server, sequence, response, session, offer, wire });
-        for timer in [Timer::Reliable, Timer::PrackWait] {
-            self.timers.start(now, Owner::Dialog(serial), &mut dialog.clocks, timer, false);
-        }
+        self.start_within(now, serial, REPEATED);
         Ok(())
     }
 
@@ -117,10 +118,7 @@ impl Engine {
 
     /// Nothing reliable is repeated any more.
     pub(super) fn stop_reliable(&mut self, serial: u64) {
-        let Some(dialog) = self.dialogs.get_mut(serial) else { return };
-        for timer in [Timer::Reliable, Timer::PrackWait] {
-            self.timers.stop(Owner::Dialog(serial), &mut dialog.clocks, timer);
-        }
+        self.stop_within(serial, REPEATED);
     }
 
     /// Keeps a 2xx that has to wait for the PRACK of a session description (RFC 3262 §3); false where it may leave.
@@ -246,15 +244,13 @@ impl Engine {
             return None;
         }
         let dialog = self.dialogs.get_mut(serial)?;
-        let sequence = dialog.next_sequence();
-        let mut request = dialog.request(Method::Prack, sequence);
+        let mut request = dialog.next_request(Method::Prack);
         request.headers.push_typed(rack);
         if let Some((headers, body)) = words {
             add_headers(&mut request.headers, headers);
             add_body(&mut request, body);
         }
-        let way = self.dialogs.get(serial).map(|dialog| self.way_within(dialog))?;
-        Some(self.open_client(now, request, way, Some(serial), purpose))
+        self.open_within(now, serial, request, purpose)
     }
 
     /// Answers the offer of a reliable provisional response, which [`Event::Response`] marked: the PRACK carries the

@@ -32,7 +32,7 @@ impl Engine {
     fn plan_retry(&mut self, now: Instant, id: u64, response: &Arc<Response>) -> Option<()> {
         let client = self.clients.get(id)?;
         let (serial, method) = (client.dialog?, client.method().clone());
-        let ours = client.purpose == Purpose::Program && client.cancel == super::client::Cancel::No;
+        let ours = client.purpose == Purpose::Program && client.cancel == super::client_table::Cancel::No;
         let kind = matches!(method, Method::Invite | Method::Update);
         let request = client.request()?;
         let (steps, most) = (self.random.up_to(STEPS), self.config.glare_retries);
@@ -74,9 +74,8 @@ impl Engine {
             dialog.glare = Some(glare);
             return;
         }
-        let sequence = dialog.next_sequence();
         let (id, mut request) = (glare.client, glare.request.clone());
-        let anew = dialog.request(request.method.clone(), sequence);
+        let anew = dialog.next_request(request.method.clone());
         request.uri = anew.uri;
         for name in
             [HeaderName::VIA, HeaderName::ROUTE, HeaderName::AUTHORIZATION, HeaderName::PROXY_AUTHORIZATION]
@@ -84,7 +83,9 @@ impl Engine {
             request.headers.remove(name);
         }
         request.headers.copy_from(&anew.headers, &[HeaderName::ROUTE]);
-        request.headers.set(HeaderName::CSEQ, format!("{sequence} {}", request.method));
+        request
+            .headers
+            .set(HeaderName::CSEQ, anew.headers.get(HeaderName::CSEQ).unwrap_or_default().into_owned());
         glare.refusal = None;
         dialog.glare = Some(glare);
         let method = request.method.clone();

@@ -10,11 +10,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Engine;
-use super::client::Cancel;
+use super::client_table::Cancel;
 use super::event::{Body, EndReason, Event, Failure, Reply};
 use super::flow::Owner;
 use super::outbound::Purpose;
-use super::target::Way;
 use crate::dialog::session_timer::{self, Side, Terms, Verdict};
 use crate::dialog::{Dialog, Phase, Session};
 use crate::fault::Fault;
@@ -234,8 +233,7 @@ impl Engine {
         let mut again = client.request().filter(|request| may && refreshes(&request.method))?;
         let asked = again.headers.typed::<SessionExpires>().map_or(0, |asked| asked.seconds);
         let minimum = session_timer::raised(&refusal.headers, asked)?;
-        let way =
-            Way { flow: client.flow, fallback: None, name: client.name.clone(), pinned: false, lookup: None };
+        let way = client.way();
         let (dialog, proof, delayed_offer) = (client.dialog, client.proof.clone(), client.delayed_offer);
         for name in [HeaderName::VIA, HeaderName::SESSION_EXPIRES, HeaderName::MIN_SE] {
             again.headers.remove(name);

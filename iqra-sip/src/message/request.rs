@@ -4,6 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::header::CSeq;
 use super::headers::Headers;
 use super::method::Method;
 use super::print;
@@ -27,6 +28,11 @@ impl Request {
     #[must_use]
     pub fn new(method: Method, uri: Uri) -> Request {
         Request { method, uri, headers: Headers::new(), body: Bytes::new() }
+    }
+
+    /// Its CSeq number; 0 where there is none to be read.
+    pub(crate) fn sequence(&self) -> u32 {
+        self.headers.typed::<CSeq>().map_or(0, |cseq| cseq.number)
     }
 
     /// The message as it goes on the wire, with the Content-Length of its body.

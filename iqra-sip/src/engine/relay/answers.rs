@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{AttemptFailure, Engine, Kind};
-use crate::engine::client::Cancel;
+use crate::engine::client_table::Cancel;
 use crate::engine::event::{Failure, Reply};
 use crate::engine::flow::Owner;
 use crate::message::{HeaderName, Method, Response, StatusCode};

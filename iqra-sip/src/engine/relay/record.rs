@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::Engine;
-use crate::engine::client::Client;
+use crate::engine::client_table::Client;
 use crate::engine::flow::{Flow, Transport};
 use crate::engine::target::Way;
 use crate::message::header::{CallId, Contact, From, RecordRoute, To, Via};

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::keys::RelayKeys;
 use crate::event::Reply;
-use crate::message::header::{CSeq, From, MaxForwards, ProxyRequire, Route, To, Via};
+use crate::message::header::{From, MaxForwards, ProxyRequire, Route, To, Via};
 use crate::message::{HeaderError, HeaderName, Headers, NameAddr, Request, StatusCode, Uri};
 
 /// Octets of a loop mark.
@@ -45,7 +45,7 @@ pub(crate) fn mark(keys: &RelayKeys, node: &str, request: &Request) -> String {
     let headers = &request.headers;
     let from = headers.typed::<From>().ok().and_then(|from| from.tag().map(Cow::into_owned));
     let to = headers.typed::<To>().ok().and_then(|to| to.tag().map(Cow::into_owned));
-    let number = headers.typed::<CSeq>().map_or(0, |cseq| cseq.number);
+    let number = request.sequence();
     let mut parts = vec![node.to_owned(), request.uri.to_string(), number.to_string()];
     parts.extend([from, to].map(Option::unwrap_or_default));
     let deciding =
