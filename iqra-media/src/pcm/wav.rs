@@ -1,7 +1,7 @@
 //! WAV files: prompts to play, calls to record. PCM of 8 or 16 bits, mono or stereo, over the `hound` crate.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read};
+use std::io::{BufReader, BufWriter, Read, Seek, Write};
 use std::path::Path;
 
 use hound::{SampleFormat, WavReader, WavSpec, WavWriter};
@@ -61,7 +61,8 @@ impl Wav {
     }
 }
 
-/// Reads a whole file. 8-bit samples are raised to 16 bits.
+/// Reads a whole file. 8-bit samples are raised to 16 bits. Of a file that was cut off, whose header names more than
+/// there is, it reads what there is.
 ///
 /// # Errors
 /// [`WavError`]; µ-law, A-law, float, more than 16 bits or two channels are `Unsupported`.
@@ -86,9 +87,12 @@ pub fn write(path: impl AsRef<Path>, wav: &Wav) -> Result<(), WavError> {
 }
 
 /// Writes a call as it happens: what was heard on the left, what was spoken on the right.
-pub struct Recorder {
+///
+/// The header names what is in the file as of the last [`flush`](Self::flush), and is written after it: a process that
+/// dies leaves a valid file, whenever that happens.
+pub struct Recorder<W: Write + Seek = File> {
     path: std::path::PathBuf,
-    writer: WavWriter<BufWriter<File>>,
+    writer: WavWriter<BufWriter<W>>,
 }
 
 impl Recorder {
@@ -98,14 +102,29 @@ impl Recorder {
     /// [`WavError::Io`].
     pub fn create(path: impl AsRef<Path>, sample_rate: u32) -> Result<Self, WavError> {
         let path = path.as_ref();
-        let writer = WavWriter::create(path, spec(sample_rate, 2)).map_err(|e| hound_error(path, e))?;
-        Ok(Self { path: path.to_owned(), writer })
+        let file = File::create(path).map_err(|source| io_error(path, source))?;
+        Self::over(path, file, sample_rate)
+    }
+}
+
+impl<W: Write + Seek> Recorder<W> {
+    /// Writes to an open file, which is empty; `path` is what errors call it.
+    ///
+    /// # Errors
+    /// [`WavError::Io`].
+    pub fn over(path: impl AsRef<Path>, file: W, sample_rate: u32) -> Result<Self, WavError> {
+        let path = path.as_ref().to_owned();
+        let writer = WavWriter::new(BufWriter::new(file), spec(sample_rate, 2));
+        let writer = writer.map_err(|e| hound_error(&path, e))?;
+        let mut recorder = Self { path, writer };
+        recorder.flush()?;
+        Ok(recorder)
     }
 
     /// Appends a stretch of time; the shorter side is filled up with silence.
     ///
     /// # Errors
-    /// [`WavError::Io`], also when the file reaches WAV's 4 GB.
+    /// [`WavError::Io`]. The file must not grow to WAV's 4 GiB: begin another one before.
     pub fn record(&mut self, heard: &[i16], spoken: &[i16]) -> Result<(), WavError> {
         let at = |side: &[i16], n: usize| side.get(n).copied().unwrap_or(0);
         (0..heard.len().max(spoken.len()))
@@ -146,8 +165,16 @@ fn decode(path: &Path, file: impl Read) -> Result<Wav, WavError> {
         return Err(WavError::TooLong { path: shown(path), samples });
     }
     let shift = 16 - bits_per_sample;
-    let samples: Result<Vec<i16>, _> = reader.samples::<i16>().map(|s| s.map(|s| s << shift)).collect();
-    Ok(Wav { sample_rate, channels, samples: samples.map_err(|e| hound_error(path, e))? })
+    let samples = reader.samples::<i16>().take_while(|sample| !is_cut_off(sample));
+    let samples: Result<Vec<i16>, _> = samples.map(|sample| sample.map(|s| s << shift)).collect();
+    let mut samples = samples.map_err(|e| hound_error(path, e))?;
+    samples.truncate(samples.len() - samples.len() % usize::from(channels));
+    Ok(Wav { sample_rate, channels, samples })
+}
+
+/// `hound` says so with an error that has no cause in the operating system.
+fn is_cut_off<T>(sample: &hound::Result<T>) -> bool {
+    matches!(sample, Err(hound::Error::IoError(error)) if error.raw_os_error().is_none())
 }
 
 fn spec(sample_rate: u32, channels: u16) -> WavSpec {
@@ -224,6 +251,91 @@ mod tests {
         recorder.finish().unwrap();
         let wav = read(&path).unwrap();
         assert_eq!((wav.channels, wav.samples), (2, vec![1, -1, 2, -2, 3, 0]));
+        std::fs::remove_file(path).unwrap();
+    }
+
+    /// A file that logs what reaches it, as a list of (place, octets).
+    #[derive(Clone, Default)]
+    struct Logged {
+        at: u64,
+        log: std::rc::Rc<std::cell::RefCell<Vec<(u64, Vec<u8>)>>>,
+    }
+
+    impl Write for Logged {
+        fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+            self.log.borrow_mut().push((self.at, octets.to_vec()));
+            self.at += octets.len() as u64;
+            Ok(octets.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Seek for Logged {
+        fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
+            match to {
+                std::io::SeekFrom::Start(at) => self.at = at,
+                std::io::SeekFrom::Current(by) => self.at = self.at.wrapping_add_signed(by),
+                std::io::SeekFrom::End(_) => unreachable!("nobody asks for the end"),
+            }
+            Ok(self.at)
+        }
+    }
+
+    fn strictly(bytes: &[u8]) -> Option<Vec<i16>> {
+        WavReader::new(bytes).ok()?.samples::<i16>().collect::<Result<_, _>>().ok()
+    }
+
+    /// The process dies after each octet of each write of audio and between the writes of the header (none of which is
+    /// longer than a number): a strict reader finds a valid file that holds what was flushed.
+    #[test]
+    fn whenever_the_process_dies_the_file_is_valid() {
+        let file = Logged::default();
+        let mut recorder = Recorder::over("call.wav", file.clone(), 8_000).unwrap();
+        let mut flushed = vec![(file.log.borrow().len(), 0)];
+        let mut said = Vec::new();
+        for second in 0..20 {
+            let heard: Vec<i16> = (0..997).map(|n| n * 3 + second * 7 + 1).collect();
+            recorder.record(&heard, &[-5; 997]).unwrap();
+            said.extend(heard.iter().flat_map(|&sample| [sample, -5]));
+            recorder.flush().unwrap();
+            flushed.push((file.log.borrow().len(), said.len()));
+        }
+        let log = file.log.borrow();
+        let (mut disk, mut died) = (Vec::new(), 0);
+        for (number, (at, octets)) in log.iter().enumerate() {
+            for (n, &octet) in octets.iter().enumerate() {
+                let place = *at as usize + n;
+                disk.resize(disk.len().max(place + 1), 0);
+                disk[place] = octet;
+                let sure = flushed.iter().rev().find(|(writes, _)| *writes <= number);
+                if *at < 44 && n + 1 < octets.len() {
+                    continue;
+                }
+                // Until the first header is written there is no file to speak of.
+                let Some((_, sure)) = sure else { continue };
+                died += 1;
+                let read = strictly(&disk).unwrap_or_else(|| panic!("invalid after {n} of write {number}"));
+                assert!(read.len() >= *sure && said.starts_with(&read), "{} of {sure}", read.len());
+            }
+        }
+        assert!(died > 60_000, "{died} deaths");
+    }
+
+    #[test]
+    fn of_a_file_that_was_cut_off_all_is_read_that_is_there() {
+        let path = in_temp("cut.wav");
+        let mut recorder = Recorder::create(&path, 8_000).unwrap();
+        recorder.record(&[7; 500], &[-7; 500]).unwrap();
+        recorder.finish().unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for length in 44..whole.len() {
+            let wav = decoded(&whole[..length]).unwrap();
+            assert_eq!(wav.samples.len(), (length - 44) / 4 * 2, "cut after {length} octets");
+            assert!(wav.samples.chunks_exact(2).all(|frame| frame == [7, -7]));
+        }
         std::fs::remove_file(path).unwrap();
     }
 
