@@ -31,6 +31,7 @@
 //! # Features
 //! - `tokio` (default): `conversation`, the line between a call and its AI, and `net`, ports and media threads. Without
 //!   it the protocol and audio modules build alone, without a runtime.
+//! - `encryption`: recordings that are encrypted on disk (`session::recording::sealed`).
 //! - `webrtc`: keys of SRTP by DTLS (`rtp::dtls`) and answers to the checks of ICE (`rtp::ice`), for far ends that
 //!   speak as browsers do.
 //! - `opus`: the codec Opus by libopus 1.6, which is built from source with CMake and a C compiler.

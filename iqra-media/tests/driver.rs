@@ -13,7 +13,7 @@ use iqra_media::detect::goertzel;
 use iqra_media::net::{CallOptions, Counts, Leg, MediaConfig, MediaDriver, MediaPort};
 use iqra_media::pcm::wav;
 use iqra_media::sdp::Negotiated;
-use iqra_media::session::recording::Recording;
+use iqra_media::session::recording::{Recording, Settings};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -113,7 +113,7 @@ async fn a_shutdown_ends_every_call() {
 async fn a_recording_holds_both_sides() {
     let driver = driver(34_450..=34_490);
     let path = std::env::temp_dir().join(format!("iqra-call-{}.wav", std::process::id()));
-    let (recording, tap) = Recording::create(&path, 8_000).unwrap();
+    let (recording, tap) = Recording::create(Settings::new(&path), 8_000).unwrap();
     let (here, there) = (driver.reserve().unwrap(), driver.reserve().unwrap());
     let (here_addr, there_addr) = (here.local_addr(), there.local_addr());
     let options = CallOptions { recording: Some(tap), ..CallOptions::default() };

@@ -42,3 +42,9 @@ fn negotiate() {
 fn conversation() {
     prints_what_it_promises("conversation");
 }
+
+#[cfg(feature = "encryption")]
+#[test]
+fn unseal() {
+    prints_what_it_promises("unseal");
+}

@@ -13,9 +13,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use iqra_media::codec::g711::PCMU;
 use iqra_media::codec::{Registry, Settings, comfort_noise, l16};
-use iqra_media::conversation::{AudioFormat, Formats, Heard, Limits, Line, line};
+use iqra_media::conversation::{AudioFormat, Bridge, Formats, Heard, Limits, Line, Party, line};
 use iqra_media::rtp::packet::Header;
 use iqra_media::sdp::Negotiated;
+use iqra_media::session::recording::{self, Recording};
 use iqra_media::session::{Config, MediaSession, Plan, Port};
 
 thread_local! {
@@ -117,6 +118,47 @@ fn thousands_of_packets_touch_no_memory_manager() {
         assert!(heard >= 2_490 && sent == 2_500, "{heard} frames heard, {sent} packets sent");
         assert!(reports >= 7, "{reports} reports of RTCP");
     }
+}
+
+/// Two calls that are bridged, one of them recorded, which hear and say something all the time.
+#[test]
+fn a_bridge_and_a_recording_touch_no_memory_manager() {
+    let path = std::env::temp_dir().join(format!("iqra-allocations-{}.wav", std::process::id()));
+    let (recording, tap) = Recording::create(recording::Settings::new(&path), 8_000).unwrap();
+    let mut tap = Some(tap);
+    let from = SocketAddr::from(([192, 0, 2, 1], 4_000));
+    let mut now = Instant::now();
+    let (mut sessions, mut lines) = (Vec::new(), Vec::new());
+    for rate in [8_000, 24_000] {
+        let formats = Formats::both(AudioFormat::new(rate).unwrap());
+        let (line, end, _commands) = line(formats, &Limits::default());
+        let plan = Plan::new(Negotiated::new(PCMU, from), formats, &Registry::default()).unwrap();
+        let wall = SystemTime::UNIX_EPOCH;
+        sessions.push(MediaSession::new(plan, Config::default(), end, tap.take(), 1, now, wall));
+        lines.push(line);
+    }
+    let (second, first) = (lines.pop().unwrap(), lines.pop().unwrap());
+    let bridge = Bridge::new(first, second);
+    let secret = bridge.speaking(Party::First).keep_secret();
+    let (mut far, mut out, mut before) = (Far { sequence: 0, packet: [0; 172] }, [0; 1_500], 0);
+    for packet in 0..3_000 {
+        if packet == 500 {
+            before = TOUCHED.get();
+            assert!(before > 0, "the counter counts");
+        }
+        now += Duration::from_millis(20);
+        far.next();
+        for session in &mut sessions {
+            session.handle_packet(now, from, Port::Rtp, &mut far.packet.clone());
+            session.tick(now);
+            while session.poll_transmit(&mut out).is_some() {}
+        }
+    }
+    assert_eq!(TOUCHED.get() - before, 0);
+    assert!(bridge.passed(Party::Second).samples > 24_000 * 59, "{:?}", bridge.passed(Party::Second));
+    drop((secret, bridge, sessions));
+    recording.finish().unwrap();
+    std::fs::remove_file(path).unwrap();
 }
 
 /// libopus takes its memory from the C library, which is not counted here; it takes none per frame.

@@ -281,6 +281,11 @@ impl HearingEnd {
         self.shared.waker.wake();
     }
 
+    /// Passes over samples that the conversation is not to hear.
+    pub(super) fn pass_over(&mut self, samples: usize) {
+        self.position += samples as u64;
+    }
+
     /// Hands an event over. `false` when so many are unread that the conversation must be taken for stalled.
     #[must_use]
     pub(super) fn push_event(&mut self, event: Event) -> bool {

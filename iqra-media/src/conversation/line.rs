@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use super::command::{self, Asking, Command, Commands, HangUpReason};
 use super::hearing::{EndReason, Event, Heard, Hearing, HearingCounts, HearingEnd, hearing};
+use super::patch::Patch;
 use super::playout::SpeakingEnd;
 use super::speaking::{Speaking, speaking};
+use super::switch::{Order, RecordingWish, Switch};
 use super::{AudioFormat, Formats};
 use crate::rtp::telephone_event::Digit;
 
@@ -60,6 +62,10 @@ impl Line {
         self.hearing.try_next()
     }
 
+    pub(super) fn switch(&self) -> &Switch {
+        self.speaking.switch()
+    }
+
     /// The voice of this line; clone it to keep it.
     pub fn speaking(&self) -> &Speaking {
         &self.speaking
@@ -83,6 +89,10 @@ pub struct LineEnd {
     hearing: HearingEnd,
     speaking: SpeakingEnd,
     asking: Asking,
+    hidden: bool,
+    patch: Option<Box<Patch>>,
+    /// A key of the other side of a bridge.
+    passed_key: Option<Digit>,
 }
 
 impl LineEnd {
@@ -98,19 +108,74 @@ impl LineEnd {
 
     /// Lets the conversation hear a frame; `concealed` when some of it was made up.
     pub fn give_audio(&mut self, samples: &[i16], concealed: bool) {
+        self.follow_orders();
+        let hidden = self.hidden || self.is_secret();
+        if let Some(patch) = &mut self.patch {
+            patch.tee.give(samples, hidden);
+            if !patch.tee.is_heard() {
+                return self.hearing.pass_over(samples.len());
+            }
+        }
         self.hearing.push_audio(samples, concealed);
     }
 
     /// Lets the conversation hear an event. When too many are unread the leg's owner is asked to hang up.
     pub fn give_event(&mut self, event: Event) {
+        if let Event::Dtmf(digit) = event
+            && !(self.hidden || self.is_secret())
+            && let Some(patch) = &mut self.patch
+        {
+            patch.tee.press(digit);
+        }
         if !self.hearing.push_event(event) {
             self.hang_up(HangUpReason::Stalled);
         }
     }
 
     /// Fills `out` from what was spoken, up to a [`digit`](Self::digit) that has to be sent first, then with silence;
-    /// gives how many samples at its start were spoken.
+    /// gives how many samples at its start were spoken. In a [`Bridge`](super::Bridge) the other side speaks as well.
     pub fn take_audio(&mut self, out: &mut [i16]) -> usize {
+        self.follow_orders();
+        self.pass_key();
+        if self.passed_key.is_some() {
+            self.speaking.clear_silently();
+            out.fill(0);
+            return 0;
+        }
+        let pulled = self.take_spoken(out);
+        let Some(patch) = &mut self.patch else { return pulled };
+        if self.speaking.digit().is_some() {
+            patch.feed.pass_over();
+            return pulled;
+        }
+        if patch.feed.mix_into(out) { out.len() } else { pulled }
+    }
+
+    /// A key of the other side interrupts everything but a key of our own.
+    fn pass_key(&mut self) {
+        let Some(patch) = &mut self.patch else { return };
+        if self.passed_key.is_none() && self.speaking.digit().is_none() {
+            self.passed_key = patch.feed.next_key();
+        }
+        if self.passed_key.is_some() {
+            patch.feed.pass_over();
+        }
+    }
+
+    /// Joins and leaves bridges.
+    fn follow_orders(&mut self) {
+        while let Some(order) = self.speaking.switch().next_order() {
+            let next = match order {
+                Order::Join(patch) => Some(patch),
+                Order::Part => None,
+            };
+            if let Some(patch) = std::mem::replace(&mut self.patch, next) {
+                self.speaking.switch().give_back(patch);
+            }
+        }
+    }
+
+    fn take_spoken(&mut self, out: &mut [i16]) -> usize {
         let Self { hearing, speaking, .. } = self;
         let mut stalled = false;
         let pulled = speaking.pull(out, |mark| stalled |= !hearing.push_event(Event::Mark(mark)));
@@ -122,23 +187,45 @@ impl LineEnd {
 
     /// The digit that has to be sent before any more audio.
     pub fn digit(&self) -> Option<Digit> {
-        self.speaking.digit()
+        self.passed_key.or_else(|| self.speaking.digit())
     }
 
     /// The digit was sent.
     pub fn digit_sent(&mut self) {
-        self.speaking.digit_sent();
+        if self.passed_key.take().is_none() {
+            self.speaking.digit_sent();
+        }
     }
 
     /// Carries out a `clear` while nothing is played (on hold); playing does it by itself.
     pub fn clear_silently(&mut self) {
         self.speaking.clear_silently();
+        self.follow_orders();
+        if let Some(patch) = &mut self.patch {
+            patch.feed.pass_over();
+        }
     }
 
     /// From here on `clear` reports what was played as an estimate with this error, in samples: for legs that hand
     /// audio to someone else's play queue.
     pub fn playing_is_estimated(&mut self, error: u64) {
         self.speaking.set_error(error);
+    }
+
+    /// Whether the call is to be recorded now, where there is a recording.
+    pub fn recording(&self) -> RecordingWish {
+        self.speaking.switch().recording()
+    }
+
+    /// Whether the caller is typing a secret: keys and the audio in which they sound have to stay out of recordings,
+    /// logs and traces.
+    pub fn is_secret(&self) -> bool {
+        self.speaking.switch().is_secret()
+    }
+
+    /// From here on a bridge gets silence instead of what is heard, and no keys.
+    pub(crate) fn keep_back(&mut self, hidden: bool) {
+        self.hidden = hidden;
     }
 
     /// Asks the leg's owner to hang up; only the first time counts.
@@ -172,7 +259,14 @@ pub fn line(formats: Formats, limits: &Limits) -> (Line, LineEnd, Commands) {
     let (ear, hearing_end) = hearing(formats.hears, limits);
     let (voice, speaking_end) = speaking(formats.speaks, limits, asking.clone());
     let line = Line { hearing: ear, speaking: voice };
-    let end = LineEnd { hearing: hearing_end, speaking: speaking_end, asking };
+    let end = LineEnd {
+        hearing: hearing_end,
+        speaking: speaking_end,
+        asking,
+        hidden: false,
+        patch: None,
+        passed_key: None,
+    };
     (line, end, commands)
 }
 

@@ -11,10 +11,15 @@
 //! thread, [`Commands`] for the leg's owner. No call on the [`LineEnd`] blocks, takes a lock or, once warm,
 //! allocates; a slow conversation is the conversation's problem alone.
 
+mod bridge;
+mod collect;
 mod command;
+pub mod consent;
 mod echo;
 mod hearing;
+mod lend;
 mod line;
+mod patch;
 mod play;
 mod playout;
 mod queue;
@@ -22,11 +27,15 @@ mod record;
 mod run;
 mod sink;
 mod speaking;
+mod switch;
 mod tone;
 
+pub use bridge::{Bridge, Bridged, Party};
 pub use command::{Command, Commands, HangUpReason, TransferOutcome, TransferReply, TransferTarget};
+pub use consent::Consent;
 pub use echo::Echo;
 pub use hearing::{AudioFrame, EndReason, Event, Heard, Hearing, HearingCounts};
+pub use lend::{Lend, Lent};
 pub use line::{Limits, Line, LineEnd, line};
 pub use play::{Play, UnplayableFile};
 pub use record::Record;
@@ -36,4 +45,5 @@ pub use sink::{
     SinkRefusal, UnsupportedRate,
 };
 pub use speaking::{Cleared, Extent, Mark, NotADigit, Played, Speaking, Utterance};
+pub use switch::{RecordingWish, Secret};
 pub use tone::Tone;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::AudioFormat;
 use super::queue::{Piece, Rings, Shared};
 use super::speaking::Mark;
+use super::switch::Switch;
 use crate::pcm::level;
 use crate::rtp::telephone_event::Digit;
 
@@ -83,6 +84,10 @@ impl SpeakingEnd {
     /// From here on what was played is known with this error, in samples.
     pub(super) fn set_error(&mut self, error: u64) {
         self.shared.set_error(error);
+    }
+
+    pub(super) fn switch(&self) -> &Switch {
+        &self.shared.switch
     }
 
     pub(super) fn first_hang_up(&self) -> bool {

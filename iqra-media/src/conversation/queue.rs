@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::speaking::{Cleared, Extent, Mark, Played, Utterance};
+use super::switch::Switch;
 use super::{AudioFormat, Limits};
 use crate::rtp::telephone_event::Digit;
 
@@ -231,6 +232,7 @@ pub(super) struct Shared {
     progress: Notify,
     closed: AtomicBool,
     hung_up: AtomicBool,
+    pub(super) switch: Switch,
 }
 
 /// The media thread's part.
@@ -345,6 +347,7 @@ impl Shared {
             progress: Notify::new(),
             closed: AtomicBool::new(false),
             hung_up: AtomicBool::new(false),
+            switch: Switch::default(),
         };
         (Arc::new(shared), rings)
     }

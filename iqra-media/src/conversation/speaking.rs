@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use super::command::{Asking, Command, HangUpReason, TransferOutcome, TransferTarget};
 use super::playout::SpeakingEnd;
 use super::queue::{Piece, Said, Shared, samples_in};
+use super::switch::{Secret, Switch};
 use super::{AudioFormat, Limits};
 use crate::rtp::telephone_event::Digit;
 
@@ -193,9 +194,37 @@ impl Speaking {
         self.asking.transfer(TransferTarget::new(target.into())).await
     }
 
+    /// From here on the call may be recorded, where its recording waits for that
+    /// ([`Start::Allowed`](crate::session::recording::Start::Allowed)); [`Consent`](super::Consent) asks first.
+    pub fn allow_recording(&self) {
+        self.shared.switch.allow_recording();
+    }
+
+    /// Silence is recorded instead of both sides until [`resume_recording`](Self::resume_recording). What was said up to
+    /// now is recorded, give or take a packet.
+    pub fn pause_recording(&self) {
+        self.shared.switch.pause_recording(true);
+    }
+
+    /// Goes on recording.
+    pub fn resume_recording(&self) {
+        self.shared.switch.pause_recording(false);
+    }
+
+    /// What the caller types is a secret until the value is dropped: from the first key on the caller's channel of a
+    /// recording is silent, and a bridge passes neither keys nor the caller's audio on. [`Line::collect`](super::Line::collect)
+    /// does this for inputs that are secret; take it before the prompt ends for a collector of your own.
+    pub fn keep_secret(&self) -> Secret {
+        Secret::of(self.shared.clone())
+    }
+
     /// Waits for the end of the line.
     pub async fn ended(&self) {
         self.shared.reached(u64::MAX).await;
+    }
+
+    pub(super) fn switch(&self) -> &Switch {
+        &self.shared.switch
     }
 
     async fn push(&self, piece: Piece) -> bool {

@@ -17,6 +17,7 @@
 //! or blocks once buffers have grown to the size of the call's frames.
 
 mod control;
+mod discretion;
 #[cfg(feature = "webrtc")]
 mod handshake;
 mod noise;
@@ -123,7 +124,7 @@ impl MediaSession {
     /// Starts at `now`, which is `wall` on the wall clock that RTCP names its times by; `seed` makes SSRC and first
     /// sequence number, and so must be random on a network.
     ///
-    /// The plan's formats must be the line's. A `tap` records both directions.
+    /// The plan's formats must be the line's. A `tap` records both directions, from `now` on if it need not wait.
     pub fn new(
         plan: Plan,
         config: Config,
@@ -138,8 +139,13 @@ impl MediaSession {
         let control = plan.control();
         let halves = plan.into_halves();
         let mut random = fastrand::Rng::with_seed(seed);
+        let tap = tap.map(|mut tap| {
+            tap.set_rates(rates);
+            tap.tick(now, line.recording());
+            tap
+        });
         let mut session = Self {
-            receiving: Receiving::new(halves.to_receive, &config, now),
+            receiving: Receiving::new(halves.to_receive, &config, tap.is_some(), now),
             sending: Sending::new(halves.to_send, line.speaks().sample_rate(), random.u64(..), now),
             control: Control::new(control, random.u64(..), now, wall),
             protection: halves.protection,
@@ -148,7 +154,7 @@ impl MediaSession {
             random,
             config,
             line,
-            tap: tap.map(|tap| tap.started(rates, now)),
+            tap,
             direction,
             on_hold: false,
             opened: now,
@@ -224,14 +230,14 @@ impl MediaSession {
     /// Lets the conversation hear what is due, and counts the packets that are due.
     pub fn tick(&mut self, now: Instant) {
         self.now = now;
+        if let Some(tap) = &mut self.tap {
+            tap.tick(now, self.line.recording());
+        }
         self.receiving.play(now, &mut self.line, self.tap.as_mut());
         self.shake_hands();
         match self.protection.is_ready() {
             true => self.sending.tick(now, &mut self.line),
             false => self.sending.wait(now),
-        }
-        if let Some(tap) = &mut self.tap {
-            tap.keep_up(now);
         }
         self.watch_silence(now);
     }

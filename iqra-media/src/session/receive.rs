@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::Config;
+use super::discretion::Discretion;
 use super::noise::Noise;
 use super::plan::{Parts, ToReceive};
 use super::recording::Tap;
@@ -53,6 +54,10 @@ pub(super) struct Receiving {
     events: Option<(u8, Receiver)>,
     /// Listens for keys in the audio, where the far end has no other way to send them.
     tones: Option<dtmf::Detector>,
+    /// Whether a key came since the last frame.
+    key_came: bool,
+    is_recorded: bool,
+    discretion: Discretion,
     decoder: Box<dyn Decoder>,
     to_hearing: Resampler,
     source: SourceLock,
@@ -72,15 +77,19 @@ pub(super) struct Receiving {
 }
 
 impl Receiving {
-    pub(super) fn new(parts: ToReceive, config: &Config, now: Instant) -> Self {
+    pub(super) fn new(parts: ToReceive, config: &Config, is_recorded: bool, now: Instant) -> Self {
         let Parts { negotiated, codec: decoder, resampler: to_hearing } = parts;
         let (codec, decoded) = (negotiated.codec, decoder.spec());
+        let tones = listener(config, negotiated.telephone_event, decoded);
         Self {
             codec,
             fmtp: negotiated.remote_fmtp,
             decoded,
             noise: Noise::new(codec, decoded, negotiated.comfort_noise),
-            tones: listener(config, negotiated.telephone_event, decoded),
+            discretion: Discretion::new(guard(is_recorded, tones.is_some(), decoded)),
+            tones,
+            key_came: false,
+            is_recorded,
             payload_type: negotiated.receive_payload,
             events: negotiated.telephone_event.map(|te| (te.receive_payload, Receiver::new(te.clock_rate))),
             decoder,
@@ -132,6 +141,7 @@ impl Receiving {
             self.stretch = Stretch::new(self.decoded.sample_rate);
         }
         self.tones = listener(config, negotiated.telephone_event, self.decoded);
+        self.discretion.set_guard(guard(self.is_recorded, self.tones.is_some(), self.decoded));
     }
 
     /// Where packets go: to whom we listen, else to the signalled address.
@@ -220,13 +230,16 @@ impl Receiving {
             if !concealed {
                 self.give_tones(line);
             }
+            let key_down = self.key_down();
+            let hidden = self.discretion.judge(now, line.is_secret(), key_down, &self.pcm);
             self.stretch(concealed);
             if !self.wanted {
                 continue;
             }
             if let Some(tap) = tap.as_deref_mut() {
-                tap.heard(now, &self.pcm);
+                tap.heard(now, &self.pcm, hidden.from_recording);
             }
+            line.keep_back(hidden.from_bridge);
             self.heard.clear();
             self.to_hearing.process(&self.pcm, &mut self.heard);
             line.give_audio(&self.heard, concealed);
@@ -238,8 +251,16 @@ impl Receiving {
         receiver.handle_timeout(now);
         while let Some(press) = receiver.poll() {
             self.counts.keys += 1;
+            self.key_came = true;
             line.give_event(Event::Dtmf(press.digit));
         }
+    }
+
+    /// Whether a key is down, or was since the last frame.
+    fn key_down(&mut self) -> bool {
+        let event = self.events.as_ref().is_some_and(|(_, receiver)| receiver.is_pressed());
+        let tone = self.tones.as_ref().is_some_and(|tones| tones.pressed().is_some());
+        std::mem::take(&mut self.key_came) || event || tone
     }
 
     fn give_tones(&mut self, line: &mut LineEnd) {
@@ -357,6 +378,11 @@ impl Receiving {
 /// Listens to the audio of a far end that sends no telephone-events, if that is wanted.
 fn listener(config: &Config, events: Option<TelephoneEvent>, decoded: CodecSpec) -> Option<dtmf::Detector> {
     (config.keys_in_audio && events.is_none()).then(|| dtmf::Detector::new(decoded.sample_rate))
+}
+
+/// Hears keys for the sake of secrets in a recording, where nobody else listens.
+fn guard(is_recorded: bool, is_listened: bool, decoded: CodecSpec) -> Option<dtmf::Detector> {
+    (is_recorded && !is_listened).then(|| dtmf::Detector::new(decoded.sample_rate))
 }
 
 /// Decodes into `pcm`, mono; `false` when the payload was no good.

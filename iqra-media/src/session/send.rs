@@ -216,7 +216,8 @@ impl Sending {
             self.first_said.get_or_insert(now);
         }
         if let Some(tap) = tap {
-            tap.spoken(now, &self.pcm);
+            // This packet is no longer among those that are due.
+            tap.spoken(self.next - self.ptime * (self.due + 1), &self.pcm);
         }
         // The speech before a key may end within this packet, and has to leave in it: the key waits for the next.
         let key = if said { None } else { self.next_key(line) };

@@ -11,6 +11,7 @@ use iqra_media::conversation::{AudioFormat, Commands, Event, Formats, Heard, Lim
 use iqra_media::pcm::tone::Tone;
 use iqra_media::rtp::telephone_event::Digit;
 use iqra_media::sdp::{Negotiated, TelephoneEvent};
+use iqra_media::session::recording::Tap;
 use iqra_media::session::{Config, MediaSession, Plan, Port, Transmit};
 
 /// What the network does to packets.
@@ -65,10 +66,9 @@ pub(crate) struct Side {
 }
 
 impl Side {
-    fn new(setup: &Setup, plan: Plan, seed: u64, now: Instant) -> Self {
+    fn new(setup: &Setup, plan: Plan, tap: Option<Tap>, seed: u64, now: Instant) -> Self {
         let (line, end, commands) = line(setup.formats, &setup.limits);
-        let session =
-            MediaSession::new(plan, Config::default(), end, None, seed, now, SystemTime::UNIX_EPOCH);
+        let session = MediaSession::new(plan, Config::default(), end, tap, seed, now, SystemTime::UNIX_EPOCH);
         Self {
             session,
             line,
@@ -133,16 +133,29 @@ impl Call {
         Self::planned(setup, |negotiated, _| Plan::new(negotiated, setup.formats, &codecs()).unwrap())
     }
 
+    /// A call that A records.
+    pub(crate) fn recorded(setup: &Setup, tap: Tap) -> Self {
+        Self::made(setup, Some(tap), |negotiated, _| Plan::new(negotiated, setup.formats, &codecs()).unwrap())
+    }
+
     /// A call whose plans are made from what SDP would have agreed on: first that of A, whose far end is at address 2.
-    pub(crate) fn planned(setup: &Setup, mut plan: impl FnMut(Negotiated, Instant) -> Plan) -> Self {
+    pub(crate) fn planned(setup: &Setup, plan: impl FnMut(Negotiated, Instant) -> Plan) -> Self {
+        Self::made(setup, None, plan)
+    }
+
+    pub(crate) fn made(
+        setup: &Setup,
+        tap: Option<Tap>,
+        mut plan: impl FnMut(Negotiated, Instant) -> Plan,
+    ) -> Self {
         let now = Instant::now();
-        let mut side = |remote, seed| {
+        let mut side = |remote, tap, seed| {
             let plan = plan(negotiated(setup.codec, setup.ptime_ms, address(remote)), now);
-            Side::new(setup, plan, seed, now)
+            Side::new(setup, plan, tap, seed, now)
         };
         Self {
-            a: side(2, setup.seed),
-            b: side(1, setup.seed + 1),
+            a: side(2, tap, setup.seed),
+            b: side(1, None, setup.seed + 1),
             now,
             weather: setup.weather,
             random: fastrand::Rng::with_seed(setup.seed),

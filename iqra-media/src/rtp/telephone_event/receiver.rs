@@ -78,6 +78,11 @@ impl Receiver {
         self.press.filter(|p| !p.ended).map(|p| p.heard + END_TIMEOUT)
     }
 
+    /// Whether a key is down.
+    pub fn is_pressed(&self) -> bool {
+        self.press.is_some_and(|press| !press.ended)
+    }
+
     /// Forgets the time line: the stream restarted. A running press is finished first.
     pub fn restart(&mut self) {
         self.finish();
