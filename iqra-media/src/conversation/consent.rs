@@ -169,7 +169,7 @@ mod tests {
     async fn who_goes_is_not_recorded() {
         let goes = |end: &mut LineEnd, n| {
             if n == 20 {
-                end.end(EndReason::FarEnd)
+                end.end(EndReason::FarEnd);
             }
         };
         let (answer, allowed, _) = asked(prompt(), goes).await;
@@ -190,7 +190,7 @@ mod tests {
         ] {
             let press = |end: &mut LineEnd, n| {
                 if n == at {
-                    end.give_event(Event::Dtmf(key(pressed)))
+                    end.give_event(Event::Dtmf(key(pressed)));
                 }
             };
             let (answer, allowed, _) = asked(Consent { by, ..prompt() }, press).await;

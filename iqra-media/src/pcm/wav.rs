@@ -254,11 +254,13 @@ mod tests {
         std::fs::remove_file(path).unwrap();
     }
 
+    type Log = Vec<(u64, Vec<u8>)>;
+
     /// A file that logs what reaches it, as a list of (place, octets).
     #[derive(Clone, Default)]
     struct Logged {
         at: u64,
-        log: std::rc::Rc<std::cell::RefCell<Vec<(u64, Vec<u8>)>>>,
+        log: std::rc::Rc<std::cell::RefCell<Log>>,
     }
 
     impl Write for Logged {

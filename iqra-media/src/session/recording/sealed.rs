@@ -392,7 +392,7 @@ mod tests {
         let (file, _) = sealed(10);
         let other = Key::new("2026-11", [8; 32]).unwrap();
         let later = Key::new("2026-12", [7; 32]).unwrap();
-        let refused = opened(&file, &[later.clone()]).unwrap_err().to_string();
+        let refused = opened(&file, std::slice::from_ref(&later)).unwrap_err().to_string();
         assert!(refused.contains("2026-11"), "{refused}");
         assert!(matches!(opened(&file, &[other]), Err(UnsealError::WrongKey(_))));
         assert!(opened(&file, &[later, key()]).is_ok());

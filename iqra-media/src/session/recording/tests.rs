@@ -89,7 +89,9 @@ impl Call {
     }
 
     fn wait(&self) {
+        let asked = Instant::now();
         while self.waits && behind(&self.shared) > u64::from(RATE) {
+            assert!(asked.elapsed() < Duration::from_secs(60), "the writer does not follow");
             std::thread::yield_now();
         }
     }
