@@ -42,6 +42,9 @@ pub enum StartError {
     /// The socket for exported messages could not be bound.
     #[error("hep: {0}")]
     Hep(io::Error),
+    /// Calls cannot be recorded as configured.
+    #[error("recording: {0}")]
+    Recording(String),
     /// A socket could not be bound.
     #[error("cannot listen on {what}: {error}")]
     Bind {

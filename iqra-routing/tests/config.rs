@@ -35,6 +35,43 @@ fn the_sample_backend_is_read() {
     assert_eq!(config.media.ports, 10_000..=19_999);
 }
 
+/// The sample with its section of recordings as it stands there, and with one line of it changed.
+fn recording(line: &str, instead: &str) -> Result<BackendConfig, ConfigError> {
+    let text = std::fs::read_to_string(sample("backend.toml")).unwrap();
+    let shown = ["[recording]", "folder", "consent", "max_age_days", "max_gib", "key"];
+    let uncommented = |row: &str| match row.strip_prefix("# ") {
+        Some(rest) if shown.iter().any(|start| rest.starts_with(start)) => rest.to_owned(),
+        _ => row.to_owned(),
+    };
+    let text: Vec<_> = text.lines().map(uncommented).collect();
+    let text = text.join("\n");
+    assert!(text.contains(line), "{line}");
+    BackendConfig::parse("b.toml", &text.replacen(line, instead, 1))
+}
+
+#[test]
+fn recordings_are_kept_as_their_section_says() {
+    assert_eq!(BackendConfig::load(sample("backend.toml")).unwrap().recording, None);
+    let key = "key = { id = \"2026-11\", env = \"IQRA_RECORDING_KEY\" }";
+    if cfg!(not(feature = "encryption")) {
+        let refused = recording(key, key).unwrap_err();
+        assert!(refused.key == "recording.key" && refused.why.contains("\"encryption\""), "{refused}");
+    }
+    let config = recording(key, "").unwrap().recording.unwrap();
+    assert_eq!((config.consent, config.max_age, config.max_octets, config.key), (false, None, None, None));
+    let config = recording("max_age_days = 0", "max_age_days = 30");
+    if cfg!(feature = "encryption") {
+        let config = config.unwrap().recording.unwrap();
+        assert_eq!(config.max_age, Some(Duration::from_secs(30 * 86_400)));
+        assert_eq!(config.key, Some(("2026-11".to_owned(), "IQRA_RECORDING_KEY".to_owned())));
+    }
+    let refused = recording("max_age_days = 0", "max_age_days = 99999").unwrap_err();
+    assert_eq!(
+        refused.key,
+        if cfg!(feature = "encryption") { "recording.max_age_days" } else { "recording.key" }
+    );
+}
+
 /// A proxy that is read as it is; each line is a place for a fault.
 const PROXY: &str = r#"store = "sqlite:calls.db"
 [node]

@@ -3,14 +3,13 @@
 //! In: the dialog, the agreed media, a conversation. Out: a [`CallReport`]. Whatever ends the call, all three end
 //! with it: BYE is sent or was received, the line tells the conversation, the port is free again.
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use iqra_media::conversation::{self, Command, ConversationSink, EndReason as LineEnd, HangUpReason};
 use iqra_media::net::{CallOptions as OpenOptions, Leg, MediaPort};
 use iqra_media::quality::MediaReport;
 use iqra_media::sdp::{self, Agreement, Capabilities, Change, Negotiated};
-use iqra_media::session::recording::{Recording, Tap};
+use iqra_media::session::recording::{self, Recording, Tap};
 use iqra_sip::event::{Body, EndReason, Reply};
 use iqra_sip::net::{Call, CallEvent, InDialogRequest};
 use iqra_sip::{HeaderName, Headers, Method, StatusCode};
@@ -28,8 +27,8 @@ pub(super) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE";
 pub struct CallOptions {
     /// Hang up after this long; `None` for no limit.
     pub max_duration: Option<Duration>,
-    /// Record both directions into this stereo WAV: left the far end, right the conversation.
-    pub recording: Option<PathBuf>,
+    /// Record both directions so: left the far end, right the conversation.
+    pub recording: Option<recording::Settings>,
     /// Cancelled when the call has to end.
     pub stop: CancellationToken,
     /// What it ends for then. Default [`EndCause::Shutdown`].
@@ -90,7 +89,8 @@ impl LiveCall {
         };
         let negotiated = agreed.negotiated.clone();
         let formats = sink.formats(&negotiated);
-        let (recording, tap) = options.recording.as_ref().and_then(|path| record(path, &negotiated)).unzip();
+        let (recording, tap) =
+            options.recording.clone().and_then(|settings| record(settings, &negotiated)).unzip();
         let session = media.session_config();
         let opened = OpenOptions { recording: tap, session, ..OpenOptions::default() };
         let (line, leg) = match media.driver().open_with(port, negotiated, formats, opened) {
@@ -112,8 +112,8 @@ impl LiveCall {
 }
 
 /// Starts a recording; a call whose recording cannot be made goes on without one.
-fn record(path: &Path, negotiated: &Negotiated) -> Option<(Recording, Tap)> {
-    let started = Recording::create(path, negotiated.codec.sample_rate);
+fn record(settings: recording::Settings, negotiated: &Negotiated) -> Option<(Recording, Tap)> {
+    let started = Recording::create(settings, negotiated.codec.sample_rate);
     started.map_err(|error| tracing::warn!(%error, "the call goes on without a recording")).ok()
 }
 

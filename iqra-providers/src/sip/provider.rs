@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use iqra_media::conversation::{CallContext, ConversationSink, Direction};
 use iqra_media::net::MediaPort;
 use iqra_media::sdp::{self, Capabilities};
+use iqra_media::session::recording;
 use iqra_sip::event::{Body, OutgoingInvite};
 use iqra_sip::message::NameAddr;
 use iqra_sip::net::{CallPolicy, Endpoint, OutgoingCall, OutgoingEvent};
@@ -259,7 +260,7 @@ impl Dial {
         let live = LiveCall::new(call, self.provider.media.clone(), exchange, port, capabilities);
         let options = CallOptions {
             max_duration: Some(self.request.max_duration),
-            recording: self.request.recording.clone(),
+            recording: self.request.recording.as_ref().map(recording::Settings::new),
             stop: self.stop.clone(),
             stop_cause: EndCause::AgentHungUp,
         };

@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use iqra_media::conversation::{CallContext, ConversationSink, SinkRefusal};
+use iqra_media::session::recording::Settings;
 use iqra_providers::lifecycle::EndCause;
 use iqra_providers::sip::{CallOptions, CallReport, Inbound, LiveCall, Refused, Rung};
 use iqra_sip::event::{EngineError, Reply};
@@ -220,7 +221,7 @@ impl Shared {
         sink: Box<dyn ConversationSink>,
     ) -> CallReport {
         let recording =
-            self.settings.recordings.as_ref().map(|folder| folder.join(format!("{}.wav", claim.entry.id)));
+            self.settings.recordings.as_ref().and_then(|recordings| recordings.of(claim.entry.id));
         tokio::select! {
             report = live.run(sink, self.options(claim.entry.terms.max_duration, recording)) => report,
             never = self.keep_slot(claims, claim) => match never {},
@@ -240,7 +241,7 @@ impl Shared {
         }
     }
 
-    fn options(&self, max_duration: Option<Duration>, recording: Option<std::path::PathBuf>) -> CallOptions {
+    fn options(&self, max_duration: Option<Duration>, recording: Option<Settings>) -> CallOptions {
         let limit = self.settings.max_duration;
         let max_duration = Some(max_duration.map_or(limit, |own| own.min(limit)));
         CallOptions { max_duration, recording, stop: self.stop.clone(), ..CallOptions::default() }

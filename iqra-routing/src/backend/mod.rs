@@ -7,6 +7,7 @@
 mod addresses;
 mod answering;
 mod call;
+mod recordings;
 mod report;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use crate::stores::LiveStores;
 use crate::time::SystemClock;
 
 use answering::Answering;
+pub use recordings::Recordings;
 pub use report::Identity;
 
 /// How a backend serves.
@@ -45,8 +47,8 @@ pub struct BackendSettings {
     pub max_duration: Duration,
     /// How refusals are worded.
     pub refusals: RefusalStyle,
-    /// Where calls are recorded as `ID.wav`, stereo: left the caller, right the conversation; `None` records none.
-    pub recordings: Option<std::path::PathBuf>,
+    /// How calls are recorded; `None` records none.
+    pub recordings: Option<Recordings>,
 }
 
 impl Default for BackendSettings {
@@ -144,6 +146,7 @@ impl Backend {
         let settings = BackendSettings {
             capacity: config.capacity,
             drain: config.drain_limit,
+            recordings: config.recording.as_ref().map(Recordings::open).transpose()?,
             ..BackendSettings::default()
         };
         let backend =
@@ -209,6 +212,8 @@ impl Backend {
         let shared = Arc::new(shared);
         shared.report().await;
         let reporting = tokio::spawn(shared.clone().keep_reporting());
+        let sweeping =
+            shared.settings.recordings.clone().map(|recordings| tokio::spawn(recordings.keep_sweeping()));
         shared.serve(&mut incoming, stop).await;
         shared.draining.cancel();
         // One task reports, so that an older report cannot come after this one.
@@ -219,6 +224,9 @@ impl Backend {
         shared.serve(&mut incoming, shared.tasks.wait()).await;
         reporting.abort();
         let _ = reporting.await;
+        if let Some(sweeping) = sweeping {
+            sweeping.abort();
+        }
         shared.withdraw().await;
         endpoint.shutdown(Duration::from_secs(2)).await;
     }

@@ -14,9 +14,9 @@ use toml::Spanned;
 use super::edge;
 use super::file::{
     AccountFile, BackendFile, BackendNodeFile, BusinessFile, MediaFile, NumberFile, ProxyFile, QueueFile,
-    RegionFile, TokensFile, TrunkFile,
+    RecordingFile, RegionFile, TokensFile, TrunkFile,
 };
-use super::{BackendConfig, ConfigError, KeySource, Media, ProxyConfig, Store, listen};
+use super::{BackendConfig, ConfigError, KeySource, Media, ProxyConfig, RecordingConfig, Store, listen};
 use crate::backends::{BackendState, BackendStatus};
 use crate::identity::{Dialled, Incarnation, RegionId};
 use crate::limits::LEASE_LIFE;
@@ -215,6 +215,7 @@ pub(super) fn backend(source: &Source<'_>) -> Checked<BackendConfig> {
         lease_life: source.seconds(section.lease_life_s.as_ref(), "backend.lease_life_s", 6..=600, lease)?,
         queue: queue(source, &file.queue)?,
         media: media(source, &file.media)?,
+        recording: file.recording.as_ref().map(|section| recording(source, section)).transpose()?,
     })
 }
 
@@ -271,6 +272,25 @@ fn queue(source: &Source<'_>, file: &QueueFile) -> Checked<QueueLimits> {
         live: usize::try_from(live).unwrap_or(usize::MAX),
         finished: usize::try_from(finished).unwrap_or(usize::MAX),
         retention: source.seconds(file.retention_s.as_ref(), "queue.retention_s", 0..=30 * day, retention)?,
+    })
+}
+
+fn recording(source: &Source<'_>, file: &RecordingFile) -> Checked<RecordingConfig> {
+    if file.folder.get_ref().is_empty() {
+        return Err(source.fault(&file.folder, "recording.folder", "the folder has no name".to_owned()));
+    }
+    if let Some(key) = file.key.as_ref().filter(|_| !cfg!(feature = "encryption")) {
+        let why = "this program cannot encrypt; build it with the feature \"encryption\"";
+        return Err(source.fault(key, "recording.key", why.to_owned()));
+    }
+    let days = source.within(file.max_age_days.as_ref(), "recording.max_age_days", 0..=36_500, 0)?;
+    let gib = source.within(file.max_gib.as_ref(), "recording.max_gib", 0..=1_000_000, 0)?;
+    Ok(RecordingConfig {
+        folder: file.folder.get_ref().into(),
+        consent: file.consent,
+        max_age: (days > 0).then(|| Duration::from_secs(days * 86_400)),
+        max_octets: (gib > 0).then_some(gib << 30),
+        key: file.key.as_ref().map(|key| (key.get_ref().id.clone(), key.get_ref().env.clone())),
     })
 }
 

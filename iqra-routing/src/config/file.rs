@@ -60,6 +60,7 @@ pub(super) struct BackendNodeFile {
     pub(super) tokens: TokensFile,
     #[serde(default)]
     pub(super) media: MediaFile,
+    pub(super) recording: Option<RecordingFile>,
     #[serde(default)]
     pub(super) queue: QueueFile,
     #[cfg(any(feature = "proxy", feature = "backend"))]
@@ -122,6 +123,24 @@ pub(super) struct QueueFile {
     pub(super) live: Option<Spanned<u64>>,
     pub(super) finished: Option<Spanned<u64>>,
     pub(super) retention_s: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RecordingFile {
+    pub(super) folder: Spanned<String>,
+    #[serde(default)]
+    pub(super) consent: bool,
+    pub(super) max_age_days: Option<Spanned<u64>>,
+    pub(super) max_gib: Option<Spanned<u64>>,
+    pub(super) key: Option<Spanned<RecordingKeyFile>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RecordingKeyFile {
+    pub(super) id: String,
+    pub(super) env: String,
 }
 
 #[derive(Deserialize, Default)]

@@ -222,6 +222,23 @@ pub struct BackendConfig {
     pub queue: QueueLimits,
     /// The media ports.
     pub media: Media,
+    /// How calls are recorded, if they are.
+    pub recording: Option<RecordingConfig>,
+}
+
+/// How a backend records its calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordingConfig {
+    /// Where the files go.
+    pub folder: PathBuf,
+    /// Whether each conversation has to allow it first.
+    pub consent: bool,
+    /// Older files are removed.
+    pub max_age: Option<Duration>,
+    /// The oldest files are removed until all together have no more octets.
+    pub max_octets: Option<u64>,
+    /// The id of the key that files are sealed with, and the environment variable that holds it.
+    pub key: Option<(String, String)>,
 }
 
 /// Where and how media is sent and received.
