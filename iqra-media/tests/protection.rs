@@ -5,13 +5,16 @@
 
 mod link;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use iqra_media::conversation::{Command, HangUpReason};
 use iqra_media::detect::goertzel;
 use iqra_media::rtp::dtls::{Certificate, HANDSHAKE_TIMEOUT};
-use iqra_media::rtp::packet::Protocol;
-use iqra_media::sdp::{CryptoSuite, DtlsRole, Fingerprint, IceLite, Negotiated, Security, SrtpKey};
+use iqra_media::rtp::packet::{Packet, Protocol};
+use iqra_media::sdp::{
+    CryptoSuite, DtlsRole, Fingerprint, IceLite, Negotiated, RemoteIce, Security, SrtpKey,
+};
 use iqra_media::session::{Plan, PlanError, Port};
 use link::{Call, Setup, Weather, address, codecs, negotiated};
 
@@ -176,29 +179,36 @@ fn a_plan_without_a_certificate_is_refused_for_dtls() {
     assert!(matches!(refused, Err(PlanError::NoCertificate)), "{refused:?}");
 }
 
-#[test]
-fn a_check_that_nominates_turns_the_media_round() {
+fn ours() -> IceLite {
+    IceLite { ufrag: "ours".into(), pwd: "p".repeat(22), candidates: Vec::new() }
+}
+
+/// A check of the far end that nominates the address it comes from.
+fn nominating(ice: &IceLite) -> Vec<u8> {
     use stun_types::attribute::{AttributeType, RawAttribute, Username};
     use stun_types::message::{
         BINDING, IntegrityAlgorithm, Message, MessageWrite, MessageWriteExt, MessageWriteVec,
         ShortTermCredentials,
     };
-    let setup = Setup::default();
-    let certificate = Certificate::generate().unwrap();
-    let ice = IceLite { ufrag: "ours".into(), pwd: "p".repeat(22), candidates: Vec::new() };
-    let mut call = Call::planned(&setup, |negotiated, now| {
-        Plan::webrtc(negotiated, setup.formats, &codecs(), &certificate, Some(&ice), now).unwrap()
-    });
-    call.run(100);
     let mut check = Message::builder_request(BINDING, MessageWriteVec::new());
     check.add_attribute(&Username::new("ours:theirs").unwrap()).unwrap();
     check.add_attribute(&RawAttribute::new(AttributeType::new(0x25), &[])).unwrap();
     check
         .add_message_integrity(&ShortTermCredentials::new(ice.pwd.clone()).into(), IntegrityAlgorithm::Sha1)
         .unwrap();
-    let mut check = check.finish();
+    check.finish()
+}
+
+#[test]
+fn a_check_that_nominates_turns_the_media_round() {
+    let setup = Setup::default();
+    let (certificate, ice) = (Certificate::generate().unwrap(), ours());
+    let mut call = Call::planned(&setup, |negotiated, now| {
+        Plan::webrtc(negotiated, setup.formats, &codecs(), &certificate, Some(&ice), now).unwrap()
+    });
+    call.run(100);
     let nat = address(9);
-    call.a.session.handle_packet(call.now, nat, Port::Rtp, &mut check);
+    call.a.session.handle_packet(call.now, nat, Port::Rtp, &mut nominating(&ice));
     let mut out = [0; 1_500];
     let answer = call.a.session.poll_transmit(&mut out).unwrap();
     assert_eq!((answer.to, Protocol::of(&out[..answer.length])), (nat, Protocol::Stun));
@@ -206,4 +216,54 @@ fn a_check_that_nominates_turns_the_media_round() {
     call.a.session.tick(call.now);
     let audio = call.a.session.poll_transmit(&mut out).unwrap();
     assert_eq!((audio.to, Protocol::of(&out[..audio.length])), (nat, Protocol::Rtp));
+}
+
+/// A browser that trickles its candidates says `c=IN IP4 0.0.0.0`.
+#[test]
+fn a_far_end_that_ice_finds_later_is_sent_to_and_misses_nothing() {
+    let setup = Setup::default();
+    let (certificate, ice) = (Certificate::generate().unwrap(), ours());
+    let theirs = RemoteIce {
+        ufrag: "theirs".into(),
+        pwd: "q".repeat(22),
+        lite: false,
+        options: vec!["trickle".into()],
+        candidates: Vec::new(),
+    };
+    let nowhere = SocketAddr::from(([0, 0, 0, 0], 9));
+    let plan = |negotiated: Negotiated, now| {
+        let found_later =
+            Negotiated { remote: nowhere, rtcp_mux: true, ice: Some(theirs.clone()), ..negotiated };
+        Plan::webrtc(found_later, setup.formats, &codecs(), &certificate, Some(&ice), now).unwrap()
+    };
+    let mut call = Call::planned(&setup, plan);
+    call.a.hum(800.0, 100);
+    call.run(500);
+    assert_eq!((call.a.sent.len(), call.a.session.report().packets_sent), (0, 0));
+
+    let browser = address(9);
+    call.a.session.handle_packet(call.now, browser, Port::Rtp, &mut nominating(&ice));
+    let mut out = [0; 1_500];
+    let mut audio = Vec::new();
+    let mut talk = |call: &mut Call, millis: u64| {
+        for _ in 0..millis / 5 {
+            call.now += Duration::from_millis(5);
+            call.a.session.tick(call.now);
+            while let Some(sent) = call.a.session.poll_transmit(&mut out) {
+                assert_eq!(sent.to, browser);
+                if let Ok(packet) = Packet::parse(&out[..sent.length]) {
+                    audio.push(packet.payload().to_vec());
+                }
+            }
+        }
+        audio.len()
+    };
+    assert!((9..=11).contains(&talk(&mut call, 200)));
+
+    // A further offer with the same credentials says the same useless address.
+    let again = plan(negotiated(iqra_media::codec::g711::PCMU, 20, address(2)), call.now);
+    call.a.session.update(call.now, again);
+    assert!((19..=21).contains(&talk(&mut call, 200)));
+    let loud = audio.iter().filter(|payload| payload.iter().any(|sample| *sample != 0xff)).count();
+    assert_eq!(loud, 5, "the tenth of a second that was spoken before anybody could hear it");
 }

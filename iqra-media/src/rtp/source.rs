@@ -9,7 +9,7 @@
 //!   address gets the lock (`Auto`);
 //! - another address may take it after [`PROBATION`] packets in a row with nobody else between them, if nobody has
 //!   it or the holder has been silent for [`RELOCK_SILENCE`] (`Auto` and `On`);
-//! - a new SDP answer with another address starts over.
+//! - a new SDP answer with another address starts over, unless ICE goes on: what it chose stays.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -53,13 +53,14 @@ pub struct SourceLock {
     signalled: SocketAddr,
     holder: Option<Holder>,
     candidate: Option<(SocketAddr, u8)>,
+    nominated: bool,
     refused: u64,
 }
 
 impl SourceLock {
     /// A lock that nobody holds; `signalled` is the address in the peer's SDP.
     pub fn new(mode: SymmetricRtp, signalled: SocketAddr) -> Self {
-        Self { mode, signalled, holder: None, candidate: None, refused: 0 }
+        Self { mode, signalled, holder: None, candidate: None, nominated: false, refused: 0 }
     }
 
     /// Judges one packet that arrived at `now` from `from`. Call it only with well-formed RTP, so that junk does not
@@ -96,8 +97,16 @@ impl SourceLock {
 
     /// Takes the address of a new offer or answer; another one than before starts over.
     pub fn renegotiated(&mut self, signalled: SocketAddr) {
+        self.nominated = false;
         if signalled != self.signalled {
             *self = Self { refused: self.refused, ..Self::new(self.mode, signalled) };
+        }
+    }
+
+    /// The same while ICE goes on: the address in SDP is but a guess once one was nominated.
+    pub fn renegotiated_within_ice(&mut self, signalled: SocketAddr) {
+        if !self.nominated {
+            self.renegotiated(signalled);
         }
     }
 
@@ -107,6 +116,7 @@ impl SourceLock {
         if self.signalled != address {
             *self = Self { refused: self.refused, ..Self::new(self.mode, address) };
         }
+        self.nominated = true;
     }
 
     fn may_move(&self, now: Instant, holder: Holder, from: SocketAddr) -> bool {
@@ -244,6 +254,19 @@ mod tests {
             assert_eq!(call.lock.target(), at(7000));
             assert_eq!((call.hears(7000), call.hears(SIGNALLED)), (Accept, Refuse), "{mode:?}");
         }
+    }
+
+    #[test]
+    fn what_ice_chose_stays_while_ice_goes_on() {
+        let mut call = Call::new(SymmetricRtp::Auto);
+        call.lock.renegotiated_within_ice(at(6000));
+        assert_eq!(call.lock.target(), at(6000), "nothing was chosen yet");
+        call.lock.nominated(at(7000));
+        call.lock.renegotiated_within_ice(at(SIGNALLED));
+        assert_eq!(call.lock.target(), at(7000));
+        call.lock.renegotiated(at(7000));
+        call.lock.renegotiated_within_ice(at(SIGNALLED));
+        assert_eq!(call.lock.target(), at(SIGNALLED), "ICE began anew");
     }
 
     #[test]

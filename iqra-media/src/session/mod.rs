@@ -235,11 +235,16 @@ impl MediaSession {
         }
         self.receiving.play(now, &mut self.line, self.tap.as_mut());
         self.shake_hands();
-        match self.protection.is_ready() {
+        match self.protection.is_ready() && !self.awaits_address() {
             true => self.sending.tick(now, &mut self.line),
-            false => self.sending.wait(now),
+            false => self.sending.wait(now, &mut self.line),
         }
         self.watch_silence(now);
+    }
+
+    /// Whether ICE has still to find out where the far end is (RFC 8839 §4.3.1).
+    fn awaits_address(&self) -> bool {
+        self.receiving.has_ice() && !send::is_reachable(self.receiving.target())
     }
 
     /// Goes on with the handshake that media waits for, if there is one; a call whose media cannot be protected ends.

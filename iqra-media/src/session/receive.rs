@@ -25,7 +25,7 @@ use crate::rtp::reception::{Position, Reception, Verdict};
 use crate::rtp::rtcp::Heard;
 use crate::rtp::source::{Source, SourceLock};
 use crate::rtp::telephone_event::Receiver;
-use crate::sdp::TelephoneEvent;
+use crate::sdp::{RemoteIce, TelephoneEvent};
 
 /// The longest frame that is decoded: 120 ms of stereo at 48 kHz.
 const MAX_FRAME: usize = 11_520;
@@ -61,6 +61,8 @@ pub(super) struct Receiving {
     decoder: Box<dyn Decoder>,
     to_hearing: Resampler,
     source: SourceLock,
+    /// The far end's side of ICE by its SDP.
+    ice: Option<RemoteIce>,
     reception: Reception,
     jitter: Buffer,
     concealer: Concealer,
@@ -95,6 +97,7 @@ impl Receiving {
             decoder,
             to_hearing,
             source: SourceLock::new(config.symmetric_rtp, negotiated.remote),
+            ice: negotiated.ice,
             reception: Reception::new(codec.clock_rate),
             jitter: Buffer::new(config.jitter_for(codec), now),
             concealer: Concealer::new(decoded.sample_rate),
@@ -122,7 +125,12 @@ impl Receiving {
             }
             (_, offered) => offered.map(receiver),
         };
-        self.source.renegotiated(negotiated.remote);
+        if negotiated.ice.is_some() && same_side(negotiated.ice.as_ref(), self.ice.as_ref()) {
+            self.source.renegotiated_within_ice(negotiated.remote);
+        } else {
+            self.source.renegotiated(negotiated.remote);
+        }
+        self.ice = negotiated.ice;
         self.wanted = negotiated.direction.receives();
         self.last_packet = now;
         self.noise.renumbered(negotiated.comfort_noise);
@@ -147,6 +155,11 @@ impl Receiving {
     /// Where packets go: to whom we listen, else to the signalled address.
     pub(super) fn target(&self) -> SocketAddr {
         self.source.target()
+    }
+
+    /// Whether ICE finds the address of the far end.
+    pub(super) fn has_ice(&self) -> bool {
+        self.ice.is_some()
     }
 
     /// The far end proved by ICE that it is there.
@@ -373,6 +386,12 @@ impl Receiving {
         report.dtmf_received = self.counts.keys;
         report.first_audio_in = self.first_played.map(|first| first.saturating_duration_since(opened));
     }
+}
+
+/// Whether ICE goes on: other credentials begin it anew (RFC 8839 §4.4.1.1.1).
+fn same_side(now: Option<&RemoteIce>, before: Option<&RemoteIce>) -> bool {
+    let credentials = |ice: &RemoteIce| (ice.ufrag.clone(), ice.pwd.clone());
+    now.map(credentials) == before.map(credentials)
 }
 
 /// Listens to the audio of a far end that sends no telephone-events, if that is wanted.

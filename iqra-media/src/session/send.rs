@@ -128,7 +128,8 @@ impl Sending {
         };
         self.ptime_ms = ptime_ms;
         self.ptime = Duration::from_millis(ptime_ms.into());
-        self.wanted = negotiated.direction.sends() && !negotiated.remote.ip().is_unspecified();
+        let held = negotiated.remote.ip().is_unspecified() && negotiated.ice.is_none();
+        self.wanted = negotiated.direction.sends() && !held;
         self.spoken.resize((speaks / 1_000) as usize * usize::from(ptime_ms), 0);
     }
 
@@ -149,10 +150,11 @@ impl Sending {
         self.due += periods.min(most);
     }
 
-    /// Lets time go by while media cannot flow yet; what was said waits.
-    pub(super) fn wait(&mut self, now: Instant) {
+    /// Lets time go by while media cannot flow yet; what was said waits, unless it is taken back.
+    pub(super) fn wait(&mut self, now: Instant, line: &mut LineEnd) {
         if let Some(periods) = self.periods_due(now) {
             self.pass_over(periods);
+            line.clear_silently();
         }
         self.due = 0;
     }
