@@ -57,6 +57,8 @@ impl Counted {
             word("calls", counts.sessions);
             word("media_sessions", counts.sessions);
             word("ports", counts.ports);
+            word("media_refused", usize::try_from(counts.refused).unwrap_or(usize::MAX));
+            word("media_busy_percent", (media.load().busy * 100.0).round() as usize);
             let ended = usize::try_from(self.ended.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
             word("calls_total", ended + counts.sessions);
         }

@@ -8,12 +8,16 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use iqra_media::codec::g711::PCMU;
-use iqra_media::codec::{Registry, Settings, comfort_noise, l16};
-use iqra_media::conversation::{AudioFormat, Bridge, Formats, Heard, Limits, Line, Party, line};
+use iqra_media::codec::g711::{G711, PCMU};
+use iqra_media::codec::{CodecError, CodecSpec, Encoder, Registry, Settings, comfort_noise, l16};
+use iqra_media::conversation::{AudioFormat, Bridge, Direction, Formats, Heard, Limits, Line, Party, line};
+use iqra_media::net::{MediaConfig, MediaDriver, Reading};
 use iqra_media::rtp::packet::Header;
 use iqra_media::sdp::Negotiated;
 use iqra_media::session::recording::{self, Recording};
@@ -232,4 +236,66 @@ fn detectors_gain_and_mixing_touch_no_memory_manager() {
         assert_eq!(TOUCHED.get() - before, 0, "at {rate} Hz");
         assert!(told >= 30, "{told} events at {rate} Hz");
     }
+}
+
+/// PCMU that tells how many allocations and deallocations its thread has made.
+struct Telling(G711, Arc<AtomicU64>);
+
+impl Encoder for Telling {
+    fn spec(&self) -> CodecSpec {
+        PCMU
+    }
+
+    fn encode(&mut self, pcm: &[i16], out: &mut [u8]) -> Result<usize, CodecError> {
+        self.1.store(TOUCHED.get(), Ordering::Relaxed);
+        self.0.encode(pcm, out)
+    }
+}
+
+/// Has the far end send a packet for each that it hears; gives the frames that the conversation heard.
+fn exchange(socket: &UdpSocket, to: SocketAddr, packets: usize, far: &mut Far, line: &mut Line) -> u64 {
+    let mut heard = [0; 2_048];
+    let frames = (0..packets).map(|_| {
+        socket.recv_from(&mut heard).unwrap();
+        socket.send_to(far.next(), to).unwrap();
+        converse(line)
+    });
+    frames.sum()
+}
+
+fn a_media_thread_touches_no_memory_manager(reading: Reading, ports: RangeInclusive<u16>) {
+    let touched = Arc::new(AtomicU64::new(0));
+    let (mut codecs, telling) = (Registry::empty(), touched.clone());
+    codecs.register(
+        PCMU,
+        move |_| Ok(Box::new(Telling(G711::ulaw(), telling.clone()))),
+        |_| Ok(Box::new(G711::ulaw())),
+    );
+    let bind = [127, 0, 0, 1].into();
+    let driver =
+        MediaDriver::start(MediaConfig { ports, bind, codecs, reading, ..MediaConfig::default() }).unwrap();
+    let socket = UdpSocket::bind((bind, 0)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let port = driver.reserve(Direction::Inbound).unwrap();
+    let to = port.local_addr();
+    let negotiated = Negotiated::new(PCMU, socket.local_addr().unwrap());
+    let (mut line, leg) = driver.open(port, negotiated, Formats::both(AudioFormat::HZ_8000)).unwrap();
+    let mut far = Far { sequence: 0, packet: [0; 172] };
+    exchange(&socket, to, 150, &mut far, &mut line);
+    let before = touched.load(Ordering::Relaxed);
+    let frames = exchange(&socket, to, 100, &mut far, &mut line);
+    assert_eq!(touched.load(Ordering::Relaxed) - before, 0);
+    assert!(before > 0 && frames > 80, "{frames} frames heard");
+    drop(leg);
+}
+
+#[test]
+fn a_media_thread_on_a_tick_touches_no_memory_manager() {
+    a_media_thread_touches_no_memory_manager(Reading::Tick(Duration::from_millis(5)), 34_700..=34_709);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_media_thread_with_events_touches_no_memory_manager() {
+    a_media_thread_touches_no_memory_manager(Reading::Events, 34_710..=34_719);
 }

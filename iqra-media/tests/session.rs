@@ -13,7 +13,7 @@ use iqra_media::conversation::{
 };
 use iqra_media::detect::dtmf::{Generator, Pace};
 use iqra_media::detect::goertzel;
-use iqra_media::rtp::packet::Packet;
+use iqra_media::rtp::packet::{Header, Packet};
 use iqra_media::rtp::telephone_event::Digit;
 use iqra_media::sdp::{Direction, Negotiated};
 use iqra_media::session::{MAX_BURST, Plan, Port};
@@ -442,4 +442,27 @@ fn a_run_repeats_by_its_seed() {
     let started = Instant::now();
     assert_eq!(run(), run());
     assert!(started.elapsed() < Duration::from_secs(4), "virtual time takes no wall time");
+}
+
+#[test]
+fn a_packet_counts_from_when_it_arrived_and_not_from_when_it_was_read() {
+    let mut call = Call::new(&Setup::default());
+    let begun = call.now;
+    let (mut next, mut packet) = (0_u16, [0xff; 172]);
+    for beat in 1..200 {
+        let now = begun + Duration::from_millis(15 * beat);
+        while begun + Duration::from_millis(20 * u64::from(next)) <= now {
+            let timestamp = u32::from(next) * 160;
+            let header = Header { payload_type: 0, marker: false, sequence: next, timestamp, ssrc: 7 };
+            header.write(&[0xff; 160], &mut packet).unwrap();
+            let arrival = begun + Duration::from_millis(20 * u64::from(next));
+            call.a.session.handle_packet(arrival, address(2), Port::Rtp, &mut packet);
+            next += 1;
+        }
+        call.a.session.tick(now);
+        call.a.listen();
+    }
+    let report = call.a.session.report();
+    assert_eq!((report.late, report.underruns, report.lost), (0, 0, 0), "{report}");
+    assert!(report.packets_received > 140 && report.jitter.is_zero(), "{report}");
 }

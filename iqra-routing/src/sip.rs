@@ -39,24 +39,29 @@ impl RefusalStyle {
         let mut reply = Reply::new(StatusCode::new(status).unwrap_or(StatusCode::SERVER_INTERNAL_ERROR));
         reply.headers.push(HeaderName::REASON, format!("Q.850;cause={}", rejection.reason.row().cause));
         reply.headers.push(HeaderName::WARNING, format!("399 iqra \"{}\"", quotable(rejection.warning())));
-        if rejection.reason.row().retry_after {
-            reply.headers.push(HeaderName::RETRY_AFTER, self.retry_after.as_secs().to_string());
-        }
+        self.put_off(&mut reply, rejection.reason);
         reply
     }
-}
 
-/// A response that has its status already, with the catalogue's Reason, and its Warning where there is none yet;
-/// `words` go into the Reason.
-#[cfg(feature = "backend")]
-pub(crate) fn refused_with(mut reply: Reply, reason: Reason, words: Option<&str>) -> Reply {
-    let row = reason.row();
-    let text = words.map(|words| format!(";text=\"{}\"", quotable(words))).unwrap_or_default();
-    reply.headers.push(HeaderName::REASON, format!("Q.850;cause={}{text}", row.cause));
-    if !reply.headers.contains(HeaderName::WARNING) {
-        reply.headers.push(HeaderName::WARNING, format!("399 iqra \"{}\"", row.warning));
+    /// A response that has its status already, with the catalogue's Reason and Retry-After, and its Warning where there
+    /// is none yet; `words` go into the Reason.
+    #[cfg(feature = "backend")]
+    pub(crate) fn refused_with(&self, mut reply: Reply, reason: Reason, words: Option<&str>) -> Reply {
+        let row = reason.row();
+        let text = words.map(|words| format!(";text=\"{}\"", quotable(words))).unwrap_or_default();
+        reply.headers.push(HeaderName::REASON, format!("Q.850;cause={}{text}", row.cause));
+        if !reply.headers.contains(HeaderName::WARNING) {
+            reply.headers.push(HeaderName::WARNING, format!("399 iqra \"{}\"", row.warning));
+        }
+        self.put_off(&mut reply, reason);
+        reply
     }
-    reply
+
+    fn put_off(&self, reply: &mut Reply, reason: Reason) {
+        if reason.row().retry_after {
+            reply.headers.push(HeaderName::RETRY_AFTER, self.retry_after.as_secs().to_string());
+        }
+    }
 }
 
 /// A text as it may stand between quotation marks in a header.

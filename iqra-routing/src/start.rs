@@ -45,6 +45,9 @@ pub enum StartError {
     /// Calls cannot be recorded as configured.
     #[error("recording: {0}")]
     Recording(String),
+    /// The media threads could not be started.
+    #[error("media: {0}")]
+    Media(io::Error),
     /// A socket could not be bound.
     #[error("cannot listen on {what}: {error}")]
     Bind {

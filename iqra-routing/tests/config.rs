@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use iqra_routing::config::{
-    BackendConfig, ConfigError, Edge, KeySource, ProxyConfig, SipSettings, Socket, Store,
+    BackendConfig, ConfigError, Edge, KeySource, Media, ProxyConfig, SipSettings, Socket, Store,
 };
 use iqra_routing::identity::{Dialled, Identity};
 use iqra_routing::number::NumberStore;
@@ -32,7 +32,54 @@ async fn the_sample_proxy_is_ready_to_route() {
 fn the_sample_backend_is_read() {
     let config = BackendConfig::load(sample("backend.toml")).unwrap();
     assert_eq!((config.capacity, config.store), (100, Store::Memory));
-    assert_eq!(config.media.ports, 10_000..=19_999);
+    let media = config.media;
+    assert_eq!((media.ports, media.threads), (10_000..=19_999, 1));
+    assert_eq!((media.inbound_reserve_percent, media.outbound_reserve_percent), (10, 10));
+    assert_eq!(media.tick, Some(Duration::from_millis(5)));
+    let overload = media.overload;
+    assert_eq!((overload.refuse, overload.busy, overload.late), (true, 0.8, Duration::from_millis(10)));
+}
+
+/// What a backend's `[media]` becomes.
+fn media(lines: &str) -> Result<Media, ConfigError> {
+    let rest =
+        "[backend]\nid = \"b1\"\nregion = \"eu\"\ncapacity = 1\n[listen]\nudp = [\"127.0.0.1:0\"]\n[media]\n";
+    BackendConfig::parse("b.toml", &format!("{rest}{lines}\n")).map(|config| config.media)
+}
+
+#[test]
+fn media_is_left_at_its_defaults_or_set() {
+    let default = media("").unwrap();
+    assert_eq!(default, media("ports = \"10000-19999\"\ntick_ms = 5\nthreads = 1").unwrap());
+    assert_eq!(media("tick_ms = 0").unwrap().tick, None, "by events");
+    assert_eq!(media("threads = 4").unwrap().threads, 4);
+    assert_eq!(media("outbound_reserve_percent = 0").unwrap().outbound_reserve_percent, 0);
+    let overload =
+        media("[media.overload]\nrefuse = false\nbusy_percent = 60\nlate_ms = 20").unwrap().overload;
+    assert_eq!((overload.refuse, overload.busy, overload.late), (false, 0.6, Duration::from_millis(20)));
+}
+
+#[test]
+fn faults_of_media_name_the_key_and_the_remedy() {
+    let rows = [
+        ("tick_ms = 21", "media.tick_ms", "0 to 20"),
+        ("threads = 0", "media.threads", "1 to 256"),
+        ("inbound_reserve_percent = 101", "media.inbound_reserve_percent", "0 to 100"),
+        ("inbound_reserve_percent = 95", "media.inbound_reserve_percent", "lower one"),
+        (
+            "inbound_reserve_percent = 50\noutbound_reserve_percent = 51",
+            "media.outbound_reserve_percent",
+            "lower one",
+        ),
+        ("ports = \"4001-4002\"", "media.ports", "10000-19999"),
+        ("ports = \"80-90\"", "media.ports", "10000-19999"),
+        ("[media.overload]\nbusy_percent = 9", "media.overload.busy_percent", "10 to 100"),
+        ("[media.overload]\nlate_ms = 0", "media.overload.late_ms", "1 to 1000"),
+    ];
+    for (lines, key, remedy) in rows {
+        let error = media(lines).unwrap_err();
+        assert!(error.key == key && error.why.contains(remedy) && error.line >= Some(8), "{error}");
+    }
 }
 
 /// The sample with its section of recordings as it stands there, and with one line of it changed.

@@ -4,14 +4,14 @@
 //! the end, carried to the media thread. The leg's life is the call's: dropping it closes the session and frees the
 //! port.
 
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
 
+use super::call::{CallId, SharedReport};
 use super::driver::{CallOptions, Inner};
-use super::thread::{CallId, Order, SharedReport};
+use super::thread::{Order, Orders};
 use crate::conversation::{Command, Commands, EndReason, Formats, Speaking};
 use crate::quality::MediaReport;
 use crate::sdp::Negotiated;
@@ -20,7 +20,7 @@ use crate::session::PlanError;
 /// One call's media, as the signalling side sees it.
 pub struct Leg {
     pub(super) id: CallId,
-    pub(super) orders: Sender<Order>,
+    pub(super) orders: Orders,
     pub(super) commands: Commands,
     pub(super) speaking: Speaking,
     pub(super) report: SharedReport,
@@ -75,7 +75,7 @@ impl Leg {
 
     /// A thread that is gone has closed its calls.
     fn order(&self, order: Order) {
-        let _ = self.orders.send(order);
+        self.orders.send(order);
     }
 }
 

@@ -1,33 +1,26 @@
-//! One media thread: sweeps the sockets of its calls on a beat, and sleeps without one while it has no call.
+//! One media thread: serves its calls in rounds, on a beat or when something happened, and sleeps while it has none.
 //!
-//! A packet's arrival is the time of the sweep that read it, so jitter figures carry up to one beat of error (kernel
-//! receive timestamps would take that out). Orders come by a channel that only moves a handful per call.
+//! In: orders by a channel, of which a call has a handful. A round serves every call on a tick, and those that packets or
+//! deadlines are there for with events; how long it took and how late it began is measured ([`load`](super::load)).
 
-use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, TryRecvError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::ports::MediaPort;
+use super::call::{Call, CallId, Room};
+use super::config::Overload;
+use super::events::{Agenda, Bell, Events};
+use super::load::{Gauge, Meter};
 use crate::conversation::EndReason;
 use crate::quality::MediaReport;
-use crate::session::{MediaSession, Plan, Port, Transmit};
+use crate::session::Plan;
 
-/// Datagrams that one call may deliver per sweep; a flood waits in the kernel's buffer and is lost there.
-const MOST_PER_SWEEP: usize = 32;
-/// How often a port of RTCP alone is looked at; its packets are seconds apart.
-const RTCP_BEAT: Duration = Duration::from_millis(50);
-/// RTCP compounds that one call may deliver per look.
-const MOST_RTCP: usize = 4;
-/// The largest datagram that is read whole; longer ones are no telephone audio.
-const DATAGRAM: usize = 2_048;
-/// How often a call's report is made visible to its leg.
-const REPORTING: Duration = Duration::from_millis(100);
+/// With events, a call is served again for a deadline after so long at the soonest, whatever it says.
+const SOONEST: Duration = Duration::from_millis(1);
 
 /// What a thread is told.
 pub(super) enum Order {
@@ -38,153 +31,215 @@ pub(super) enum Order {
     Stop,
 }
 
-/// Names a call within its driver.
-pub(super) type CallId = u64;
-
-/// A call's latest report. The media thread only ever tries the lock.
-pub(super) type SharedReport = Arc<Mutex<MediaReport>>;
-
-/// A call on its thread.
-pub(super) struct Call {
-    pub(super) id: CallId,
-    pub(super) port: MediaPort,
-    pub(super) session: MediaSession,
-    pub(super) report: SharedReport,
-    pub(super) report_at: Instant,
-    pub(super) rtcp_at: Instant,
+/// The way to a thread.
+#[derive(Clone)]
+pub(super) struct Orders {
+    pub(super) channel: Sender<Order>,
+    pub(super) bell: Bell,
 }
 
-impl Call {
-    fn sweep(&mut self, now: Instant, buffer: &mut [u8]) {
-        self.take(now, Port::Rtp, MOST_PER_SWEEP, buffer);
-        if self.rtcp_at <= now && self.session.has_rtcp_port() {
-            self.rtcp_at = now + RTCP_BEAT;
-            self.take(now, Port::Rtcp, MOST_RTCP, buffer);
-        }
-        if self.session.poll_timeout() <= now {
-            self.session.tick(now);
-        }
-        self.send_due(buffer);
-        self.publish(now);
-    }
-
-    fn take(&mut self, now: Instant, port: Port, most: usize, buffer: &mut [u8]) {
-        for _ in 0..most {
-            let Some((length, from)) = receive(self.port.socket(port), buffer) else { break };
-            self.session.handle_packet(now, from, port, &mut buffer[..length]);
-        }
-    }
-
-    /// A full buffer or an unreachable peer costs a packet, as the network might.
-    fn send_due(&mut self, buffer: &mut [u8]) {
-        while let Some(Transmit { length, to, port }) = self.session.poll_transmit(buffer) {
-            let _ = self.port.socket(port).send_to(&buffer[..length], to);
-        }
-    }
-
-    fn publish(&mut self, now: Instant) {
-        if now < self.report_at {
-            return;
-        }
-        self.report_at = now + REPORTING;
-        if let Ok(mut report) = self.report.try_lock() {
-            *report = self.session.report();
-        }
-    }
-
-    /// The last report, after a BYE; the line, the sockets and the port go.
-    fn close(mut self, buffer: &mut [u8]) -> MediaReport {
-        self.session.close();
-        self.send_due(buffer);
-        let report = self.session.report();
-        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
-        report
+impl Orders {
+    /// Whether the thread is still there.
+    pub(super) fn send(&self, order: Order) -> bool {
+        let sent = self.channel.send(order).is_ok();
+        self.bell.ring();
+        sent
     }
 }
 
-/// The next datagram. An ICMP error reported on the socket is not the end of what waits there.
-fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
-    match socket.recv_from(buffer) {
-        Ok(received) => Some(received),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-        Err(_) => socket.recv_from(buffer).ok(),
+/// What a thread waits for.
+pub(super) enum Waking {
+    /// A beat.
+    Tick(Duration),
+    /// Packets and deadlines.
+    Events(Events),
+}
+
+/// The calls of a thread, in a row and by name.
+#[derive(Default)]
+struct Calls {
+    list: Vec<Call>,
+    places: HashMap<CallId, usize>,
+}
+
+impl Calls {
+    fn add(&mut self, call: Call) {
+        self.places.insert(call.id, self.list.len());
+        self.list.push(call);
+    }
+
+    fn get(&mut self, id: CallId) -> Option<&mut Call> {
+        self.list.get_mut(*self.places.get(&id)?)
+    }
+
+    fn remove(&mut self, id: CallId) -> Option<Call> {
+        let place = self.places.remove(&id)?;
+        let call = self.list.swap_remove(place);
+        if let Some(moved) = self.list.get(place) {
+            self.places.insert(moved.id, place);
+        }
+        Some(call)
     }
 }
 
-/// The calls of one thread.
-pub(super) struct Sweeper {
+/// A thread before it runs.
+pub(super) struct Worker {
     pub(super) orders: Receiver<Order>,
-    pub(super) beat: Duration,
-    pub(super) load: Arc<AtomicUsize>,
-    pub(super) calls: Vec<Call>,
+    pub(super) waking: Waking,
+    pub(super) gauge: Arc<Gauge>,
+    pub(super) overload: Overload,
 }
 
-impl Sweeper {
+impl Worker {
     /// Runs until it is told to stop, or nobody can tell it anything any more.
-    pub(super) fn run(mut self) {
-        let mut buffer = vec![0; DATAGRAM];
-        let mut next = Instant::now();
-        while self.obey(&mut buffer) {
-            self.sweep(Instant::now(), &mut buffer);
-            let now = Instant::now();
-            next = (next + self.beat).max(now);
-            std::thread::sleep(next.saturating_duration_since(now));
+    pub(super) fn run(self) {
+        let Self { orders, waking, gauge, overload } = self;
+        let meter = Meter::new(&gauge, overload, Instant::now());
+        let shift = Shift { orders, meter, calls: Calls::default(), room: Room::new(), stopped: false };
+        match waking {
+            Waking::Tick(beat) => shift.on_tick(beat),
+            Waking::Events(events) => shift.on_events(events),
         }
-        self.load.fetch_sub(self.calls.len(), Ordering::Relaxed);
     }
+}
 
-    /// Serves every call once. One that panics (codecs can be anybody's code) is closed; the others go on.
-    fn sweep(&mut self, now: Instant, buffer: &mut [u8]) {
-        let mut at = 0;
-        while let Some(call) = self.calls.get_mut(at) {
-            if catch_unwind(AssertUnwindSafe(|| call.sweep(now, buffer))).is_ok() {
-                at += 1;
+/// A thread at work.
+struct Shift<'g> {
+    orders: Receiver<Order>,
+    meter: Meter<'g>,
+    calls: Calls,
+    room: Room,
+    stopped: bool,
+}
+
+impl Shift<'_> {
+    fn on_tick(mut self, beat: Duration) {
+        let mut due = Instant::now();
+        while self.obey(|_| {}) {
+            if self.calls.list.is_empty() {
+                self.rest();
+                due = Instant::now();
                 continue;
             }
-            tracing::error!(call = call.id, "the media session of a call panicked; the call ends");
-            drop(self.calls.swap_remove(at));
-            self.load.fetch_sub(1, Ordering::Relaxed);
+            let began = Instant::now();
+            self.sweep();
+            let ended = Instant::now();
+            self.meter.round(due, began, ended);
+            due = (due + beat).max(began);
+            std::thread::sleep(due.saturating_duration_since(ended));
+        }
+        self.close_all();
+    }
+
+    /// Serves every call once.
+    fn sweep(&mut self) {
+        let mut place = 0;
+        while let Some(call) = self.calls.list.get(place) {
+            let id = call.id;
+            place += usize::from(self.serve(id, place).is_some());
         }
     }
 
-    /// Carries out all orders; blocks while there is no call. `false` to stop.
-    fn obey(&mut self, buffer: &mut [u8]) -> bool {
-        loop {
-            let order = if self.calls.is_empty() {
-                self.orders.recv().map_err(|_| TryRecvError::Disconnected)
-            } else {
-                self.orders.try_recv()
-            };
-            match order {
-                Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return false,
-                Ok(order) => self.carry_out(order, buffer),
-                Err(TryRecvError::Empty) => return true,
+    fn on_events(mut self, mut events: Events) {
+        let mut agenda = Agenda::default();
+        while self.obey(|call| {
+            events.watch(call);
+            agenda.add(Instant::now(), call.id);
+        }) {
+            if self.calls.list.is_empty() {
+                self.meter.rest();
+                events.wait(None);
+                self.meter.wake(Instant::now());
+                continue;
+            }
+            let due = agenda.first();
+            events.wait(due);
+            let began = Instant::now();
+            for id in events.ready() {
+                self.serve_by_name(id, &mut agenda);
+            }
+            while let Some(id) = agenda.due(began) {
+                self.serve_by_name(id, &mut agenda);
+            }
+            self.meter.round(due.map_or(began, |due| due.min(began)), began, Instant::now());
+        }
+        self.close_all();
+    }
+
+    /// Serves a call, if it is still there, and notes when it has to be served again.
+    fn serve_by_name(&mut self, id: CallId, agenda: &mut Agenda) {
+        let Some(place) = self.calls.places.get(&id).copied() else { return };
+        if let Some(due) = self.serve(id, place) {
+            agenda.add(due.max(Instant::now() + SOONEST), id);
+        }
+    }
+
+    /// One that panics (codecs can be anybody's code) is closed; the others go on.
+    fn serve(&mut self, id: CallId, place: usize) -> Option<Instant> {
+        let call = &mut self.calls.list[place];
+        let served = catch_unwind(AssertUnwindSafe(|| call.serve(&mut self.room)));
+        if served.is_err() {
+            tracing::error!(call = id, "the media session of a call panicked; the call ends");
+            drop(self.calls.remove(id));
+        }
+        served.ok()
+    }
+
+    /// Sleeps until there is an order.
+    fn rest(&mut self) {
+        self.meter.rest();
+        match self.orders.recv() {
+            Ok(order) => self.carry_out(order, &mut |_| {}),
+            Err(_) => self.stopped = true,
+        }
+        self.meter.wake(Instant::now());
+    }
+
+    /// Carries out what was ordered; `false` to stop.
+    fn obey(&mut self, mut watch: impl FnMut(&Call)) -> bool {
+        while !self.stopped {
+            match self.orders.try_recv() {
+                Ok(order) => self.carry_out(order, &mut watch),
+                Err(TryRecvError::Disconnected) => self.stopped = true,
+                Err(TryRecvError::Empty) => break,
             }
         }
+        !self.stopped
     }
 
-    fn carry_out(&mut self, order: Order, buffer: &mut [u8]) {
+    fn carry_out(&mut self, order: Order, watch: &mut impl FnMut(&Call)) {
         match order {
-            Order::Open(call) => self.calls.push(*call),
-            Order::Update(id, plan) => self.with(id, |call| call.session.update(Instant::now(), *plan)),
-            Order::End(id, reason) => self.with(id, |call| call.session.end(reason)),
-            Order::Close(id, reply) => self.close(id, reply, buffer),
-            Order::Stop => {}
+            Order::Open(call) => {
+                watch(&call);
+                self.calls.add(*call);
+            }
+            Order::Update(id, plan) => {
+                if let Some(call) = self.calls.get(id) {
+                    call.session.update(Instant::now(), *plan);
+                }
+            }
+            Order::End(id, reason) => {
+                if let Some(call) = self.calls.get(id) {
+                    call.session.end(reason);
+                }
+            }
+            Order::Close(id, reply) => self.close(id, reply),
+            Order::Stop => self.stopped = true,
         }
     }
 
-    fn with(&mut self, id: CallId, act: impl FnOnce(&mut Call)) {
-        if let Some(call) = self.calls.iter_mut().find(|call| call.id == id) {
-            act(call);
-        }
-    }
-
-    fn close(&mut self, id: CallId, reply: Option<oneshot::Sender<MediaReport>>, buffer: &mut [u8]) {
-        let Some(at) = self.calls.iter().position(|call| call.id == id) else { return };
-        let report = self.calls.swap_remove(at).close(buffer);
-        self.load.fetch_sub(1, Ordering::Relaxed);
-        if let Some(reply) = reply {
+    fn close(&mut self, id: CallId, reply: Option<oneshot::Sender<MediaReport>>) {
+        let Some(call) = self.calls.remove(id) else { return };
+        let closed = catch_unwind(AssertUnwindSafe(|| call.close(&mut self.room)));
+        if let (Ok(report), Some(reply)) = (closed, reply) {
             let _ = reply.send(report);
+        }
+    }
+
+    /// The far ends hear that it is over, the legs have their reports.
+    fn close_all(&mut self) {
+        while let Some(id) = self.calls.list.last().map(|call| call.id) {
+            self.close(id, None);
         }
     }
 }

@@ -13,8 +13,10 @@
 //! # Driving contract
 //! One thread hands in time. For each datagram [`MediaSession::handle_packet`]; when
 //! [`MediaSession::poll_timeout`] is due, or on any shorter beat, [`MediaSession::tick`]; then
-//! [`MediaSession::poll_transmit`] until it gives nothing. Time must not go back. None of the three allocates, locks
-//! or blocks once buffers have grown to the size of the call's frames.
+//! [`MediaSession::poll_transmit`] until it gives nothing. Time must not go back, but a datagram is handed in with the time
+//! at which it arrived, which is before the present by as long as it waited; only among those of one port that time does
+//! not go back either. None of the three allocates, locks or blocks once buffers have grown to the size of the call's
+//! frames.
 
 mod control;
 mod discretion;
@@ -164,12 +166,12 @@ impl MediaSession {
         session
     }
 
-    /// Takes a datagram that arrived at `now`; its octets may be changed.
-    pub fn handle_packet(&mut self, now: Instant, from: SocketAddr, port: Port, datagram: &mut [u8]) {
-        self.now = now;
+    /// Takes a datagram that arrived at `arrival`; its octets may be changed.
+    pub fn handle_packet(&mut self, arrival: Instant, from: SocketAddr, port: Port, datagram: &mut [u8]) {
+        self.now = self.now.max(arrival);
         match (Protocol::of(datagram), port) {
-            (Protocol::Rtp, Port::Rtp) => self.take_rtp(from, datagram),
-            (Protocol::Rtcp, _) => self.take_rtcp(from, port, datagram),
+            (Protocol::Rtp, Port::Rtp) => self.take_rtp(arrival, from, datagram),
+            (Protocol::Rtcp, _) => self.take_rtcp(arrival, from, port, datagram),
             #[cfg(feature = "webrtc")]
             (Protocol::Dtls, Port::Rtp) => self.take_dtls(from, datagram),
             #[cfg(feature = "webrtc")]
@@ -178,10 +180,10 @@ impl MediaSession {
         }
     }
 
-    fn take_rtp(&mut self, from: SocketAddr, datagram: &mut [u8]) {
+    fn take_rtp(&mut self, arrival: Instant, from: SocketAddr, datagram: &mut [u8]) {
         let Some(length) = self.protection.open(datagram) else { return };
         let ours = self.sending.ssrc();
-        if self.receiving.packet(self.now, from, &datagram[..length], ours) {
+        if self.receiving.packet(arrival, from, &datagram[..length], ours) {
             self.avoid_collision();
         }
     }
@@ -205,13 +207,13 @@ impl MediaSession {
         }
     }
 
-    fn take_rtcp(&mut self, from: SocketAddr, port: Port, datagram: &mut [u8]) {
+    fn take_rtcp(&mut self, arrival: Instant, from: SocketAddr, port: Port, datagram: &mut [u8]) {
         let peer = self.receiving.target();
         if !self.control.accepts(from, peer, port == Port::Rtcp) {
             return;
         }
         let Some(length) = self.protection.open_rtcp(datagram) else { return };
-        let told = self.control.receive(self.now, &datagram[..length], self.sending.ssrc());
+        let told = self.control.receive(arrival, &datagram[..length], self.sending.ssrc());
         if let Some(share) = self.control.far_loss() {
             self.sending.expect_loss(share);
         }

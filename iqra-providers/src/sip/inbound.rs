@@ -44,12 +44,13 @@ impl Inbound {
     /// The INVITE back with why it cannot be taken; nothing was answered yet.
     #[allow(clippy::result_large_err)] // It gives the INVITE back, which is to be answered.
     pub fn prepare(invite: IncomingInvite, media: &SipMedia) -> Result<Self, (IncomingInvite, Refused)> {
-        let begun = media.reserve(fastrand::u64(..) >> 2).and_then(|(port, capabilities)| {
-            let request = invite.request();
-            let kind = request.headers.get(HeaderName::CONTENT_TYPE);
-            let exchange = Exchange::begin(kind.as_deref(), &request.body, &capabilities)?;
-            Ok((exchange, port, capabilities))
-        });
+        let begun =
+            media.reserve(Direction::Inbound, fastrand::u64(..) >> 2).and_then(|(port, capabilities)| {
+                let request = invite.request();
+                let kind = request.headers.get(HeaderName::CONTENT_TYPE);
+                let exchange = Exchange::begin(kind.as_deref(), &request.body, &capabilities)?;
+                Ok((exchange, port, capabilities))
+            });
         match begun {
             Ok((exchange, port, capabilities)) => {
                 Ok(Self { invite, media: media.clone(), exchange, port, capabilities })

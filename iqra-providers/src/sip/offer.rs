@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use iqra_media::codec::CodecSpec;
+use iqra_media::conversation::Direction;
 use iqra_media::net::{MediaDriver, MediaPort};
 use iqra_media::rtp::srtp::MasterKey;
 use iqra_media::sdp::{
@@ -87,9 +88,13 @@ impl SipMedia {
         &self.driver
     }
 
-    /// Reserves a port and says what can be done on it.
-    pub(super) fn reserve(&self, session_id: u64) -> Result<(MediaPort, Capabilities), Refused> {
-        let port = self.driver.reserve().map_err(|error| Refused::Ports(error.to_string()))?;
+    /// Reserves a port for a call of this direction and says what can be done on it.
+    pub(super) fn reserve(
+        &self,
+        direction: Direction,
+        session_id: u64,
+    ) -> Result<(MediaPort, Capabilities), Refused> {
+        let port = self.driver.reserve(direction)?;
         let mut capabilities =
             Capabilities::new(self.codecs.clone(), self.address, port.local_addr().port(), session_id);
         capabilities.rtcp_mux = true;

@@ -89,7 +89,7 @@ impl SipProvider {
             .map_err(|refusal| ProviderError::Exhausted(refusal.to_string()))?;
         let (port, capabilities) = self
             .media
-            .reserve(fastrand::u64(..) >> 2)
+            .reserve(Direction::Outbound, fastrand::u64(..) >> 2)
             .map_err(|refused| ProviderError::Exhausted(refused.to_string()))?;
         let offer = sdp::offer(&capabilities);
         let invite = OutgoingInvite {

@@ -1,5 +1,6 @@
 //! Why a call cannot be taken, and how SIP says it.
 
+use iqra_media::net::Unavailable;
 use iqra_media::sdp;
 use iqra_sip::event::Reply;
 use iqra_sip::{HeaderName, StatusCode};
@@ -17,6 +18,9 @@ pub enum Refused {
     /// The number wants only codecs that this build does not have (488).
     #[error("{0}; correct the number's list of codecs")]
     Codecs(String),
+    /// The media threads have as much to do as they can (503); the caller may try again later.
+    #[error("{0}")]
+    Overloaded(String),
     /// No RTP port is free (503).
     #[error("{0}")]
     Ports(String),
@@ -41,7 +45,7 @@ impl Refused {
             Self::Sdp(refusal) => refusal.status(),
             Self::BodyType(_) => 415,
             Self::Codecs(_) => 488,
-            Self::Ports(_) => 503,
+            Self::Overloaded(_) | Self::Ports(_) => 503,
             Self::Keys(_) => 500,
             Self::Conversation { status, .. } => *status,
         }
@@ -59,8 +63,17 @@ impl Refused {
             }
             Self::BodyType(_) => reply.headers.push(HeaderName::ACCEPT, "application/sdp"),
             Self::Codecs(_) => reply.headers.push(HeaderName::WARNING, format!("305 iqra \"{self}\"")),
-            Self::Ports(_) | Self::Keys(_) | Self::Conversation { .. } => {}
+            Self::Overloaded(_) | Self::Ports(_) | Self::Keys(_) | Self::Conversation { .. } => {}
         }
         reply
+    }
+}
+
+impl From<Unavailable> for Refused {
+    fn from(unavailable: Unavailable) -> Self {
+        match unavailable {
+            Unavailable::Overloaded(_) => Self::Overloaded(unavailable.to_string()),
+            other => Self::Ports(other.to_string()),
+        }
     }
 }

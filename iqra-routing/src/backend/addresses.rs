@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use iqra_media::net::{MediaConfig, MediaDriver};
+use iqra_media::net::{MediaConfig, MediaDriver, Overload, PortReserves, Reading};
 use iqra_media::sdp::SecurityPolicy;
 use iqra_providers::sip::SipMedia;
 use iqra_sip::net::Endpoint;
@@ -37,9 +37,22 @@ pub(super) fn media(endpoint: &Endpoint, config: &Media) -> Result<SipMedia, Sta
         Srtp::Optional => SecurityPolicy::Optional,
         Srtp::Required => SecurityPolicy::Required,
     };
-    let config =
-        MediaConfig { ports: config.ports.clone(), tick: config.tick, bind, ..MediaConfig::default() };
-    let what = format!("RTP ports {:?}", config.ports);
-    let driver = MediaDriver::start(config).map_err(|error| StartError::Bind { what, error })?;
+    let config = MediaConfig {
+        ports: config.ports.clone(),
+        reserves: PortReserves {
+            inbound_percent: config.inbound_reserve_percent,
+            outbound_percent: config.outbound_reserve_percent,
+        },
+        bind,
+        threads: config.threads,
+        reading: config.tick.map_or(Reading::Events, Reading::Tick),
+        overload: Overload {
+            refuse: config.overload.refuse,
+            busy: config.overload.busy,
+            late: config.overload.late,
+        },
+        ..MediaConfig::default()
+    };
+    let driver = MediaDriver::start(config).map_err(StartError::Media)?;
     Ok(SipMedia::new(driver, address).secured(security))
 }

@@ -24,7 +24,7 @@ use crate::handover::outcome::{CallRecord, EndedBy, Outcome};
 use crate::handover::token::MIN_TOKEN;
 use crate::queue::Entry;
 use crate::reason::Reason;
-use crate::sip::{TOKEN_PARAM, caller, refused_with};
+use crate::sip::{TOKEN_PARAM, caller};
 
 /// How often an outcome is written again while the store is away, and how long between.
 const FINISH_TRIES: u32 = 30;
@@ -62,7 +62,7 @@ impl Shared {
                 }
             }
             Verdict::Refuse(invite, refused) => {
-                invite.reject(refusal(&refused));
+                invite.reject(self.refusal(&refused));
             }
             Verdict::Cancelled => {}
             Verdict::Stopped(invite) => self.refuse(invite, Reason::Draining),
@@ -172,7 +172,7 @@ impl Shared {
                 let reason = reason_of(&refused);
                 tracing::info!(entry = %claim.entry.id, reason = reason.label(), why = %refused, "refused after the claim");
                 self.release(claims, claim, refused.status(), reason).await;
-                invite.reject(refusal(&refused));
+                invite.reject(self.refusal(&refused));
             }
             Verdict::Cancelled => {
                 if let Err(error) = claims.cancelled(claim, self.clock.now()).await {
@@ -278,6 +278,15 @@ impl Shared {
         self.settings.refusals.reply(&reason.into())
     }
 
+    /// The response to what the media half or the conversation refused.
+    fn refusal(&self, refused: &Refused) -> Reply {
+        let words = match refused {
+            Refused::Conversation { reason, .. } => Some(reason.as_str()),
+            _ => None,
+        };
+        self.settings.refusals.refused_with(refused.reply(), reason_of(refused), words)
+    }
+
     fn tell(&self, ended: Ended) {
         tracing::info!(cause = %ended.report.cause, seconds = ended.report.duration.as_secs(), "call over");
         if let Some(on_end) = &self.on_end {
@@ -318,19 +327,11 @@ fn refused_by(refusal: &SinkRefusal) -> Refused {
 
 fn reason_of(refused: &Refused) -> Reason {
     match refused {
+        Refused::Overloaded(_) => Reason::Overload,
         Refused::Ports(_) | Refused::Keys(_) => Reason::NoMediaPort,
         Refused::Conversation { .. } => Reason::ConversationRefused,
         _ => Reason::UnsupportedMedia,
     }
-}
-
-/// The response to what the media half or the conversation refused.
-fn refusal(refused: &Refused) -> Reply {
-    let words = match refused {
-        Refused::Conversation { reason, .. } => Some(reason.as_str()),
-        _ => None,
-    };
-    refused_with(refused.reply(), reason_of(refused), words)
 }
 
 /// Why a call that was committed got no 200.

@@ -46,7 +46,7 @@ impl Shared {
             media_url: None,
             capacity: self.settings.capacity,
             calls: u32::try_from(self.calls.load(Ordering::Relaxed)).unwrap_or(u32::MAX),
-            cpu: 0.0,
+            cpu: self.busy(),
             state,
             development: identity.development,
         };
@@ -61,6 +61,12 @@ impl Shared {
             Ok(Report::Full) => tracing::warn!("the registry is full: no proxy will choose this backend"),
             Err(error) => tracing::warn!(%error, "status not reported; tried again in {REPORT_EVERY:?}"),
         }
+    }
+
+    /// How busy the busiest media thread is; all of it where no further calls are taken, so that proxies choose others.
+    fn busy(&self) -> f32 {
+        let load = self.media.driver().load();
+        if load.overloaded { 1.0 } else { load.busy }
     }
 
     pub(super) async fn withdraw(&self) {

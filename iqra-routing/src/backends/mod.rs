@@ -60,7 +60,7 @@ pub struct BackendStatus {
     pub capacity: u32,
     /// How many it has.
     pub calls: u32,
-    /// How busy its processors are, 0 to 1.
+    /// How busy its processors are, 0 to 1: the busiest thread of those that carry calls counts, and 1 means overload.
     pub cpu: f32,
     /// Whether it takes calls.
     pub state: BackendState,

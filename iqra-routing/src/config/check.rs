@@ -13,10 +13,12 @@ use toml::Spanned;
 #[cfg(any(feature = "proxy", feature = "backend"))]
 use super::edge;
 use super::file::{
-    AccountFile, BackendFile, BackendNodeFile, BusinessFile, MediaFile, NumberFile, ProxyFile, QueueFile,
-    RecordingFile, RegionFile, TokensFile, TrunkFile,
+    AccountFile, BackendFile, BackendNodeFile, BusinessFile, MediaFile, MediaOverloadFile, NumberFile,
+    ProxyFile, QueueFile, RecordingFile, RegionFile, TokensFile, TrunkFile,
 };
-use super::{BackendConfig, ConfigError, KeySource, Media, ProxyConfig, RecordingConfig, Store, listen};
+use super::{
+    BackendConfig, ConfigError, KeySource, Media, MediaOverload, ProxyConfig, RecordingConfig, Store, listen,
+};
 use crate::backends::{BackendState, BackendStatus};
 use crate::identity::{Dialled, Incarnation, RegionId};
 use crate::limits::LEASE_LIFE;
@@ -86,6 +88,12 @@ impl Source<'_> {
     ) -> Checked<u32> {
         let number = self.within(value, key, range, default.into())?;
         Ok(u32::try_from(number).unwrap_or(u32::MAX))
+    }
+
+    /// A share of at least `least` percent, or the default.
+    fn percent(&self, value: Option<&Spanned<u64>>, key: &str, least: u64, default: u8) -> Checked<u8> {
+        let number = self.within(value, key, least..=100, default.into())?;
+        Ok(u8::try_from(number).unwrap_or(default))
     }
 
     pub(super) fn seconds(
@@ -295,23 +303,63 @@ fn recording(source: &Source<'_>, file: &RecordingFile) -> Checked<RecordingConf
 }
 
 fn media(source: &Source<'_>, file: &MediaFile) -> Checked<Media> {
-    let tick = source.within(file.tick_ms.as_ref(), "media.tick_ms", 1..=20, 5)?;
-    let (tick, srtp) = (Duration::from_millis(tick), file.srtp);
-    let Some(ports) = &file.ports else { return Ok(Media { ports: 10_000..=19_999, tick, srtp }) };
+    let tick = source.within(file.tick_ms.as_ref(), "media.tick_ms", 0..=20, 5)?;
+    let threads = source.count(file.threads.as_ref(), "media.threads", 1..=256, 1)?;
+    let (inbound_reserve_percent, outbound_reserve_percent) = reserves(source, file)?;
+    Ok(Media {
+        ports: ports(source, file.ports.as_ref())?,
+        inbound_reserve_percent,
+        outbound_reserve_percent,
+        threads: usize::try_from(threads).unwrap_or(1),
+        tick: (tick > 0).then(|| Duration::from_millis(tick)),
+        srtp: file.srtp,
+        overload: media_overload(source, &file.overload)?,
+    })
+}
+
+fn reserves(source: &Source<'_>, file: &MediaFile) -> Checked<(u8, u8)> {
+    const KEYS: [&str; 2] = ["media.inbound_reserve_percent", "media.outbound_reserve_percent"];
+    let said = [file.inbound_reserve_percent.as_ref(), file.outbound_reserve_percent.as_ref()];
+    let [inbound, outbound] = [0, 1].map(|of| source.percent(said[of], KEYS[of], 0, 10));
+    let (inbound, outbound) = (inbound?, outbound?);
+    match [1, 0].into_iter().find_map(|of| Some((said[of]?, KEYS[of]))) {
+        Some((at, key)) if inbound + outbound > 100 => {
+            let why = format!(
+                "{inbound} % for inbound calls and {outbound} % for outbound ones are more than all ports; lower one"
+            );
+            Err(source.fault(at, key, why))
+        }
+        _ => Ok((inbound, outbound)),
+    }
+}
+
+fn ports(source: &Source<'_>, ports: Option<&Spanned<String>>) -> Checked<RangeInclusive<u16>> {
+    let Some(ports) = ports else { return Ok(10_000..=19_999) };
     let bounds = ports
         .get_ref()
         .split_once('-')
         .and_then(|(low, high)| Some((low.trim().parse::<u16>().ok()?, high.trim().parse::<u16>().ok()?)));
     match bounds {
-        Some((low, high)) if low >= 1024 && low < high => Ok(Media { ports: low..=high, tick, srtp }),
+        Some((low, high)) if low >= 1024 && low.next_multiple_of(2) < high => Ok(low..=high),
         _ => {
             let why = format!(
-                "\"{}\" is no range of ports from 1024; write for instance \"10000-19999\"",
+                "\"{}\" is no range of ports from 1024 with an even one and the one above; write for instance \
+                 \"10000-19999\"",
                 ports.get_ref()
             );
             Err(source.fault(ports, "media.ports", why))
         }
     }
+}
+
+fn media_overload(source: &Source<'_>, file: &MediaOverloadFile) -> Checked<MediaOverload> {
+    let busy = source.percent(file.busy_percent.as_ref(), "media.overload.busy_percent", 10, 80)?;
+    let late = source.within(file.late_ms.as_ref(), "media.overload.late_ms", 1..=1_000, 10)?;
+    Ok(MediaOverload {
+        refuse: file.refuse.unwrap_or(true),
+        busy: f32::from(busy) / 100.0,
+        late: Duration::from_millis(late),
+    })
 }
 
 fn regions(source: &Source<'_>, list: &[RegionFile]) -> Checked<Regions> {

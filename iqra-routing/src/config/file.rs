@@ -147,9 +147,22 @@ pub(super) struct RecordingKeyFile {
 #[serde(deny_unknown_fields)]
 pub(super) struct MediaFile {
     pub(super) ports: Option<Spanned<String>>,
+    pub(super) inbound_reserve_percent: Option<Spanned<u64>>,
+    pub(super) outbound_reserve_percent: Option<Spanned<u64>>,
+    pub(super) threads: Option<Spanned<u64>>,
     pub(super) tick_ms: Option<Spanned<u64>>,
     #[serde(default)]
     pub(super) srtp: Srtp,
+    #[serde(default)]
+    pub(super) overload: MediaOverloadFile,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MediaOverloadFile {
+    pub(super) refuse: Option<bool>,
+    pub(super) busy_percent: Option<Spanned<u64>>,
+    pub(super) late_ms: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize)]

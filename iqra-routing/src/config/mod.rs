@@ -242,14 +242,33 @@ pub struct RecordingConfig {
 }
 
 /// Where and how media is sent and received.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Media {
     /// The UDP ports, two per call.
     pub ports: RangeInclusive<u16>,
-    /// How often the sockets are read, 1 to 20 ms.
-    pub tick: Duration,
+    /// Percent of the ports that only calls coming in get, 0 to 100.
+    pub inbound_reserve_percent: u8,
+    /// Percent of the ports that only calls being placed get, 0 to 100; both together 100 at most.
+    pub outbound_reserve_percent: u8,
+    /// Media threads, 1 to 256.
+    pub threads: usize,
+    /// How often the sockets are read, 1 to 20 ms; `None` whenever something comes.
+    pub tick: Option<Duration>,
     /// Whether media is encrypted, with keys in the SDP.
     pub srtp: Srtp,
+    /// When the media threads have too much to do for further calls.
+    pub overload: MediaOverload,
+}
+
+/// When media threads are overloaded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MediaOverload {
+    /// Whether calls are then refused with 503.
+    pub refuse: bool,
+    /// The share of time that a thread may be busy, 0.1 to 1.
+    pub busy: f32,
+    /// A round of a thread that begins so much after it was due is late, 1 ms to 1 s; a tenth of them may be.
+    pub late: Duration,
 }
 
 /// Whether media is encrypted (SRTP with the keys of `a=crypto`, RFC 4568).

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use iqra_media::codec::Registry;
-use iqra_media::conversation::{self, ConversationSink, Formats};
-use iqra_media::net::{Leg, MediaConfig, MediaDriver};
+use iqra_media::conversation::{self, ConversationSink, Direction, Formats};
+use iqra_media::net::{Leg, MediaDriver};
 use iqra_media::sdp::{self, Capabilities};
 use iqra_sip::message::header::Contact;
 use iqra_sip::{HeaderName, Message, Method, Request, Response, Uri};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
-use crate::world::{AGENT_HZ, Acts, CALLER_HZ, Note, PATIENCE, Talk};
+use crate::world::{AGENT_HZ, Acts, CALLER_HZ, Note, PATIENCE, Talk, media_config};
 
 static LAST: AtomicU32 = AtomicU32::new(0);
 
@@ -229,12 +229,11 @@ pub(crate) struct Voice {
 
 impl Voice {
     pub(crate) fn driver() -> MediaDriver {
-        let bind = [127, 0, 0, 1].into();
-        MediaDriver::start(MediaConfig { bind, ports: 20_000..=60_000, ..MediaConfig::default() }).unwrap()
+        MediaDriver::start(media_config()).unwrap()
     }
 
     pub(crate) fn new(driver: &MediaDriver) -> Self {
-        let port = driver.reserve().unwrap();
+        let port = driver.reserve(Direction::Outbound).unwrap();
         let specs = Registry::default().specs();
         let capabilities = Capabilities::new(specs, [127, 0, 0, 1].into(), port.local_addr().port(), 1);
         Self { driver: driver.clone(), port: Some(port), capabilities, leg: None }

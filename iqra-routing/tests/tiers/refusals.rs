@@ -186,3 +186,19 @@ async fn a_full_backend_refuses_before_the_claim() {
         .await;
     world.close().await;
 }
+
+#[tokio::test]
+async fn overloaded_media_refuses_with_retry_after_and_takes_calls_again() {
+    let world = World::new().await;
+    world.media.turn_away(true);
+    let refused = through(&world, None).await;
+    assert_eq!(refused.status.code(), 503);
+    assert_eq!(refused.headers.get(HeaderName::RETRY_AFTER).as_deref(), Some("10"));
+    assert!(refused.headers.get(HeaderName::WARNING).unwrap().contains(Reason::Overload.row().warning));
+    assert_eq!(world.over().await, (State::Failed, Some(Reason::Overload), None));
+    assert_eq!(world.media.counts().refused, 1);
+    world.empty().await;
+    world.media.turn_away(false);
+    Phone::new().await.connected(world.proxies[0]).await;
+    world.close().await;
+}

@@ -9,7 +9,7 @@ use iqra_media::conversation::{
     CallContext, ConversationFactory, ConversationSink, Event, Formats, Heard, Line, SinkError, SinkRefusal,
 };
 use iqra_media::detect::goertzel::purity;
-use iqra_media::net::{MediaConfig, MediaDriver};
+use iqra_media::net::{MediaConfig, MediaDriver, Overload};
 use iqra_media::pcm::tone;
 use iqra_media::sdp::Negotiated;
 use iqra_media::session;
@@ -203,7 +203,7 @@ pub(crate) struct World {
     pub queue: Arc<MemoryQueue>,
     limits: Arc<MemoryLimits>,
     backends: Arc<MemoryBackends>,
-    media: MediaDriver,
+    pub media: MediaDriver,
     endpoints: [Endpoint; 2],
     pub notes: mpsc::UnboundedReceiver<Note>,
     clock: SystemClock,
@@ -230,6 +230,12 @@ fn numbers(setup: &Setup) -> MemoryNumbers {
     });
     numbers.set_number(setup.number.clone()).unwrap();
     numbers
+}
+
+/// Media that takes calls however slow the machine is that the tests run on.
+pub(crate) fn media_config() -> MediaConfig {
+    let overload = Overload { refuse: false, ..Overload::default() };
+    MediaConfig { bind: [127, 0, 0, 1].into(), ports: 20_000..=60_000, overload, ..MediaConfig::default() }
 }
 
 impl World {
@@ -264,8 +270,7 @@ impl World {
         let endpoints = [front.0.clone(), back.0.clone()];
         let proxies = [front.0.listeners()[0].addr, front.0.listeners()[1].addr];
         let backend = back.0.listeners()[0].addr;
-        let config =
-            MediaConfig { bind: [127, 0, 0, 1].into(), ports: 20_000..=60_000, ..MediaConfig::default() };
+        let config = media_config();
         let media = MediaDriver::start(config).unwrap();
         let stops = [CancellationToken::new(), CancellationToken::new()];
         let serving = ProxySettings {
