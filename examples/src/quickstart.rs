@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use iqra_media::conversation::{CallContext, ConversationFactory};
-use iqra_media::net::{MediaConfig, MediaDriver};
+use iqra_media::net::{MediaConfig, MediaDriver, Overload};
 use iqra_providers::ProviderClient;
 use iqra_providers::client::PlaceCall;
 use iqra_providers::lifecycle::CallState;
@@ -161,6 +161,8 @@ fn built_in(proxy_port: u16, backend_port: u16) -> anyhow::Result<(ProxyConfig, 
         tcp = ["127.0.0.1:{backend_port}"]
         [tokens]
         keys = ["{key}"]
+        [media.overload]
+        refuse = false # a demonstration takes its calls however slow the machine is
         "#
     );
     Ok((ProxyConfig::parse("built-in proxy", &proxy)?, BackendConfig::parse("built-in backend", &backend)?))
@@ -248,8 +250,9 @@ struct Called {
 async fn call(to: &str, recording: PathBuf) -> anyhow::Result<Called> {
     let loopback = IpAddr::from([127, 0, 0, 1]);
     let (endpoint, _incoming) = Endpoint::builder().udp((loopback, 0)).bind().await?;
-    let media =
-        MediaDriver::start(MediaConfig { ports: 30_000..=39_999, bind: loopback, ..MediaConfig::default() })?;
+    let overload = Overload { refuse: false, ..Overload::default() };
+    let media = MediaConfig { ports: 30_000..=39_999, bind: loopback, overload, ..MediaConfig::default() };
+    let media = MediaDriver::start(media)?;
     let phone = SipProvider::new(endpoint.clone(), SipMedia::new(media, loopback));
     let notes = Arc::new(Mutex::new(PhoneNotes::default()));
     let heard = notes.clone();

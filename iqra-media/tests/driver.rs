@@ -10,7 +10,7 @@ use iqra_media::conversation::{
     AudioFormat, Command, Direction, Echo, EndReason, Event, Formats, HangUpReason, Heard, Line, Tone, run,
 };
 use iqra_media::detect::goertzel;
-use iqra_media::net::{CallOptions, Counts, Leg, MediaConfig, MediaDriver, MediaPort, Reading};
+use iqra_media::net::{CallOptions, Counts, Leg, MediaConfig, MediaDriver, MediaPort, Overload, Reading};
 use iqra_media::pcm::wav;
 use iqra_media::rtp::packet::{Header, Protocol};
 use iqra_media::sdp::Negotiated;
@@ -19,7 +19,13 @@ use iqra_media::session::recording::{Recording, Settings};
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn driver(ports: std::ops::RangeInclusive<u16>) -> MediaDriver {
-    MediaDriver::start(MediaConfig { ports, bind: LOOPBACK, ..MediaConfig::default() }).unwrap()
+    MediaDriver::start(config(ports)).unwrap()
+}
+
+/// On loopback, and never overloaded: the machine that tests may be as slow as it likes.
+fn config(ports: std::ops::RangeInclusive<u16>) -> MediaConfig {
+    let overload = Overload { refuse: false, ..Overload::default() };
+    MediaConfig { ports, bind: LOOPBACK, overload, ..MediaConfig::default() }
 }
 
 fn reserve(driver: &MediaDriver) -> MediaPort {
@@ -66,11 +72,8 @@ async fn a_tone_is_echoed_and_everything_is_given_back() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_tone_is_echoed_by_events() {
-    let by_events = |ports| {
-        let config =
-            MediaConfig { ports, bind: LOOPBACK, reading: Reading::Events, ..MediaConfig::default() };
-        MediaDriver::start(config).unwrap()
-    };
+    let by_events =
+        |ports| MediaDriver::start(MediaConfig { reading: Reading::Events, ..config(ports) }).unwrap();
     is_echoed(by_events(34_550..=34_569), by_events(34_570..=34_589)).await;
 }
 
@@ -227,7 +230,7 @@ impl Far {
 #[tokio::test]
 async fn jitter_is_that_of_the_network_and_not_of_the_beat() {
     let reading = Reading::Tick(Duration::from_millis(20));
-    let config = MediaConfig { ports: 34_590..=34_599, bind: LOOPBACK, reading, ..MediaConfig::default() };
+    let config = MediaConfig { reading, ..config(34_590..=34_599) };
     let driver = MediaDriver::start(config).unwrap();
     let (mut far, port) = (Far::new(), reserve(&driver));
     let to = port.local_addr();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use iqra_media::codec::Registry;
 use iqra_media::conversation::{CallContext, Direction, SinkRefusal, Tone};
-use iqra_media::net::{MediaConfig, MediaDriver};
+use iqra_media::net::{MediaConfig, MediaDriver, Overload};
 use iqra_media::sdp::{self, Capabilities};
 use iqra_providers::client::{PlaceCall, PlacedCall, ProviderCallId, ProviderClient, ProviderError};
 use iqra_providers::lifecycle::{CallState, EndCause};
@@ -34,7 +34,9 @@ impl World {
     async fn new() -> Self {
         let (endpoint, _) = Endpoint::builder().udp(LOOPBACK).bind().await.unwrap();
         let (callee, incoming) = Endpoint::builder().udp(LOOPBACK).bind().await.unwrap();
-        let config = MediaConfig { bind: [127, 0, 0, 1].into(), ..MediaConfig::default() };
+        // The machine that tests may be as slow as it likes.
+        let overload = Overload { refuse: false, ..Overload::default() };
+        let config = MediaConfig { bind: [127, 0, 0, 1].into(), overload, ..MediaConfig::default() };
         let media = MediaDriver::start(config).unwrap();
         let provider =
             SipProvider::new(endpoint.clone(), SipMedia::new(media.clone(), [127, 0, 0, 1].into()));

@@ -37,7 +37,7 @@ fn the_sample_backend_is_read() {
     assert_eq!((media.inbound_reserve_percent, media.outbound_reserve_percent), (10, 10));
     assert_eq!(media.tick, Some(Duration::from_millis(5)));
     let overload = media.overload;
-    assert_eq!((overload.refuse, overload.busy, overload.late), (true, 0.8, Duration::from_millis(10)));
+    assert_eq!((overload.refuse, overload.busy, overload.late), (true, 0.8, Duration::from_millis(20)));
 }
 
 /// What a backend's `[media]` becomes.
@@ -55,8 +55,8 @@ fn media_is_left_at_its_defaults_or_set() {
     assert_eq!(media("threads = 4").unwrap().threads, 4);
     assert_eq!(media("outbound_reserve_percent = 0").unwrap().outbound_reserve_percent, 0);
     let overload =
-        media("[media.overload]\nrefuse = false\nbusy_percent = 60\nlate_ms = 20").unwrap().overload;
-    assert_eq!((overload.refuse, overload.busy, overload.late), (false, 0.6, Duration::from_millis(20)));
+        media("[media.overload]\nrefuse = false\nbusy_percent = 60\nlate_ms = 30").unwrap().overload;
+    assert_eq!((overload.refuse, overload.busy, overload.late), (false, 0.6, Duration::from_millis(30)));
 }
 
 #[test]

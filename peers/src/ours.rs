@@ -390,6 +390,9 @@ tcp = ["127.0.0.1:0"]
 keys = ["{KEY}"]
 [media]
 ports = "{first}-{last}"
+outbound_reserve_percent = 0
+[media.overload]
+refuse = false
 "#,
         capacity = setup.capacity,
         drain = setup.drain_limit.as_secs(),

@@ -157,7 +157,8 @@ pub(crate) fn tiers(folder: &Path, store: &str) -> (String, String) {
         route = "front"
         trunk = "loopback"
     "#;
-    let backend = head("[backend]\nid = \"backend\"\nregion = \"eu\"\ncapacity = 2");
+    let backend = head("[backend]\nid = \"backend\"\nregion = \"eu\"\ncapacity = 2")
+        + "[media.overload]\nrefuse = false\n";
     (write(folder, "proxy.toml", &proxy), write(folder, "backend.toml", &backend))
 }
 

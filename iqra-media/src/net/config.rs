@@ -93,14 +93,14 @@ pub struct Overload {
     pub refuse: bool,
     /// The share of time that it may be busy, above 0 to 1. Default 0.8.
     pub busy: f32,
-    /// A round that begins so much after it was due is late, and a tenth of the rounds may be. Default 10 ms, half the
-    /// usual packet time: less than that a jitter buffer hides.
+    /// A round that begins so much after it was due is late, and a tenth of the rounds may be. Default 20 ms, the usual
+    /// packet time: less than that a jitter buffer hides.
     pub late: Duration,
 }
 
 impl Default for Overload {
     fn default() -> Self {
-        Self { refuse: true, busy: 0.8, late: Duration::from_millis(10) }
+        Self { refuse: true, busy: 0.8, late: Duration::from_millis(20) }
     }
 }
 

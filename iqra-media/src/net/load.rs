@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn a_thread_that_is_kept_from_running_is_overloaded() {
         on_thread(|mut thread, gauge| {
-            thread.window(12 * MS, MS);
+            thread.window(22 * MS, MS);
             assert!(gauge.is_overloaded(thread.now));
         });
     }

@@ -354,7 +354,7 @@ fn ports(source: &Source<'_>, ports: Option<&Spanned<String>>) -> Checked<RangeI
 
 fn media_overload(source: &Source<'_>, file: &MediaOverloadFile) -> Checked<MediaOverload> {
     let busy = source.percent(file.busy_percent.as_ref(), "media.overload.busy_percent", 10, 80)?;
-    let late = source.within(file.late_ms.as_ref(), "media.overload.late_ms", 1..=1_000, 10)?;
+    let late = source.within(file.late_ms.as_ref(), "media.overload.late_ms", 1..=1_000, 20)?;
     Ok(MediaOverload {
         refuse: file.refuse.unwrap_or(true),
         busy: f32::from(busy) / 100.0,
