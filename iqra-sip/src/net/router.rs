@@ -288,8 +288,8 @@ mod tests {
 
     use super::*;
     use crate::engine::flow::{Flow, Transport};
-    use crate::net::Endpoint;
     use crate::net::shared::now;
+    use crate::net::{Endpoint, Incoming};
 
     fn request(method: &str) -> Bytes {
         Bytes::from(format!(
@@ -298,6 +298,30 @@ mod tests {
              Call-ID: 1@example.org\r\nCSeq: 1 {method}\r\nContact: <sip:caller@127.0.0.1:9>\r\n\
              Content-Length: 0\r\n\r\n"
         ))
+    }
+
+    /// Puts a request into the queue as its receiver goes.
+    fn let_go_meanwhile(handle: &Handle, incoming: Incoming, flow: &Flow, method: &str) {
+        let mut core = handle.shared().shard(handle.shard()).lock();
+        core.engine.handle_message(now(), flow, request(method));
+        let event = core.engine.poll_event().unwrap();
+        let (taker, room) = core.router.room(Some(handle)).unwrap();
+        let letting_go = std::thread::spawn(move || drop(incoming));
+        while !core.router.incoming.as_ref().unwrap().is_closed() {
+            std::thread::yield_now();
+        }
+        let (_, gone) = oneshot::channel();
+        room.send(match event {
+            Event::Invite { tx, request, flow, replaces } => {
+                IncomingRequest::Invite(IncomingInvite::new(taker, tx, request, flow, gone, replaces))
+            }
+            Event::Request { tx, request, flow } => {
+                IncomingRequest::Other(IncomingOther::new(taker, tx, request, flow))
+            }
+            other => panic!("{other:?}"),
+        });
+        drop(core);
+        letting_go.join().unwrap();
     }
 
     /// The program lets go of the queue between the moment when a request gets its place and that when it is put there.
@@ -311,26 +335,7 @@ mod tests {
             let flow = Flow { transport: Transport::Udp, local, remote, connection: None };
             let handle = endpoint.handle().clone();
 
-            let mut core = handle.shared().shard(handle.shard()).lock();
-            core.engine.handle_message(now(), &flow, request(method));
-            let event = core.engine.poll_event().unwrap();
-            let (taker, room) = core.router.room(Some(&handle)).unwrap();
-            let letting_go = std::thread::spawn(move || drop(incoming));
-            while !core.router.incoming.as_ref().unwrap().is_closed() {
-                std::thread::yield_now();
-            }
-            let (_, gone) = oneshot::channel();
-            room.send(match event {
-                Event::Invite { tx, request, flow, replaces } => {
-                    IncomingRequest::Invite(IncomingInvite::new(taker, tx, request, flow, gone, replaces))
-                }
-                Event::Request { tx, request, flow } => {
-                    IncomingRequest::Other(IncomingOther::new(taker, tx, request, flow))
-                }
-                other => panic!("{other:?}"),
-            });
-            drop(core);
-            letting_go.join().unwrap();
+            let_go_meanwhile(&handle, incoming, &flow, method);
 
             let mut answer = [0; 2_048];
             let length = peer.recv(&mut answer).unwrap();
