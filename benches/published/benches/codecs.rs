@@ -1,33 +1,42 @@
-//! Our codecs per frame of 20 ms beside published ones, in one run: G.711 and G.722 of `audio-codec`, G.722 of
-//! `ezk-g722` and, with feature `spandsp`, of spandsp (needs libspandsp-dev); Opus beside the crate `opus`, which
-//! builds the same libopus, so that the difference is what our layers cost.
+//! Our codecs per frame of 20 ms beside published ones, in one run and in turn: G.711 and G.722 of `audio-codec`, G.722
+//! of `ezk-g722`, Opus of the crate `opus`, which builds the same libopus, so that the difference is what our layers
+//! cost; with feature `native` also G.711 and G.722 of spandsp and libavcodec and the system's libopus.
 //!
 //! ```text
-//! cargo bench --manifest-path benches/published/Cargo.toml --bench codecs
+//! cargo bench --features native --bench codecs
 //! ```
 //! Before it measures, it says how many G.722 octets of each differ from ours, which are exact with the vectors of the
-//! ITU-T.
+//! ITU-T, and that each Opus decoder takes what the other's encoder makes.
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // A bench, and what it prints is what it is for.
 
+use std::hint::black_box;
+
 use audio_codec::{CodecType, create_decoder, create_encoder};
-use divan::{Bencher, black_box};
 use ezk_g722::libg722;
+use iqra_benches_published::Race;
+#[cfg(feature = "native")]
+use iqra_benches_published::native;
 use iqra_media::codec::g722::{G722Decoder, G722Encoder};
 use iqra_media::codec::{Decoder, Encoder, Registry, Settings, g711, opus as ours};
 
 const FRAMES: usize = 200;
+const ROUNDS: usize = 101;
+const WIDEBAND: Settings<'_> = Settings { fmtp: "", ptime_ms: 20, sample_rate: 16_000, channels: 1 };
 
 fn main() {
-    let octets = g722_octets();
-    let differing = |name: &str, theirs: Vec<u8>| {
-        let differ = octets.iter().zip(&theirs).filter(|(a, b)| a != b).count();
-        println!("{name}: {differ} of {} octets differ from ours", octets.len());
-    };
-    differing("audio-codec", create_encoder(CodecType::G722).encode(&voice(16_000)));
-    differing("ezk-g722", ezk_encoder().encode(&voice(16_000)));
-    #[cfg(feature = "spandsp")]
-    differing("spandsp", spandsp::Codec::new().encode(&voice(16_000)));
-    divan::main();
+    let (narrow, wide) = (voice(8_000), voice(16_000));
+    g711_encode(&narrow, CodecType::PCMU, g711::encode_ulaw);
+    g711_encode(&narrow, CodecType::PCMA, g711::encode_alaw);
+    let octets: Vec<u8> = (0..FRAMES * 160).map(|n| (n * n % 251) as u8).collect();
+    g711_decode(&octets, CodecType::PCMU, g711::decode_ulaw);
+    g711_decode(&octets, CodecType::PCMA, g711::decode_alaw);
+    let octets = g722_octets(&wide);
+    say_what_differs(&wide, &octets);
+    g722_encode(&wide);
+    g722_decode(&octets);
+    let packets = opus_packets(&wide);
+    opus_encode(&wide);
+    opus_decode(&packets);
 }
 
 /// Four seconds of a pitch that glides, with overtones.
@@ -41,207 +50,188 @@ fn voice(rate: u32) -> Vec<i16> {
     (0..4 * rate).map(sample).collect()
 }
 
-fn g722_octets() -> Vec<u8> {
-    let pcm = voice(16_000);
-    let mut octets = vec![0; pcm.len() / 2];
-    G722Encoder::new().encode(&pcm, &mut octets).unwrap();
-    octets
+/// Work on the frames of an input, one after the other and over again.
+fn each<'a, T, R>(
+    input: &'a [T],
+    frame: usize,
+    mut work: impl FnMut(&[T]) -> R + 'a,
+) -> impl FnMut() -> R + 'a {
+    let mut at = 0;
+    move || {
+        at = (at + 1) % FRAMES;
+        work(black_box(&input[at * frame..][..frame]))
+    }
 }
 
-/// Goes through the frames of an input in turn.
-fn each<T, R>(bencher: Bencher<'_, '_>, input: &[T], frame: usize, mut run: impl FnMut(&[T]) -> R) {
-    let mut at = 0;
-    bencher.bench_local(|| {
-        at = (at + 1) % FRAMES;
-        run(black_box(&input[at * frame..][..frame]))
-    });
+fn g711_encode(pcm: &[i16], codec: CodecType, ours: fn(&[i16], &mut [u8])) {
+    let (law, title) = if codec == CodecType::PCMU { (b'u', "PCMU encode") } else { (b'a', "PCMA encode") };
+    let mut race = Race::new(title, ROUNDS, 2_000);
+    let (mut out, mut theirs, mut theirs_out) = ([0; 160], create_encoder(codec), [0; 160]);
+    race.add("iqra-media", each(pcm, 160, move |pcm| ours(pcm, black_box(&mut out))));
+    race.add(
+        "audio-codec",
+        each(pcm, 160, move |pcm| theirs.encode_into(pcm, black_box(&mut theirs_out)).is_ok()),
+    );
+    #[cfg(feature = "native")]
+    {
+        let name = if law == b'u' { c"pcm_mulaw" } else { c"pcm_alaw" };
+        add_encoder(&mut race, "spandsp", native::Encoder::spandsp_g711(law), pcm, 160);
+        add_encoder(&mut race, "libavcodec", native::Encoder::avcodec(name, 8_000), pcm, 160);
+    }
+    let _ = law;
+    race.run();
+}
+
+fn g711_decode(octets: &[u8], codec: CodecType, ours: fn(&[u8], &mut [i16])) {
+    let (law, title) = if codec == CodecType::PCMU { (b'u', "PCMU decode") } else { (b'a', "PCMA decode") };
+    let mut race = Race::new(title, ROUNDS, 2_000);
+    let (mut out, mut theirs, mut theirs_out) = ([0; 160], create_decoder(codec), [0; 160]);
+    race.add("iqra-media", each(octets, 160, move |octets| ours(octets, black_box(&mut out))));
+    race.add(
+        "audio-codec",
+        each(octets, 160, move |octets| theirs.decode_into(octets, black_box(&mut theirs_out)).is_ok()),
+    );
+    #[cfg(feature = "native")]
+    {
+        let name = if law == b'u' { c"pcm_mulaw" } else { c"pcm_alaw" };
+        add_decoder(&mut race, "spandsp", native::Decoder::spandsp_g711(law), octets, 160);
+        add_decoder(&mut race, "libavcodec", native::Decoder::avcodec(name, 8_000), octets, 160);
+    }
+    let _ = law;
+    race.run();
+}
+
+#[cfg(feature = "native")]
+fn add_encoder<'a>(
+    race: &mut Race<'a>,
+    name: &'static str,
+    mut encoder: native::Encoder,
+    pcm: &'a [i16],
+    frame: usize,
+) {
+    let mut out = [0; 1_500];
+    race.add(name, each(pcm, frame, move |pcm| encoder.encode(pcm, black_box(&mut out))));
+}
+
+#[cfg(feature = "native")]
+fn add_decoder<'a>(
+    race: &mut Race<'a>,
+    name: &'static str,
+    mut decoder: native::Decoder,
+    octets: &'a [u8],
+    frame: usize,
+) {
+    let mut out = [0; 1_000];
+    race.add(name, each(octets, frame, move |octets| decoder.decode(octets, black_box(&mut out))));
+}
+
+fn g722_octets(pcm: &[i16]) -> Vec<u8> {
+    let mut octets = vec![0; pcm.len() / 2];
+    G722Encoder::new().encode(pcm, &mut octets).unwrap();
+    octets
 }
 
 fn ezk_encoder() -> libg722::encoder::Encoder {
     libg722::encoder::Encoder::new(libg722::Bitrate::Mode1_64000, false, false)
 }
 
-mod g722_encode {
-    use super::*;
-
-    #[divan::bench]
-    fn iqra(bencher: Bencher<'_, '_>) {
-        let (mut encoder, mut out) = (G722Encoder::new(), [0; 160]);
-        each(bencher, &voice(16_000), 320, |pcm| encoder.encode(pcm, black_box(&mut out)));
-    }
-
-    #[divan::bench]
-    fn audio_codec(bencher: Bencher<'_, '_>) {
-        let (mut encoder, mut out) = (create_encoder(CodecType::G722), [0; 400]);
-        each(bencher, &voice(16_000), 320, |pcm| encoder.encode_into(pcm, black_box(&mut out)).is_ok());
-    }
-
-    #[divan::bench]
-    fn ezk(bencher: Bencher<'_, '_>) {
-        let mut encoder = ezk_encoder();
-        each(bencher, &voice(16_000), 320, |pcm| encoder.encode(pcm));
-    }
-
-    #[cfg(feature = "spandsp")]
-    #[divan::bench]
-    fn spandsp(bencher: Bencher<'_, '_>) {
-        let mut codec = super::spandsp::Codec::new();
-        each(bencher, &voice(16_000), 320, |pcm| codec.encode(pcm));
-    }
-}
-
-mod g722_decode {
-    use super::*;
-
-    #[divan::bench]
-    fn iqra(bencher: Bencher<'_, '_>) {
-        let (mut decoder, mut out) = (G722Decoder::default(), [0; 320]);
-        each(bencher, &g722_octets(), 160, |octets| decoder.decode(octets, black_box(&mut out)));
-    }
-
-    #[divan::bench]
-    fn audio_codec(bencher: Bencher<'_, '_>) {
-        let (mut decoder, mut out) = (create_decoder(CodecType::G722), [0; 400]);
-        each(bencher, &g722_octets(), 160, |octets| decoder.decode_into(octets, black_box(&mut out)).is_ok());
-    }
-
-    #[divan::bench]
-    fn ezk(bencher: Bencher<'_, '_>) {
-        let mut decoder = libg722::decoder::Decoder::new(libg722::Bitrate::Mode1_64000, false, false);
-        each(bencher, &g722_octets(), 160, |octets| decoder.decode(octets));
-    }
-
-    #[cfg(feature = "spandsp")]
-    #[divan::bench]
-    fn spandsp(bencher: Bencher<'_, '_>) {
-        let mut codec = super::spandsp::Codec::new();
-        each(bencher, &g722_octets(), 160, |octets| codec.decode(octets));
-    }
-}
-
-mod pcmu_encode {
-    use super::*;
-
-    #[divan::bench]
-    fn iqra(bencher: Bencher<'_, '_>) {
-        let mut out = [0; 160];
-        each(bencher, &voice(8_000), 160, |pcm| g711::encode_ulaw(pcm, black_box(&mut out)));
-    }
-
-    #[divan::bench]
-    fn audio_codec(bencher: Bencher<'_, '_>) {
-        let (mut encoder, mut out) = (create_encoder(CodecType::PCMU), [0; 160]);
-        each(bencher, &voice(8_000), 160, |pcm| encoder.encode_into(pcm, black_box(&mut out)).is_ok());
-    }
-}
-
-mod pcmu_decode {
-    use super::*;
-
-    #[divan::bench]
-    fn iqra(bencher: Bencher<'_, '_>) {
-        let mut out = [0; 160];
-        each(bencher, &g722_octets(), 160, |octets| g711::decode_ulaw(octets, black_box(&mut out)));
-    }
-
-    #[divan::bench]
-    fn audio_codec(bencher: Bencher<'_, '_>) {
-        let (mut decoder, mut out) = (create_decoder(CodecType::PCMU), [0; 160]);
-        each(bencher, &g722_octets(), 160, |octets| decoder.decode_into(octets, black_box(&mut out)).is_ok());
-    }
-}
-
-mod opus_wideband {
-    use super::*;
-
-    const SETTINGS: Settings<'_> = Settings { fmtp: "", ptime_ms: 20, sample_rate: 16_000, channels: 1 };
-
-    fn packets() -> Vec<Vec<u8>> {
-        let mut encoder = Registry::default().encoder(&ours::OPUS, &SETTINGS).unwrap();
-        let (pcm, mut out) = (voice(16_000), [0; 1_500]);
-        let coded = |frame| encoder.encode(frame, &mut out).map(|length| out[..length].to_vec()).unwrap();
-        pcm.chunks_exact(320).map(coded).collect()
-    }
-
-    /// The crate, set as ours is.
-    fn theirs() -> opus::Encoder {
-        let mut encoder = opus::Encoder::new(16_000, opus::Channels::Mono, opus::Application::Voip).unwrap();
-        encoder.set_complexity(5).unwrap();
-        encoder.set_bitrate(opus::Bitrate::Bits(20_000)).unwrap();
-        encoder.set_signal(opus::Signal::Voice).unwrap();
-        encoder
-    }
-
-    #[divan::bench]
-    fn encode_iqra(bencher: Bencher<'_, '_>) {
-        let mut encoder = Registry::default().encoder(&ours::OPUS, &SETTINGS).unwrap();
+fn say_what_differs(pcm: &[i16], octets: &[u8]) {
+    let say = |name: &str, theirs: Vec<u8>| {
+        let differ = octets.iter().zip(&theirs).filter(|(a, b)| a != b).count();
+        println!("G.722 of {name}: {differ} of {} octets differ from ours", octets.len());
+    };
+    say("audio-codec", create_encoder(CodecType::G722).encode(pcm));
+    say("ezk-g722", ezk_encoder().encode(pcm));
+    #[cfg(feature = "native")]
+    for (name, mut encoder) in [
+        ("spandsp", native::Encoder::spandsp_g722()),
+        ("libavcodec", native::Encoder::avcodec(c"g722", 16_000)),
+    ] {
         let mut out = [0; 1_500];
-        each(bencher, &voice(16_000), 320, |pcm| encoder.encode(pcm, black_box(&mut out)));
-    }
-
-    #[divan::bench]
-    fn encode_opus(bencher: Bencher<'_, '_>) {
-        let (mut encoder, mut out) = (theirs(), [0; 1_500]);
-        each(bencher, &voice(16_000), 320, |pcm| encoder.encode(pcm, black_box(&mut out)));
-    }
-
-    #[divan::bench]
-    fn decode_iqra(bencher: Bencher<'_, '_>) {
-        let mut decoder = Registry::default().decoder(&ours::OPUS, &SETTINGS).unwrap();
-        let mut out = [0; 320];
-        each(bencher, &packets(), 1, |packet| decoder.decode(&packet[0], black_box(&mut out)));
-    }
-
-    #[divan::bench]
-    fn decode_opus(bencher: Bencher<'_, '_>) {
-        let mut decoder = opus::Decoder::new(16_000, opus::Channels::Mono).unwrap();
-        let mut out = [0; 320];
-        each(bencher, &packets(), 1, |packet| decoder.decode(&packet[0], black_box(&mut out), false));
+        let mut coded = Vec::new();
+        for frame in pcm.chunks_exact(320) {
+            let length = encoder.encode(frame, &mut out);
+            coded.extend_from_slice(&out[..length]);
+        }
+        say(name, coded);
     }
 }
 
-/// The four functions of spandsp that code G.722.
-#[cfg(feature = "spandsp")]
-mod spandsp {
-    use std::ffi::{c_int, c_void};
-    use std::ptr::null_mut;
-
-    #[link(name = "spandsp")]
-    unsafe extern "C" {
-        fn g722_encode_init(state: *mut c_void, rate: c_int, options: c_int) -> *mut c_void;
-        fn g722_decode_init(state: *mut c_void, rate: c_int, options: c_int) -> *mut c_void;
-        fn g722_encode(state: *mut c_void, octets: *mut u8, pcm: *const i16, samples: c_int) -> c_int;
-        fn g722_decode(state: *mut c_void, pcm: *mut i16, octets: *const u8, count: c_int) -> c_int;
+fn g722_encode(pcm: &[i16]) {
+    let mut race = Race::new("G.722 encode", ROUNDS, 200);
+    let (mut encoder, mut out) = (G722Encoder::new(), [0; 160]);
+    race.add("iqra-media", each(pcm, 320, move |pcm| encoder.encode(pcm, black_box(&mut out))));
+    let (mut encoder, mut out) = (create_encoder(CodecType::G722), [0; 400]);
+    race.add("audio-codec", each(pcm, 320, move |pcm| encoder.encode_into(pcm, black_box(&mut out)).is_ok()));
+    let mut encoder = ezk_encoder();
+    race.add("ezk-g722", each(pcm, 320, move |pcm| encoder.encode(pcm)));
+    #[cfg(feature = "native")]
+    {
+        add_encoder(&mut race, "spandsp", native::Encoder::spandsp_g722(), pcm, 320);
+        add_encoder(&mut race, "libavcodec", native::Encoder::avcodec(c"g722", 16_000), pcm, 320);
     }
+    race.run();
+}
 
-    /// Both directions. Never freed: a bench ends soon.
-    pub(super) struct Codec {
-        encoder: *mut c_void,
-        decoder: *mut c_void,
-        octets: Vec<u8>,
-        pcm: Vec<i16>,
+fn g722_decode(octets: &[u8]) {
+    let mut race = Race::new("G.722 decode", ROUNDS, 200);
+    let (mut decoder, mut out) = (G722Decoder::default(), [0; 320]);
+    race.add("iqra-media", each(octets, 160, move |octets| decoder.decode(octets, black_box(&mut out))));
+    let (mut decoder, mut out) = (create_decoder(CodecType::G722), [0; 400]);
+    race.add(
+        "audio-codec",
+        each(octets, 160, move |octets| decoder.decode_into(octets, black_box(&mut out)).is_ok()),
+    );
+    let mut decoder = libg722::decoder::Decoder::new(libg722::Bitrate::Mode1_64000, false, false);
+    race.add("ezk-g722", each(octets, 160, move |octets| decoder.decode(octets)));
+    #[cfg(feature = "native")]
+    {
+        add_decoder(&mut race, "spandsp", native::Decoder::spandsp_g722(), octets, 160);
+        add_decoder(&mut race, "libavcodec", native::Decoder::avcodec(c"g722", 16_000), octets, 160);
     }
+    race.run();
+}
 
-    impl Codec {
-        pub(super) fn new() -> Self {
-            // SAFETY: without a state given, both make one.
-            let (encoder, decoder) =
-                unsafe { (g722_encode_init(null_mut(), 64_000, 0), g722_decode_init(null_mut(), 64_000, 0)) };
-            Self { encoder, decoder, octets: vec![0; 40_000], pcm: vec![0; 2_000] }
-        }
+fn opus_packets(pcm: &[i16]) -> Vec<Vec<u8>> {
+    let mut encoder = Registry::default().encoder(&ours::OPUS, &WIDEBAND).unwrap();
+    let mut out = [0; 1_500];
+    let coded = |frame| encoder.encode(frame, &mut out).map(|length| out[..length].to_vec()).unwrap();
+    pcm.chunks_exact(320).map(coded).collect()
+}
 
-        pub(super) fn encode(&mut self, pcm: &[i16]) -> Vec<u8> {
-            // SAFETY: two samples make one octet, and there is room for four seconds of them.
-            let coded = unsafe {
-                g722_encode(self.encoder, self.octets.as_mut_ptr(), pcm.as_ptr(), pcm.len() as c_int)
-            };
-            self.octets[..coded as usize].to_vec()
-        }
+/// The crate, set as ours is.
+fn crate_opus() -> opus::Encoder {
+    let mut encoder = opus::Encoder::new(16_000, opus::Channels::Mono, opus::Application::Voip).unwrap();
+    encoder.set_complexity(5).unwrap();
+    encoder.set_bitrate(opus::Bitrate::Bits(20_000)).unwrap();
+    encoder.set_signal(opus::Signal::Voice).unwrap();
+    encoder
+}
 
-        pub(super) fn decode(&mut self, octets: &[u8]) -> i16 {
-            // SAFETY: one octet makes two samples, and there is room for those of a frame.
-            unsafe { g722_decode(self.decoder, self.pcm.as_mut_ptr(), octets.as_ptr(), octets.len() as c_int) };
-            self.pcm[0]
-        }
+fn opus_encode(pcm: &[i16]) {
+    let mut race = Race::new("Opus encode, 16 kHz, 20 kbit/s", ROUNDS, 20);
+    let (mut encoder, mut out) = (Registry::default().encoder(&ours::OPUS, &WIDEBAND).unwrap(), [0; 1_500]);
+    race.add("iqra-media", each(pcm, 320, move |pcm| encoder.encode(pcm, black_box(&mut out))));
+    let (mut encoder, mut out) = (crate_opus(), [0; 1_500]);
+    race.add("opus", each(pcm, 320, move |pcm| encoder.encode(pcm, black_box(&mut out))));
+    #[cfg(feature = "native")]
+    add_encoder(&mut race, "libopus of the system", native::Encoder::libopus(), pcm, 320);
+    race.run();
+}
+
+fn opus_decode(packets: &[Vec<u8>]) {
+    let mut race = Race::new("Opus decode to 16 kHz", ROUNDS, 50);
+    let (mut decoder, mut out) = (Registry::default().decoder(&ours::OPUS, &WIDEBAND).unwrap(), [0; 320]);
+    race.add("iqra-media", each(packets, 1, move |packet| decoder.decode(&packet[0], black_box(&mut out))));
+    let (mut decoder, mut out) = (opus::Decoder::new(16_000, opus::Channels::Mono).unwrap(), [0; 320]);
+    race.add("opus", each(packets, 1, move |packet| decoder.decode(&packet[0], black_box(&mut out), false)));
+    #[cfg(feature = "native")]
+    {
+        let (mut decoder, mut out) = (native::Decoder::libopus(), [0; 2_000]);
+        race.add(
+            "libopus of the system",
+            each(packets, 1, move |packet| decoder.decode(&packet[0], black_box(&mut out))),
+        );
     }
+    race.run();
 }

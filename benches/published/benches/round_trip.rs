@@ -1,28 +1,41 @@
-//! The server side of a transaction over UDP, through this crate and a published stack, in one process:
+//! The server side of a transaction over UDP, through this crate and published stacks, in one process and in turn:
 //! `cargo bench --bench round_trip` in this folder.
 //!
 //! - `options`: OPTIONS, 200.
 //! - `redirect`: INVITE, 302 with a Contact, ACK.
 //!
 //! Each stack serves with its defaults, stateful, on a tokio runtime of one worker thread; what is finished is kept for
-//! its timers. The client is the same for both: a bare socket that writes prepared requests, 64 at a time, and reads as
-//! many answers, so that a figure is of 64 round trips with the client's part in it; `Null` is that part with a server
-//! that answers a fixed text. The samples are so few that nobody's limit of transactions is met (INVITE transactions
-//! live for 32 s). ezk-sip-core is not here: one datagram with a wrong length ends its UDP task, and its endpoint has
-//! no test of its own to be driven by.
+//! its timers. The client is the same for all: a bare socket that writes prepared requests, 64 at a time, and reads as
+//! many answers, so that a figure is of 64 round trips with the client's part in it; `null` is that part with a server
+//! that answers a fixed text. The rounds are so few that nobody's limit of transactions is met (INVITE transactions
+//! live for 32 s).
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use divan::Bencher;
+use iqra_benches_published::Race;
 use tokio::runtime::Runtime;
 
 const AT_ONCE: usize = 64;
 
+const ROUNDS: usize = 150;
+
 fn main() {
-    divan::main();
+    let servers =
+        [("null", null()), ("iqra-sip", iqra_sip()), ("rsipstack", rsipstack()), ("ezk-sip-core", ezk())];
+    race("options", "OPTIONS", "SIP/2.0 200", &servers);
+    race("redirect", "INVITE", "SIP/2.0 302", &servers);
+}
+
+fn race(title: &'static str, method: &str, status: &str, servers: &[(&'static str, SocketAddr)]) {
+    let mut race = Race::new(title, ROUNDS, 1);
+    for &(name, server) in servers {
+        let client = Client::of(server);
+        race.add(name, move || client.round(method, status));
+    }
+    race.run();
 }
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
@@ -90,25 +103,22 @@ fn iqra_sip() -> SocketAddr {
     use iqra_sip::event::Reply;
     use iqra_sip::net::{Endpoint, IncomingRequest};
     use iqra_sip::{HeaderName, StatusCode};
-    static SERVER: LazyLock<SocketAddr> = LazyLock::new(|| {
-        let bound = RUNTIME.block_on(Endpoint::builder().udp((Ipv4Addr::LOCALHOST, 0)).bind());
-        let (endpoint, mut incoming) = bound.expect("bound");
-        let addr = endpoint.listeners()[0].addr;
-        RUNTIME.spawn(async move {
-            let _kept = endpoint;
-            while let Some(request) = incoming.next().await {
-                match request {
-                    IncomingRequest::Invite(invite) => {
-                        let reply = Reply::new(StatusCode::MOVED_TEMPORARILY);
-                        invite.reject(reply.header(HeaderName::CONTACT, "<sip:backend@192.0.2.9:5080>"));
-                    }
-                    IncomingRequest::Other(other) => other.respond(Reply::new(StatusCode::OK)),
+    let bound = RUNTIME.block_on(Endpoint::builder().udp((Ipv4Addr::LOCALHOST, 0)).bind());
+    let (endpoint, mut incoming) = bound.expect("bound");
+    let addr = endpoint.listeners()[0].addr;
+    RUNTIME.spawn(async move {
+        let _kept = endpoint;
+        while let Some(request) = incoming.next().await {
+            match request {
+                IncomingRequest::Invite(invite) => {
+                    let reply = Reply::new(StatusCode::MOVED_TEMPORARILY);
+                    invite.reject(reply.header(HeaderName::CONTACT, "<sip:backend@192.0.2.9:5080>"));
                 }
+                IncomingRequest::Other(other) => other.respond(Reply::new(StatusCode::OK)),
             }
-        });
-        addr
+        }
     });
-    *SERVER
+    addr
 }
 
 fn rsipstack() -> SocketAddr {
@@ -117,88 +127,93 @@ fn rsipstack() -> SocketAddr {
     use ::rsipstack::transport::udp::UdpConnection;
     use ::rsipstack::transport::{SipConnection, TransportLayer};
     use tokio_util::sync::CancellationToken;
-    static SERVER: LazyLock<SocketAddr> = LazyLock::new(|| {
-        let here = (Ipv4Addr::LOCALHOST, 0).into();
-        let bound = RUNTIME.block_on(UdpConnection::create_connection(here, None, None)).expect("bound");
-        let connection: SipConnection = bound.into();
-        let addr = connection.get_addr().addr.to_string().parse().expect("an address");
-        let layer = TransportLayer::new(CancellationToken::new());
-        layer.add_transport(connection);
-        let endpoint = EndpointBuilder::new().with_transport_layer(layer).build();
-        RUNTIME.spawn(async move {
-            let mut incoming = endpoint.incoming_transactions().expect("the receiver");
-            let serving = async {
-                while let Some(mut transaction) = incoming.recv().await {
-                    tokio::spawn(async move {
-                        if transaction.original.method == Method::Invite {
-                            let contact = Header::Contact("<sip:backend@192.0.2.9:5080>".into());
-                            let moved = StatusCode::MovedTemporarily;
-                            drop(transaction.reply_with(moved, vec![contact], None).await);
-                            while transaction.receive().await.is_some() {}
-                        } else {
-                            drop(transaction.reply(StatusCode::OK).await);
-                        }
-                    });
-                }
-            };
-            tokio::join!(endpoint.serve(), serving);
-        });
-        addr
+    let here = (Ipv4Addr::LOCALHOST, 0).into();
+    let bound = RUNTIME.block_on(UdpConnection::create_connection(here, None, None)).expect("bound");
+    let connection: SipConnection = bound.into();
+    let addr = connection.get_addr().addr.to_string().parse().expect("an address");
+    let layer = TransportLayer::new(CancellationToken::new());
+    layer.add_transport(connection);
+    let endpoint = EndpointBuilder::new().with_transport_layer(layer).build();
+    RUNTIME.spawn(async move {
+        let mut incoming = endpoint.incoming_transactions().expect("the receiver");
+        let serving = async {
+            while let Some(mut transaction) = incoming.recv().await {
+                tokio::spawn(async move {
+                    if transaction.original.method == Method::Invite {
+                        let contact = Header::Contact("<sip:backend@192.0.2.9:5080>".into());
+                        let moved = StatusCode::MovedTemporarily;
+                        drop(transaction.reply_with(moved, vec![contact], None).await);
+                        while transaction.receive().await.is_some() {}
+                    } else {
+                        drop(transaction.reply(StatusCode::OK).await);
+                    }
+                });
+            }
+        };
+        tokio::join!(endpoint.serve(), serving);
     });
-    *SERVER
+    addr
+}
+
+fn ezk() -> SocketAddr {
+    use ezk_sip_core::{Endpoint, IncomingRequest, Layer, MayTake};
+    use ezk_sip_types::{Method, Name, StatusCode};
+
+    struct Server;
+
+    #[async_trait::async_trait]
+    impl Layer for Server {
+        fn name(&self) -> &'static str {
+            "server"
+        }
+
+        async fn receive(&self, endpoint: &Endpoint, request: MayTake<'_, IncomingRequest>) {
+            let (endpoint, mut request) = (endpoint.clone(), request.take());
+            if request.line.method == Method::INVITE {
+                let transaction = endpoint.create_server_inv_tsx(&mut request);
+                let mut response = endpoint.create_response(&request, StatusCode::MOVED_TEMPORARILY, None);
+                response.msg.headers.insert(Name::CONTACT, "<sip:backend@192.0.2.9:5080>");
+                tokio::spawn(transaction.respond_failure(response));
+            } else if request.line.method != Method::ACK {
+                let transaction = endpoint.create_server_tsx(&mut request);
+                let response = endpoint.create_response(&request, StatusCode::OK, None);
+                drop(transaction.respond(response).await);
+            }
+        }
+    }
+
+    RUNTIME.block_on(async {
+        let mut builder = Endpoint::builder();
+        let bound = builder.bind_udp((Ipv4Addr::LOCALHOST, 0).into()).await.expect("bound");
+        builder.add_layer(Server);
+        let endpoint = builder.build();
+        RUNTIME.spawn(async move {
+            let _kept = endpoint;
+            std::future::pending::<()>().await;
+        });
+        bound.bound()
+    })
 }
 
 /// Answers by the text of the request alone.
 fn null() -> SocketAddr {
-    static SERVER: LazyLock<SocketAddr> = LazyLock::new(|| {
-        let bound = RUNTIME.block_on(tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)));
-        let socket = bound.expect("bound");
-        let addr = socket.local_addr().expect("bound");
-        RUNTIME.spawn(async move {
-            let mut buffer = [0; 2_048];
-            while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
-                let request = std::str::from_utf8(&buffer[..length]).expect("text");
-                let (method, rest) = request.split_once(' ').expect("a request");
-                let status = match method {
-                    "ACK" => continue,
-                    "INVITE" => "302 Moved Temporarily",
-                    _ => "200 OK",
-                };
-                let headers = rest.split_once("\r\n").expect("headers").1;
-                let answer = format!("SIP/2.0 {status}\r\n{headers}");
-                socket.send_to(answer.as_bytes(), from).await.expect("sent");
-            }
-        });
-        addr
+    let bound = RUNTIME.block_on(tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)));
+    let socket = bound.expect("bound");
+    let addr = socket.local_addr().expect("bound");
+    RUNTIME.spawn(async move {
+        let mut buffer = [0; 2_048];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+            let request = std::str::from_utf8(&buffer[..length]).expect("text");
+            let (method, rest) = request.split_once(' ').expect("a request");
+            let status = match method {
+                "ACK" => continue,
+                "INVITE" => "302 Moved Temporarily",
+                _ => "200 OK",
+            };
+            let headers = rest.split_once("\r\n").expect("headers").1;
+            let answer = format!("SIP/2.0 {status}\r\n{headers}");
+            socket.send_to(answer.as_bytes(), from).await.expect("sent");
+        }
     });
-    *SERVER
-}
-
-/// Who serves.
-#[derive(Debug, Clone, Copy)]
-enum Server {
-    Null,
-    IqraSip,
-    Rsipstack,
-}
-
-const ALL: [Server; 3] = [Server::Null, Server::IqraSip, Server::Rsipstack];
-
-fn run(bencher: Bencher<'_, '_>, server: Server, method: &str, status: &str) {
-    let client = Client::of(match server {
-        Server::Null => null(),
-        Server::IqraSip => iqra_sip(),
-        Server::Rsipstack => rsipstack(),
-    });
-    bencher.counter(divan::counter::ItemsCount::new(AT_ONCE)).bench_local(|| client.round(method, status));
-}
-
-#[divan::bench(args = ALL, sample_size = 1, sample_count = 200)]
-fn options(bencher: Bencher<'_, '_>, server: Server) {
-    run(bencher, server, "OPTIONS", "SIP/2.0 200");
-}
-
-#[divan::bench(args = ALL, sample_size = 1, sample_count = 200)]
-fn redirect(bencher: Bencher<'_, '_>, server: Server) {
-    run(bencher, server, "INVITE", "SIP/2.0 302");
+    addr
 }
