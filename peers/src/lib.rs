@@ -32,6 +32,7 @@ pub mod endpoint;
 pub mod g711;
 pub mod jssip;
 pub mod kamailio;
+pub mod kernel_time;
 pub mod linphone;
 pub mod ours;
 pub mod phone;

@@ -120,6 +120,11 @@ impl Server {
         Self { program, proxy: Listeners::read(proxy), backend: Listeners::read(backend), held, scratch }
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.program.pid()
+    }
+
     /// A UDP address of the proxy: 0 is the first listener, 1 the second. Without a proxy it is that of the program.
     pub fn proxy(&self, listener: usize) -> SocketAddr {
         self.proxy.udp[listener]
