@@ -153,6 +153,24 @@ fn a_far_end_with_our_ssrc_makes_us_take_another_and_say_so() {
 }
 
 #[test]
+fn a_far_end_that_echoes_our_packets_is_fled_from_once() {
+    let mut call = call(Weather::default());
+    call.talk(1_000);
+    let mut ours = std::collections::BTreeSet::new();
+    for _ in 0..10 {
+        call.talk(100);
+        let mut echoed = call.a.sent.last().unwrap().clone();
+        ours.insert(Packet::parse(&echoed).unwrap().ssrc());
+        call.a.session.handle_packet(call.now, address(2), Port::Rtp, &mut echoed);
+    }
+    assert_eq!(ours.len(), 2, "{ours:?}");
+    let byes = call.a.reports.iter().filter(|report| {
+        read::compound(report).unwrap().any(|packet| matches!(packet, RtcpPacket::Bye { .. }))
+    });
+    assert_eq!(byes.count(), 1);
+}
+
+#[test]
 fn a_port_that_a_nat_gave_rtcp_is_learnt() {
     let mut call = call(Weather::default());
     call.talk(1_000);

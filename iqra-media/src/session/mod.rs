@@ -33,7 +33,7 @@ pub use plan::{Plan, PlanError};
 pub use send::MAX_BURST;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use control::{Control, Known};
@@ -116,6 +116,8 @@ pub struct MediaSession {
     #[cfg(feature = "webrtc")]
     ice: Option<IceResponder>,
     random: fastrand::Rng,
+    /// Who was last seen to use our SSRC.
+    collided: Option<IpAddr>,
     direction: Direction,
     on_hold: bool,
     opened: Instant,
@@ -154,6 +156,7 @@ impl MediaSession {
             #[cfg(feature = "webrtc")]
             ice: halves.ice,
             random,
+            collided: None,
             config,
             line,
             tap,
@@ -184,7 +187,7 @@ impl MediaSession {
         let Some(length) = self.protection.open(datagram) else { return };
         let ours = self.sending.ssrc();
         if self.receiving.packet(arrival, from, &datagram[..length], ours) {
-            self.avoid_collision();
+            self.avoid_collision(from);
         }
     }
 
@@ -218,12 +221,16 @@ impl MediaSession {
             self.sending.expect_loss(share);
         }
         if told.collision {
-            self.avoid_collision();
+            self.avoid_collision(from);
         }
     }
 
-    /// The far end goes by our SSRC, or somebody sends our packets back to us (RFC 3550 §8.2).
-    fn avoid_collision(&mut self) {
+    /// The far end goes by our SSRC, or somebody sends our packets back to us. Who does so again under the new SSRC is
+    /// an echo, from which there is no getting away: it is heard as any far end (RFC 3550 §8.2).
+    fn avoid_collision(&mut self, from: SocketAddr) {
+        if self.collided.replace(from.ip()) == Some(from.ip()) {
+            return;
+        }
         let known = self.known();
         self.control.bid_farewell(Farewell::Collision, known);
         self.sending.rename(self.random.u32(..));
