@@ -22,6 +22,10 @@ peer_programs=(
     sipsak:sipsak
     sngrep:sngrep
     tshark:tshark
+    rtpengine:rtpengine-daemon
+    ffmpeg:ffmpeg
+    python3:python3
+    '/usr/lib*/python3*/ensurepip/__init__.py:python3-venv'
     node:nodejs
     npm:npm
 )
@@ -96,6 +100,11 @@ for argument in "$@"; do
     esac
 done
 
+# pjsua2 comes from PyPI alone.
+install_pjsua2() {
+    python3 -m venv peers/pjsua2/venv && peers/pjsua2/venv/bin/pip install -q -r peers/pjsua2/requirements.txt
+}
+
 summary=()
 run() {
     local name=$1 start=$SECONDS
@@ -117,6 +126,7 @@ if [ "$peers" = true ]; then
     # The peer tests drive these programs as a user would start them.
     run "release build of the programs" cargo build --release
     run "JsSIP for the tests over WebSocket" npm ci --prefix peers/node --no-audit --no-fund
+    run "pjsua2 for the tests of media" install_pjsua2
     run "tests against real programs" cargo test --release -p iqra-peers
 else
     summary+=("not run tests against real programs (--no-peers)")

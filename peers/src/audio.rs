@@ -43,17 +43,35 @@ pub fn sweep(from: f64, to: f64, seconds: f64) -> Vec<i16> {
 /// # Panics
 /// When the disk refuses.
 pub fn write_wav(path: &Path, samples: &[i16]) {
-    let spec = hound::WavSpec {
-        channels: 1,
-        sample_rate: RATE,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
+    write_wav_as(path, samples, RATE, 1);
+}
+
+/// Writes 16-bit samples at this rate in Hz, the same in each channel.
+///
+/// # Panics
+/// As [`write_wav`].
+pub fn write_wav_as(path: &Path, samples: &[i16], rate: u32, channels: u16) {
+    let sample_format = hound::SampleFormat::Int;
+    let spec = hound::WavSpec { channels, sample_rate: rate, bits_per_sample: 16, sample_format };
     let mut writer = hound::WavWriter::create(path, spec).expect("a writable path");
     for &sample in samples {
-        writer.write_sample(sample).expect("room on the disk");
+        (0..channels).for_each(|_| writer.write_sample(sample).expect("room on the disk"));
     }
     writer.finalize().expect("room on the disk");
+}
+
+/// Reads the first channel of a 16-bit recording that is still being written, with its rate in Hz: a program writes the
+/// length into the header when it closes the file. `None` while there is no header.
+pub fn read_growing_wav(path: &Path) -> Option<(Vec<i16>, u32)> {
+    let bytes = std::fs::read(path).ok()?;
+    let find = |name: &[u8]| bytes.windows(4).position(|four| four == name).map(|at| at + 8);
+    let (format, data) = (find(b"fmt ")?, find(b"data")?);
+    let half = |at: usize| Some(u16::from_le_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]));
+    let (channels, depth) = (half(format + 2)?, half(format + 14)?);
+    assert_eq!(depth, 16, "{}", path.display());
+    let rate = u32::from(half(format + 4)?) | u32::from(half(format + 6)?) << 16;
+    let frames = bytes.get(data..)?.chunks_exact(2 * usize::from(channels.max(1)));
+    Some((frames.map(|frame| i16::from_le_bytes([frame[0], frame[1]])).collect(), rate))
 }
 
 /// Reads a mono 16-bit recording at 8 kHz.
@@ -124,21 +142,21 @@ fn seconds(windows: usize) -> f64 {
 }
 
 fn has_tone(window: &[i16], hz: f64) -> bool {
-    !is_quiet(window) && purity(window, hz) > PURE
+    !is_quiet(window) && purity(window, hz, RATE) > PURE
 }
 
-fn is_quiet(window: &[i16]) -> bool {
+pub(crate) fn is_quiet(window: &[i16]) -> bool {
     power(window).sqrt() < QUIET
 }
 
 /// Mean square.
-fn power(window: &[i16]) -> f64 {
+pub(crate) fn power(window: &[i16]) -> f64 {
     window.iter().map(|&sample| f64::from(sample).powi(2)).sum::<f64>() / window.len() as f64
 }
 
 /// The share of the power at `hz`, by Goertzel's recurrence: 1 for a pure sine of that frequency.
-fn purity(window: &[i16], hz: f64) -> f64 {
-    let turn = 2.0 * (TAU * hz / f64::from(RATE)).cos();
+pub(crate) fn purity(window: &[i16], hz: f64, rate: u32) -> f64 {
+    let turn = 2.0 * (TAU * hz / f64::from(rate)).cos();
     let (mut last, mut before) = (0.0, 0.0);
     for &sample in window {
         (last, before) = (f64::from(sample) + turn * last - before, last);
@@ -150,7 +168,7 @@ fn purity(window: &[i16], hz: f64) -> f64 {
 /// The frequency that holds most of a window, to 20 Hz; `None` when it is quiet or holds no clear one.
 fn dominant(window: &[i16]) -> Option<f64> {
     let candidates = (200..3_800).step_by(20).map(f64::from);
-    let rated = candidates.map(|hz| (purity(window, hz), hz));
+    let rated = candidates.map(|hz| (purity(window, hz, RATE), hz));
     let (share, hz) = rated.max_by(|a, b| a.0.total_cmp(&b.0))?;
     (!is_quiet(window) && share > 0.5).then_some(hz)
 }
@@ -237,5 +255,20 @@ mod tests {
         let samples = tone(700.0, 0.1);
         write_wav(&path, &samples);
         assert_eq!(read_wav(&path), samples);
+        assert_eq!(read_growing_wav(&path), Some((samples, RATE)));
+    }
+
+    #[test]
+    fn a_wav_is_read_while_it_grows() {
+        let scratch = crate::scratch::Scratch::new("wav");
+        let path = scratch.path().join("tone.wav");
+        assert_eq!(read_growing_wav(&path), None);
+        write_wav_as(&path, &[1, -2, 3], 48_000, 2);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = bytes.windows(4).position(|four| four == b"data").unwrap() + 4;
+        bytes[at..at + 4].fill(0);
+        bytes.truncate(bytes.len() - 3);
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(read_growing_wav(&path), Some((vec![1, -2], 48_000)));
     }
 }

@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use iqra_sip::{Transport, Uri};
 
-use crate::audio::{FRAME, RATE, read_wav, write_wav};
+use crate::audio::{RATE, read_growing_wav, read_wav, write_wav_as};
 use crate::g711::Law;
 use crate::phone::{self, Act, Says};
 use crate::ports;
 use crate::program::{Launch, Program};
 use crate::registrar::ACCOUNT;
 use crate::scratch::Scratch;
+use crate::talks::Talker;
 use crate::wait;
 
 /// The Debian package.
@@ -30,23 +31,42 @@ const EVENT: Duration = Duration::from_secs(15);
 /// How much silence follows the samples, in seconds: longer than any call of the tests.
 const PADDING: usize = 60;
 
+/// A codec as baresip knows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Codec {
+    /// The module that has it.
+    pub module: &'static str,
+    /// Its name in an account: one without rate and channels is passed over, but for those of one form only.
+    pub name: &'static str,
+    /// Samples per second of what it plays and records, in Hz.
+    pub rate: u32,
+    /// Their channels.
+    pub channels: u16,
+}
+
+impl From<Law> for Codec {
+    fn from(law: Law) -> Self {
+        Self { module: "g711", name: law.name(), rate: RATE, channels: 1 }
+    }
+}
+
 /// What sets a phone apart; the default is a phone of no registrar that offers PCMU, is called by UDP and is silent.
 #[derive(Debug, Clone)]
 pub struct Profile {
     /// The one codec.
-    pub law: Law,
+    pub codec: Codec,
     /// Its account, with the parameters that baresip knows.
     pub account: String,
     /// How it is called.
     pub transport: Transport,
-    /// Further lines of its configuration.
+    /// Further lines of its configuration: modules that its account asks for have to come before it.
     pub config: Vec<String>,
 }
 
 impl Default for Profile {
     fn default() -> Self {
         let account = format!("<sip:{}@127.0.0.1>;regint=0", ACCOUNT.0);
-        Self { law: Law::Mu, account, transport: Transport::Udp, config: Vec::new() }
+        Self { codec: Law::Mu.into(), account, transport: Transport::Udp, config: Vec::new() }
     }
 }
 
@@ -68,7 +88,7 @@ impl Phone {
     /// # Panics
     /// When baresip is not installed or does not come up.
     pub fn start(law: Law, samples: &[i16]) -> Self {
-        Self::configured(&Profile { law, ..Profile::default() }, samples)
+        Self::configured(&Profile { codec: law.into(), ..Profile::default() }, samples)
     }
 
     /// Starts a phone of this profile.
@@ -145,7 +165,7 @@ impl Phone {
         let bytes = (seconds * f64::from(RATE)) as u64 * 2;
         let within = EVENT + Duration::from_secs_f64(2.0 * seconds);
         wait::until("the recording of baresip to grow", within, || {
-            let length = std::fs::metadata(self.recording()?).ok()?.len();
+            let length = std::fs::metadata(self.recording_path()?).ok()?.len();
             (length >= bytes).then_some(())
         });
     }
@@ -156,7 +176,7 @@ impl Phone {
     /// When there was no audio at all.
     pub fn heard(mut self) -> Vec<i16> {
         self.order("quit", "");
-        let recording = self.recording();
+        let recording = self.recording_path();
         let ended = self.program.end(EVENT);
         let path = recording.unwrap_or_else(|| panic!("baresip recorded nothing\n{}", ended.output));
         let samples = read_wav(&path);
@@ -165,7 +185,7 @@ impl Phone {
         samples
     }
 
-    fn recording(&self) -> Option<PathBuf> {
+    fn recording_path(&self) -> Option<PathBuf> {
         let entries = std::fs::read_dir(self.scratch.path()).ok()?;
         let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
         paths.filter(|path| path.to_string_lossy().ends_with("-dec.wav")).max()
@@ -225,11 +245,33 @@ impl phone::Phone for Phone {
     }
 }
 
+impl Talker for Phone {
+    fn begin_recording(&mut self) {
+        while let Some(path) = self.recording_path() {
+            std::fs::remove_file(path).expect("a recording of its own");
+        }
+    }
+
+    fn recording(&self) -> Option<(Vec<i16>, u32)> {
+        read_growing_wav(&self.recording_path()?)
+    }
+
+    fn press_five(&mut self) {
+        self.order("sndcode", "5");
+    }
+
+    fn gets_key(&mut self, key: char) {
+        let event = self.event("CALL_DTMF_START");
+        assert!(event.contains(&format!(r#""param":"{key}""#)), "{event}");
+    }
+}
+
 fn write_profile(scratch: &Scratch, profile: &Profile, samples: &[i16], sip: u16, control: u16) {
     let source = scratch.path().join("source.wav");
+    let Codec { module, name, rate, channels } = profile.codec;
     let mut padded = samples.to_vec();
-    padded.resize((samples.len() + PADDING * RATE as usize).next_multiple_of(FRAME), 0);
-    write_wav(&source, &padded);
+    padded.resize((samples.len() + PADDING * rate as usize).next_multiple_of(rate as usize / 50), 0);
+    write_wav_as(&source, &padded, rate, channels);
     let rtp = ports::free(16);
     let lines = [
         format!("sip_listen 127.0.0.1:{sip}"),
@@ -242,10 +284,10 @@ fn write_profile(scratch: &Scratch, profile: &Profile, samples: &[i16], sip: u16
         "audio_level no".to_owned(),
         "module_path /usr/lib/baresip/modules".to_owned(),
     ];
-    let modules = ["g711", "aufile", "sndfile", "account", "menu", "uuid", "ctrl_tcp"];
+    let modules = [module, "aufile", "sndfile", "account", "menu", "uuid", "ctrl_tcp"];
     let modules = modules.map(|module| format!("module {module}.so"));
-    scratch.write("config", [&lines[..], &modules[..], &profile.config[..]].concat().join("\n") + "\n");
-    scratch.write("accounts", format!("{};audio_codecs={}\n", profile.account, profile.law.name()));
+    scratch.write("config", [&lines[..], &profile.config[..], &modules[..]].concat().join("\n") + "\n");
+    scratch.write("accounts", format!("{};audio_codecs={}\n", profile.account, name));
     scratch.write("contacts", "");
 }
 

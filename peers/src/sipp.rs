@@ -78,6 +78,7 @@ pub struct Sipp {
     hold: Duration,
     within: Duration,
     keys: Vec<(String, String)>,
+    files: Vec<(&'static str, Vec<u8>)>,
     options: Vec<String>,
 }
 
@@ -103,6 +104,7 @@ impl Sipp {
             hold: Duration::from_millis(500),
             within: Duration::from_secs(60),
             keys: Vec::new(),
+            files: Vec::new(),
             options: Vec::new(),
         }
     }
@@ -143,6 +145,12 @@ impl Sipp {
         self.key("host", relay.ip()).key("port", relay.port())
     }
 
+    /// Puts a file beside the scenario, for it to play.
+    pub fn file(mut self, name: &'static str, bytes: Vec<u8>) -> Self {
+        self.files.push((name, bytes));
+        self
+    }
+
     /// Adds an option of sipp itself.
     pub fn option(mut self, words: &[&str]) -> Self {
         self.options.extend(words.iter().map(|&word| word.to_owned()));
@@ -167,6 +175,9 @@ impl Sipp {
         for (name, law) in [("tone.mu", Law::Mu), ("tone.a", Law::A)] {
             let samples = tone(STREAMED_HZ, 8.0);
             scratch.write(name, samples.iter().map(|&sample| law.encode(sample)).collect::<Vec<u8>>());
+        }
+        for (name, bytes) in &self.files {
+            scratch.write(name, bytes);
         }
         scratch.write(SCENARIO, self.scenario_text());
         let (port, media) = (ports::free(2), ports::free(4));

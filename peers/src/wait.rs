@@ -20,6 +20,19 @@ pub fn until<T>(what: &str, within: Duration, mut check: impl FnMut() -> Option<
 pub fn until_ok<T, E: std::fmt::Debug>(
     what: &str,
     within: Duration,
+    check: impl FnMut() -> Result<T, E>,
+) -> T {
+    until_ok_every(INTERVAL, what, within, check)
+}
+
+/// As [`until_ok`], for a `check` that takes the machine some time, with a pause between two looks.
+///
+/// # Panics
+/// As [`until_ok`].
+pub fn until_ok_every<T, E: std::fmt::Debug>(
+    pause: Duration,
+    what: &str,
+    within: Duration,
     mut check: impl FnMut() -> Result<T, E>,
 ) -> T {
     let deadline = Instant::now() + within;
@@ -30,7 +43,7 @@ pub fn until_ok<T, E: std::fmt::Debug>(
                 assert!(Instant::now() < deadline, "waited {within:?} in vain for {what}: {state:?}");
             }
         }
-        std::thread::sleep(INTERVAL);
+        std::thread::sleep(pause);
     }
 }
 

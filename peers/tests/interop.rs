@@ -1,18 +1,53 @@
-//! The matrix of docs/interop.md is what the tests against real peers declare, no more and no less.
+//! The matrices of docs/interop.md are what the tests against real peers declare, no more and no less.
 //!
-//! A test declares its cells in its comment, a line each: `/// Cell: peer | behaviour`. The peers are [`PEERS`], the
-//! columns; the behaviours [`BEHAVIOURS`], the rows. `IQRA_WRITE_MATRIX=1 cargo test --release -p iqra-peers --test
-//! interop` writes the table anew.
+//! A test declares its cells in its comment, a line each: `/// Cell: peer | behaviour`. Which matrix they are in says the
+//! name of its file. `IQRA_WRITE_MATRIX=1 cargo test --release -p iqra-peers --test interop` writes the tables anew.
 
 #![allow(clippy::unwrap_used)] // Helpers of a test are tests.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// The columns, as the cells name them.
+/// A table of docs/interop.md.
+struct Matrix {
+    /// How the names of the files begin that hold its cells.
+    files: &'static str,
+    /// The mark that stands before it.
+    begin: &'static str,
+    /// The columns, as the cells name them.
+    peers: &'static [&'static str],
+    /// The rows.
+    behaviours: &'static [&'static str],
+}
+
+const SIGNALLING: Matrix = Matrix {
+    files: "sip_",
+    begin: "<!-- matrix: written by `cargo test -p iqra-peers --test interop` -->\n",
+    peers: &PEERS,
+    behaviours: BEHAVIOURS,
+};
+
+const MEDIA: Matrix = Matrix {
+    files: "media_",
+    begin: "<!-- media matrix: written by `cargo test -p iqra-peers --test interop` -->\n",
+    peers: &["baresip", "rtpengine", "sipp", "pjsua2", "ffmpeg"],
+    behaviours: &[
+        "PCMU",
+        "PCMA",
+        "G.722",
+        "L16",
+        "Opus",
+        "keys by RFC 4733",
+        "SRTP, keys in the SDP",
+        "SRTP, keys by DTLS",
+        "another codec on the other side",
+    ],
+};
+
+/// The columns of the signalling.
 const PEERS: [&str; 7] = ["sipp", "Kamailio", "baresip", "linphone", "sipsak", "JsSIP", "sngrep and tshark"];
 
-/// The rows: what happens, always between this endpoint and the peer.
+/// The rows of the signalling: what happens, always between this endpoint and the peer.
 const BEHAVIOURS: &[&str] = &[
     "call from the peer, its BYE",
     "call from the peer, our BYE",
@@ -72,7 +107,6 @@ const BEHAVIOURS: &[&str] = &[
     "messages exported to Homer",
 ];
 
-const BEGIN: &str = "<!-- matrix: written by `cargo test -p iqra-peers --test interop` -->\n";
 const END: &str = "<!-- end of the matrix -->";
 
 #[derive(Debug)]
@@ -84,54 +118,54 @@ struct Cell {
 }
 
 #[test]
-fn the_matrix_is_what_the_tests_declare() {
+fn the_matrices_are_what_the_tests_declare() {
     let path = folder().join("../docs/interop.md");
     let text = std::fs::read_to_string(&path).unwrap();
-    let (head, rest) = text.split_once(BEGIN).expect("the mark where the matrix begins");
-    let (old, tail) = rest.split_once(END).expect("the mark where the matrix ends");
-    let new = table(&cells());
+    let new = MEDIA.written_into(&SIGNALLING.written_into(&text));
     if std::env::var_os("IQRA_WRITE_MATRIX").is_some() {
-        std::fs::write(&path, format!("{head}{BEGIN}{new}{END}{tail}")).unwrap();
+        std::fs::write(&path, new).unwrap();
         return;
     }
-    assert!(old == new, "docs/interop.md is out of date: write it anew with IQRA_WRITE_MATRIX=1");
+    assert!(text == new, "docs/interop.md is out of date: write it anew with IQRA_WRITE_MATRIX=1");
 }
 
 #[test]
 fn every_cell_has_a_row_and_a_column_and_a_test_that_runs() {
-    let cells = cells();
-    assert!(!cells.is_empty());
-    for cell in &cells {
-        assert!(PEERS.contains(&cell.peer.as_str()), "no column for {cell:?}");
-        assert!(BEHAVIOURS.contains(&cell.behaviour.as_str()), "no row for {cell:?}");
+    for matrix in [SIGNALLING, MEDIA] {
+        let cells = matrix.cells();
+        assert!(!cells.is_empty());
+        for cell in &cells {
+            assert!(matrix.peers.contains(&cell.peer.as_str()), "no column for {cell:?}");
+            assert!(matrix.behaviours.contains(&cell.behaviour.as_str()), "no row for {cell:?}");
+        }
+    }
+}
+
+#[test]
+fn every_row_and_column_of_the_media_has_a_cell() {
+    let cells = MEDIA.cells();
+    for peer in MEDIA.peers {
+        assert!(cells.iter().any(|cell| cell.peer == *peer), "{peer}");
+    }
+    for behaviour in MEDIA.behaviours {
+        assert!(cells.iter().any(|cell| cell.behaviour == *behaviour), "{behaviour}");
     }
 }
 
 #[test]
 fn every_test_against_a_peer_declares_a_cell() {
-    let cells = cells();
-    for (file, text) in sources() {
-        for test in tests_in(&text) {
-            assert!(cells.iter().any(|cell| cell.file == file && cell.test == test), "{file}: {test}");
+    for matrix in [SIGNALLING, MEDIA] {
+        let cells = matrix.cells();
+        for (file, text) in matrix.sources() {
+            for test in tests_in(&text) {
+                assert!(cells.iter().any(|cell| cell.file == file && cell.test == test), "{file}: {test}");
+            }
         }
     }
 }
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
-}
-
-/// The files of tests that hold cells: `tests/sip_*.rs`, in the order of their names.
-fn sources() -> Vec<(String, String)> {
-    let entries = std::fs::read_dir(folder().join("tests")).unwrap();
-    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<_> = names.filter(|name| name.starts_with("sip_") && name.ends_with(".rs")).collect();
-    names.sort();
-    let read = |name: String| {
-        let text = std::fs::read_to_string(folder().join("tests").join(&name)).unwrap();
-        (name, text)
-    };
-    names.into_iter().map(read).collect()
 }
 
 /// The functions that carry a test attribute and are not ignored.
@@ -157,45 +191,71 @@ fn function(line: &str) -> Option<&str> {
     rest.split_once(['(', '<']).map(|(name, _)| name)
 }
 
-/// The declared cells; those above a function that is no test declare nothing.
-fn cells() -> Vec<Cell> {
-    let mut cells = Vec::new();
-    for (file, text) in sources() {
-        let tests = tests_in(&text);
-        let mut declared: Vec<(String, String)> = Vec::new();
-        for line in text.lines().map(str::trim) {
-            if let Some(cell) = line.strip_prefix("/// Cell: ") {
-                let (peer, behaviour) = cell.split_once(" | ").unwrap_or_else(|| panic!("{file}: {line}"));
-                declared.push((peer.to_owned(), behaviour.to_owned()));
-            } else if let Some(test) = function(line) {
-                let own = declared.drain(..).filter(|_| tests.iter().any(|one| one == test));
-                cells.extend(own.map(|(peer, behaviour)| Cell {
-                    peer,
-                    behaviour,
-                    file: file.clone(),
-                    test: test.to_owned(),
-                }));
+impl Matrix {
+    /// The files of tests that hold its cells, in the order of their names.
+    fn sources(&self) -> Vec<(String, String)> {
+        let entries = std::fs::read_dir(folder().join("tests")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> =
+            names.filter(|name| name.starts_with(self.files) && name.ends_with(".rs")).collect();
+        names.sort();
+        let read = |name: String| {
+            let text = std::fs::read_to_string(folder().join("tests").join(&name)).unwrap();
+            (name, text)
+        };
+        names.into_iter().map(read).collect()
+    }
+
+    /// The declared cells; those above a function that is no test declare nothing.
+    fn cells(&self) -> Vec<Cell> {
+        let mut cells = Vec::new();
+        for (file, text) in self.sources() {
+            let tests = tests_in(&text);
+            let mut declared: Vec<(String, String)> = Vec::new();
+            for line in text.lines().map(str::trim) {
+                if let Some(cell) = line.strip_prefix("/// Cell: ") {
+                    let (peer, behaviour) =
+                        cell.split_once(" | ").unwrap_or_else(|| panic!("{file}: {line}"));
+                    declared.push((peer.to_owned(), behaviour.to_owned()));
+                } else if let Some(test) = function(line) {
+                    let own = declared.drain(..).filter(|_| tests.iter().any(|one| one == test));
+                    cells.extend(own.map(|(peer, behaviour)| Cell {
+                        peer,
+                        behaviour,
+                        file: file.clone(),
+                        test: test.to_owned(),
+                    }));
+                }
             }
         }
+        cells
     }
-    cells
-}
 
-fn table(cells: &[Cell]) -> String {
-    let mut text = String::from("\n| behaviour |");
-    PEERS.iter().for_each(|peer| write!(text, " {peer} |").unwrap());
-    text.push_str("\n|---|");
-    PEERS.iter().for_each(|_| text.push_str("---|"));
-    for behaviour in BEHAVIOURS {
-        write!(text, "\n| {behaviour} |").unwrap();
-        for peer in PEERS {
-            let own = cells.iter().filter(|cell| cell.peer == peer && cell.behaviour == *behaviour);
-            let links: Vec<_> = own.map(link).collect();
-            write!(text, " {} |", links.join("<br>")).unwrap();
-        }
+    /// A document with this table in its place.
+    fn written_into(&self, text: &str) -> String {
+        let begin = self.begin;
+        let (head, rest) = text.split_once(begin).expect("the mark where the matrix begins");
+        let (_, tail) = rest.split_once(END).expect("the mark where the matrix ends");
+        format!("{head}{begin}{}{END}{tail}", self.table())
     }
-    text.push_str("\n\n");
-    text
+
+    fn table(&self) -> String {
+        let cells = self.cells();
+        let mut text = String::from("\n| behaviour |");
+        self.peers.iter().for_each(|peer| write!(text, " {peer} |").unwrap());
+        text.push_str("\n|---|");
+        self.peers.iter().for_each(|_| text.push_str("---|"));
+        for behaviour in self.behaviours {
+            write!(text, "\n| {behaviour} |").unwrap();
+            for peer in self.peers {
+                let own = cells.iter().filter(|cell| cell.peer == *peer && cell.behaviour == *behaviour);
+                let links: Vec<_> = own.map(link).collect();
+                write!(text, " {} |", links.join("<br>")).unwrap();
+            }
+        }
+        text.push_str("\n\n");
+        text
+    }
 }
 
 fn link(cell: &Cell) -> String {
