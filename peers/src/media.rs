@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use iqra_media::codec::{CodecSpec, Registry, l16};
-use iqra_media::conversation::{Event, Formats, Heard, Hearing, Limits, Speaking};
-use iqra_media::net::{CallOptions, Leg, MediaConfig, MediaDriver, MediaPort};
+use iqra_media::conversation::{Direction, Event, Formats, Heard, Hearing, Limits, Speaking};
+use iqra_media::net::{CallOptions, Leg, MediaConfig, MediaDriver, MediaPort, Overload, PortReserves};
 use iqra_media::quality::MediaReport;
 use iqra_media::rtp::dtls::Certificate;
 use iqra_media::sdp::{
@@ -72,6 +72,9 @@ impl Media {
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             codecs,
             certificate: Some(certificate.clone()),
+            // All ports for calls of one direction, and none refused: the machine that tests may be as slow as it likes.
+            reserves: PortReserves { inbound_percent: 0, outbound_percent: 0 },
+            overload: Overload { refuse: false, ..Overload::default() },
             ..MediaConfig::default()
         };
         Self { driver: MediaDriver::start(config).expect("started"), certificate }
@@ -85,7 +88,7 @@ impl Media {
         let known = self.driver.codecs().specs();
         let found = known.into_iter().find(|spec| (spec.name, spec.clock_rate) == codec);
         let codec: CodecSpec = found.unwrap_or_else(|| panic!("no codec {codec:?}"));
-        let port = self.driver.reserve().expect("a free port");
+        let port = self.driver.reserve(Direction::Outbound).expect("a free port");
         let at = port.local_addr();
         let mut ours = Capabilities::new(vec![codec], at.ip(), at.port(), fastrand::u64(1..1 << 40));
         ours.security = self.security(keys);
