@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use iqra_sip::{Transport, Uri};
 
@@ -87,9 +88,11 @@ impl Linphone {
         let (user, password) = ACCOUNT;
         self.order(&format!("register sip:{user}@{server} sip:{server} {password}"));
         let served = serve.await;
-        wait::until("its registration", SOON, || {
+        // Between two orders it has to get to its network.
+        wait::until_ok_every(Duration::from_millis(200), "its registration", SOON, || {
             self.order("status register");
-            self.prints(&["registered=", "registered,"]).contains("identity").then_some(())
+            let status = self.prints(&["registered=", "registered,"]);
+            if status.contains("identity") { Ok(()) } else { Err(status) }
         });
         served
     }
