@@ -122,6 +122,37 @@ async fn a_sip_uri_in_the_certificate_names_a_domain_and_a_user_or_a_star_does_n
 }
 
 #[tokio::test]
+async fn a_dns_name_or_a_star_names_a_domain_only_where_no_sip_uri_does() {
+    let pki = Pki::new();
+    let lenient = TlsSettings { wildcards: true, ..pki.settings("lenient", BOTH) };
+    let clients = [pki.config("client", BOTH), TlsConfig::load(lenient).unwrap()];
+    for (names, taken) in [
+        (["sip:other.example.net", "sip.example.org"], [false, false]),
+        (["sip:other.example.net", "*.example.org"], [false, false]),
+        (["sip:a@other.example.net", "sip.example.org"], [true, true]), // a user is no domain
+        (["sip:a@other.example.net", "*.example.org"], [false, true]),
+    ] {
+        let server = server(pki.config("server", &names), NetConfig::default()).await;
+        for (tls, taken) in clients.iter().zip(taken) {
+            let client = client(tls.clone()).await;
+            assert_eq!(options(&client, &server, "sip.example.org").await.is_ok(), taken, "{names:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_port_or_parameters_of_a_sip_uri_do_not_hide_its_domain() {
+    let pki = Pki::new();
+    let client = client(pki.config("client", BOTH)).await;
+    for uri in ["sip:sip.example.org:5061", "SIP:sip.example.org;transport=tls", "sip:sip.example.org?a=b"] {
+        let server = server(pki.config("server", &[uri]), NetConfig::default()).await;
+        assert_ok(options(&client, &server, "sip.example.org").await);
+    }
+    let server = server(pki.config("server", &["sip:a@sip.example.org:5061"]), NetConfig::default()).await;
+    assert_refused(options(&client, &server, "sip.example.org").await);
+}
+
+#[tokio::test]
 async fn a_server_of_another_authority_is_not_spoken_to() {
     let (pki, stranger) = (Pki::new(), Pki::new());
     let server = server(stranger.config("server", BOTH), NetConfig::default()).await;
@@ -204,6 +235,21 @@ async fn a_proven_peer_is_reached_by_the_connection_that_it_opened() {
     assert_ok(options(&proxy, &peer, "sip.example.org").await);
     assert_eq!((proxy.counts().connections, peer.counts().connections), (1, 1));
     assert_refused(options(&proxy, &peer, "other.example.org").await); // not by that one, nor by another
+}
+
+/// RFC 5922 §7.1 holds for who connects, too: a DNS name beside a `sip:` URI proves no sent-by.
+#[tokio::test]
+async fn what_a_certificate_proves_of_a_client_is_its_sip_uri_where_it_has_one() {
+    let pki = Pki::new();
+    let (proxy, mut incoming) = bound(pki.config("proxy", BOTH), NetConfig::default()).await;
+    let peer = client(pki.config("peer", &["sip:other.example.net:5061", "sip.example.org"])).await;
+    let heard = async {
+        let Some(IncomingRequest::Other(other)) = incoming.next().await else { panic!("no OPTIONS") };
+        proxy.proven_names(other.source())
+    };
+    let (answer, names) = tokio::join!(options(&peer, &proxy, "sip.example.org"), heard);
+    assert_ok(answer);
+    assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), ["other.example.net"]);
 }
 
 #[tokio::test]

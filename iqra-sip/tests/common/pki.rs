@@ -35,9 +35,10 @@ impl Pki {
 
     /// Signs a certificate for these names and writes it over the one of the same file name.
     pub(crate) fn sign(&self, file: &str, names: &[&str]) -> TlsIdentity {
-        let plain = names.iter().filter(|name| !name.starts_with("sip:"));
+        let is_uri = |name: &&&str| name.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("sip:"));
+        let plain = names.iter().filter(|name| !is_uri(name));
         let mut params = CertificateParams::new(plain.map(ToString::to_string).collect::<Vec<_>>()).unwrap();
-        let uris = names.iter().filter(|name| name.starts_with("sip:"));
+        let uris = names.iter().filter(is_uri);
         params.subject_alt_names.extend(uris.map(|uri| SanType::URI((*uri).try_into().unwrap())));
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.authority).unwrap();

@@ -76,7 +76,9 @@ impl ResolvesServerCert for Shown {
         let holds = |identity: &&Arc<CertifiedKey>| {
             let certificate = identity.cert.first().and_then(read);
             let asked = asked.as_ref().zip(certificate);
-            asked.is_some_and(|(name, certificate)| is_for(&certificate, name, true))
+            asked.is_some_and(|(name, certificate)| {
+                is_for_host(&certificate, name) || is_for(&certificate, name, false)
+            })
         };
         self.0.iter().find(holds).or(self.0.first()).cloned()
     }
@@ -86,33 +88,53 @@ fn read<'a>(certificate: &'a CertificateDer<'_>) -> Option<EndEntityCert<'a>> {
     EndEntityCert::try_from(certificate).ok()
 }
 
-/// RFC 5922 §7.1: a domain stands as a DNS name or as a `sip:` URI without a user part in the subjectAltName; the common
-/// name is not looked at. §7.2: names are compared whole, `*` stands for nothing.
+/// RFC 5922 §7.2: names are compared whole, `*` stands for nothing.
 fn is_for(certificate: &EndEntityCert<'_>, wanted: &ServerName<'_>, wildcards: bool) -> bool {
     let ServerName::DnsName(domain) = wanted else {
         return certificate.verify_is_valid_for_subject_name(wanted).is_ok();
     };
-    let named = domains(certificate).any(|name| name.eq_ignore_ascii_case(domain.as_ref()));
-    named || wildcards && certificate.verify_is_valid_for_subject_name(wanted).is_ok()
+    let named = domains(certificate).iter().any(|name| name.eq_ignore_ascii_case(domain.as_ref()));
+    let starred = || by_uri(certificate).next().is_none() && is_for_host(certificate, wanted);
+    named || wildcards && starred()
 }
 
-fn domains<'a>(certificate: &'a EndEntityCert<'_>) -> impl Iterator<Item = &'a str> {
-    let uris = certificate.valid_uri_names().filter_map(|uri| {
-        let (scheme, domain) = uri.split_once(':')?;
-        let bare = !domain.contains(['@', ';', '?', ':']);
-        (scheme.eq_ignore_ascii_case("sip") && bare).then_some(domain)
-    });
-    certificate.valid_dns_names().chain(uris)
+/// As any other use of TLS has it: a DNS name or a star, beside whatever URIs.
+fn is_for_host(certificate: &EndEntityCert<'_>, wanted: &ServerName<'_>) -> bool {
+    certificate.verify_is_valid_for_subject_name(wanted).is_ok()
+}
+
+/// RFC 5922 §7.1: the domains that stand as `sip:` URIs in the subjectAltName; where there is none, those that stand as
+/// DNS names. The common name is not looked at.
+fn domains<'a>(certificate: &'a EndEntityCert<'_>) -> Vec<&'a str> {
+    let by_uri: Vec<_> = by_uri(certificate).collect();
+    match by_uri.is_empty() {
+        true => certificate.valid_dns_names().collect(),
+        false => by_uri,
+    }
+}
+
+fn by_uri<'a>(certificate: &'a EndEntityCert<'_>) -> impl Iterator<Item = &'a str> {
+    certificate.valid_uri_names().filter_map(domain_of)
+}
+
+/// The host of a `sip:` URI without a user part, which would name a user and no domain.
+fn domain_of(uri: &str) -> Option<&str> {
+    let (_, rest) = uri.split_once(':').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("sip"))?;
+    let host = match rest.strip_prefix('[') {
+        Some(address) => address.split_once(']')?.0,
+        None => rest.split([':', ';', '?']).next()?,
+    };
+    (!host.is_empty() && !rest.contains('@')).then_some(host)
 }
 
 fn presented(certificate: &EndEntityCert<'_>) -> Vec<String> {
-    domains(certificate).map(str::to_owned).collect()
+    domains(certificate).into_iter().map(str::to_owned).collect()
 }
 
 /// What a checked certificate proves its holder to be: its domains, and its address where the certificate holds that.
 pub(super) fn names(certificate: &CertificateDer<'_>, address: IpAddr) -> Vec<Arc<str>> {
     let Some(certificate) = read(certificate) else { return Vec::new() };
-    let mut names: Vec<Arc<str>> = domains(&certificate).map(Arc::from).collect();
+    let mut names: Vec<Arc<str>> = domains(&certificate).into_iter().map(Arc::from).collect();
     if certificate.verify_is_valid_for_subject_name(&ServerName::IpAddress(address.into())).is_ok() {
         names.push(address.to_string().into());
     }
