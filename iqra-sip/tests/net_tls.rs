@@ -209,6 +209,21 @@ async fn each_name_is_shown_its_own_certificate() {
 }
 
 #[tokio::test]
+async fn names_of_one_address_take_one_connection_each_however_they_alternate() {
+    let pki = Pki::new();
+    let mut settings = pki.settings("one", &["one.example.org"]);
+    settings.identities.push(pki.sign("two", &["two.example.org"]));
+    let server = server(TlsConfig::load(settings).unwrap(), NetConfig::default()).await;
+    let client = client(pki.config("client", BOTH)).await;
+    for _ in 0..3 {
+        for name in ["one.example.org", "two.example.org"] {
+            assert_ok(options(&client, &server, name).await);
+        }
+    }
+    assert_eq!((client.counts().connections, server.counts().connections), (2, 2));
+}
+
+#[tokio::test]
 async fn a_handshake_that_is_never_finished_is_given_up() {
     let pki = Pki::new();
     let net = NetConfig { handshake: Duration::from_millis(50), ..NetConfig::default() };

@@ -2,8 +2,8 @@
 //! (RFC 3261 §18.1.1, §18.2.2; reuse by RFC 5923).
 //!
 //! Every connection has a task and a bounded queue of messages to write. A message that names its connection goes by
-//! that; any other goes by the connection to its address, on a secure transport only where the peer has proven the name
-//! that the message asks for. What a connection could not write goes back to [`Shared::unsent`].
+//! that; any other goes by a connection to its address, on a secure transport only where the peer has proven the name
+//! that the message asks for: one address may have a connection for each of its names. What a connection could not write goes back to [`Shared::unsent`].
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -45,7 +45,8 @@ pub(crate) struct Connections(Mutex<Table>);
 #[derive(Default)]
 struct Table {
     by_id: HashMap<ConnectionId, Connection>,
-    by_peer: HashMap<(Transport, SocketAddr), ConnectionId>,
+    /// Those to one address, the newest last.
+    by_peer: HashMap<(Transport, SocketAddr), Vec<ConnectionId>>,
     accepted: HashMap<IpAddr, usize>,
     closed: Closed,
     last: u64,
@@ -171,10 +172,7 @@ impl Connections {
         let mut table = self.lock();
         let Some(connection) = table.by_id.remove(&id) else { return };
         for addr in [Some(connection.remote), connection.alias].into_iter().flatten() {
-            let key = (connection.transport, addr);
-            if table.by_peer.get(&key) == Some(&id) {
-                table.by_peer.remove(&key);
-            }
+            table.leave((connection.transport, addr), id);
         }
         if connection.accepted {
             table.release(source(connection.remote));
@@ -198,10 +196,18 @@ impl Connections {
     #[cfg(feature = "tls")]
     pub(super) fn alias(&self, id: ConnectionId, addr: SocketAddr) {
         let mut table = self.lock();
-        let Some(connection) = table.by_id.get_mut(&id).filter(|found| found.alias.is_none()) else { return };
-        connection.alias = Some(addr);
-        let key = (connection.transport, addr);
-        table.by_peer.entry(key).or_insert(id);
+        let Table { by_id, by_peer, .. } = &mut *table;
+        let Some(connection) = by_id.get(&id).filter(|found| found.alias.is_none()) else { return };
+        let ids = by_peer.entry((connection.transport, addr)).or_default();
+        // One for each set of names, so that no peer makes the list long.
+        let same = |other| by_id.get(other).is_some_and(|other| other.names == connection.names);
+        if ids.iter().any(same) {
+            return;
+        }
+        ids.insert(0, id);
+        if let Some(connection) = by_id.get_mut(&id) {
+            connection.alias = Some(addr);
+        }
     }
 
     /// The writer of the connection that a flow names, or of one that leads to its peer.
@@ -214,9 +220,11 @@ impl Connections {
         if let Some(id) = flow.connection {
             return Some((id, table.by_id.get(&id)?.writer.clone()));
         }
-        let id = *table.by_peer.get(&(flow.transport, flow.remote))?;
-        let connection = table.by_id.get(&id).filter(|found| found.leads_to(flow, name))?;
-        Some((id, connection.writer.clone()))
+        let ids = table.by_peer.get(&(flow.transport, flow.remote))?;
+        ids.iter().rev().find_map(|id| {
+            let connection = table.by_id.get(id).filter(|found| found.leads_to(flow, name))?;
+            Some((*id, connection.writer.clone()))
+        })
     }
 
     /// Queues a message on its connection, without opening one.
@@ -230,10 +238,12 @@ impl Connection {
     /// On a secure transport the peer must have proven the name (RFC 5923 §7). For want of one its address is enough,
     /// and so is any name that we have dialled it by: it is then the very socket that we mean.
     fn leads_to(&self, flow: &Flow, name: Option<&str>) -> bool {
-        let address = flow.remote.ip().to_string();
-        let wanted = name.unwrap_or(&address);
-        let proven = || self.names.iter().any(|proven| proven.eq_ignore_ascii_case(wanted));
-        !self.transport.is_secure() || (name.is_none() && !self.accepted) || proven()
+        let proven = |wanted: &str| self.names.iter().any(|proven| proven.eq_ignore_ascii_case(wanted));
+        !self.transport.is_secure()
+            || match name {
+                Some(name) => proven(name),
+                None => !self.accepted || proven(&flow.remote.ip().to_string()),
+            }
     }
 }
 
@@ -254,9 +264,17 @@ impl Table {
         let id = ConnectionId(self.last);
         let (writer, queue) = mpsc::channel(shared.config.write_queue.max(1));
         self.by_id.insert(id, Connection { transport, remote, alias: None, accepted, names, writer });
-        self.by_peer.insert((transport, remote), id);
+        self.by_peer.entry((transport, remote)).or_default().push(id);
         let heard = Arc::new(AtomicBool::new(accepted));
         Some(Lane { shared: shared.clone(), id, first: None, queue, flow: None, heard, written: Vec::new() })
+    }
+
+    fn leave(&mut self, peer: (Transport, SocketAddr), id: ConnectionId) {
+        let Some(ids) = self.by_peer.get_mut(&peer) else { return };
+        ids.retain(|known| *known != id);
+        if ids.is_empty() {
+            self.by_peer.remove(&peer);
+        }
     }
 
     fn release(&mut self, source: IpAddr) {
