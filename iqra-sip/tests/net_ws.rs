@@ -149,6 +149,28 @@ async fn line_breaks_are_a_keep_alive_too() {
     assert_eq!(reply(&mut phone).await, "\r\n");
 }
 
+#[tokio::test]
+async fn pongs_and_line_breaks_keep_a_connection_open_beyond_the_time_of_an_idle_one() {
+    let idle = Duration::from_millis(400);
+    let net = NetConfig { idle, websocket_ping: Duration::from_millis(150), ..NetConfig::default() };
+    let server = server(net).await;
+    let mut answering = phone(&server).await;
+    for _ in 0..4 {
+        assert!(answering.next().await.unwrap().unwrap().is_ping()); // reading it answers it
+    }
+    let net = NetConfig { idle, ..NetConfig::default() };
+    let server = self::server(net).await;
+    let (mut breaking, mut pace) = (phone(&server).await, tokio::time::interval(idle / 4));
+    for _ in 0..8 {
+        pace.tick().await;
+        breaking.send(Message::text("\r\n\r\n")).await.unwrap();
+        assert_eq!(reply(&mut breaking).await, "\r\n");
+    }
+    assert_eq!(server.closed().idle, 0);
+    while breaking.next().await.is_some_and(|came| came.is_ok()) {}
+    assert_eq!(server.closed().idle, 1, "silence ends it");
+}
+
 async fn asks_options(client: &Endpoint, hop: Hop, uri: &str) -> StatusCode {
     let mut request = Request::new(Method::Options, uri.parse().unwrap());
     request.headers.push(HeaderName::FROM, "<sip:a@example.org>");

@@ -42,7 +42,8 @@ pub struct NetConfig {
     /// Most connections that one source opens: an IPv4 address, or the /64 of an IPv6 one. Room for the phones behind one
     /// NAT. Default 512.
     pub max_connections_per_source: usize,
-    /// A connection without a message or keep-alive for this long is closed. Default 10 minutes.
+    /// A connection without a message or keep-alive for this long is closed. A WebSocket peer that answers our pings stays.
+    /// Default 10 minutes.
     pub idle: Duration,
     /// A message must be whole this long after its first byte, or its connection is closed. Default 10 s.
     pub partial_message: Duration,

@@ -126,7 +126,8 @@ where
             came = socket.next() => match came {
                 Some(Ok(message)) => {
                     lane.heard.store(true, Ordering::Relaxed);
-                    take(&shared, flow, message, &mut life)
+                    life.heard(Instant::now());
+                    take(&shared, flow, message)
                 }
                 Some(Err(error)) => return failed(&shared, &flow, &error),
                 None => return,
@@ -157,19 +158,18 @@ where
 }
 
 /// When a connection is pinged and when it is given up: a ping after `websocket_ping` without a sign of life, the end
-/// after another one, or after `idle` without a message.
+/// after another one, or after `idle`. Whatever comes is such a sign: messages, line breaks, pings and their answers.
 struct Life {
     every: Duration,
     idle: Duration,
     heard: Instant,
-    message: Instant,
     pinged: Option<Instant>,
 }
 
 impl Life {
     fn new(shared: &Shared, now: Instant) -> Self {
         let (every, idle) = (shared.config.websocket_ping, shared.config.idle);
-        Self { every, idle, heard: now, message: now, pinged: None }
+        Self { every, idle, heard: now, pinged: None }
     }
 
     fn heard(&mut self, now: Instant) {
@@ -177,21 +177,19 @@ impl Life {
     }
 
     fn deadline(&self) -> Instant {
-        (self.pinged.unwrap_or(self.heard) + self.every).min(self.message + self.idle)
+        (self.pinged.unwrap_or(self.heard) + self.every).min(self.heard + self.idle)
     }
 
     /// Whether a ping is due at this deadline; else it is the end.
     fn pings(&mut self, now: Instant) -> bool {
-        let alive = self.pinged.is_none() && now < self.message + self.idle;
+        let alive = self.pinged.is_none() && now < self.heard + self.idle;
         self.pinged = Some(now);
         alive
     }
 }
 
 /// Takes what came; false at the end of the connection.
-fn take(shared: &Arc<Shared>, flow: Flow, message: Message, life: &mut Life) -> bool {
-    let now = Instant::now();
-    life.heard(now);
+fn take(shared: &Arc<Shared>, flow: Flow, message: Message) -> bool {
     let bytes = match message {
         Message::Text(text) => Bytes::from(text),
         Message::Binary(bytes) => bytes,
@@ -202,10 +200,7 @@ fn take(shared: &Arc<Shared>, flow: Flow, message: Message, life: &mut Life) -> 
         stream::PING => stream::pong(shared, flow),
         stream::PONG => shared.keepers.heard(&flow),
         keep_alive if is_keep_alive(keep_alive) => {}
-        _ => {
-            life.message = now;
-            return stream::take_message(shared, flow, bytes);
-        }
+        _ => return stream::take_message(shared, flow, bytes),
     }
     true
 }
