@@ -14,6 +14,8 @@ use iqra_sip::net::{Answer, CallEvent, Endpoint, Incoming, IncomingRequest, NetC
 use iqra_sip::{HeaderName, Headers, Hop, Method, Request, StatusCode, Transport};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
@@ -169,6 +171,33 @@ async fn pongs_and_line_breaks_keep_a_connection_open_beyond_the_time_of_an_idle
     assert_eq!(server.closed().idle, 0);
     while breaking.next().await.is_some_and(|came| came.is_ok()) {}
     assert_eq!(server.closed().idle, 1, "silence ends it");
+}
+
+#[tokio::test]
+async fn a_message_whose_fragments_trickle_in_closes_its_connection_for_all_its_pongs() {
+    let net = NetConfig { partial_message: Duration::from_millis(200), ..NetConfig::default() };
+    let server = server(net).await;
+    let mut phone = phone(&server).await;
+    let part = |opcode| Message::Frame(Frame::message("OPTIONS sip:", OpCode::Data(opcode), false));
+    phone.send(part(Data::Text)).await.unwrap();
+    let mut pace = tokio::time::interval(Duration::from_millis(20));
+    let trickle = async {
+        loop {
+            tokio::select! {
+                came = phone.next() => match came {
+                    Some(Ok(_)) => {}
+                    _ => break,
+                },
+                _ = pace.tick() => {
+                    // Its connection may be gone.
+                    let _ = phone.send(Message::Pong(bytes::Bytes::new())).await;
+                    let _ = phone.send(part(Data::Continue)).await;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), trickle).await.unwrap();
+    assert_eq!(server.closed().slow_sender, 1);
 }
 
 async fn asks_options(client: &Endpoint, hop: Hop, uri: &str) -> StatusCode {

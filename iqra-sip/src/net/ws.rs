@@ -3,6 +3,8 @@
 //! Mostly browsers connect to us; the client role is there for tests and gateways. A message goes out as text where it
 //! is UTF-8, else as binary (RFC 7118 §5.2.4).
 
+mod frames;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,6 +22,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes, client::IntoClientRequest};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config, client_async_with_config};
 
+use self::frames::Timed;
 use super::connections::Lane;
 use super::shared::Shared;
 use super::stream;
@@ -38,10 +41,11 @@ pub(super) async fn agree<S>(
     flow: &Flow,
     stream: S,
     side: &Side,
-) -> io::Result<WebSocketStream<S>>
+) -> io::Result<WebSocketStream<Timed<S>>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let stream = Timed::new(stream, lane.shared.config.partial_message);
     let limit = Limits::DEFAULT.message_bytes;
     let config = WebSocketConfig::default()
         .max_message_size(Some(limit))
@@ -115,7 +119,7 @@ fn speaks_sip<'a>(values: impl IntoIterator<Item = &'a HeaderValue>) -> bool {
 }
 
 /// Reads and writes one connection until either fails, or the endpoint stops.
-pub(super) async fn run<S>(lane: &mut Lane, flow: Flow, mut socket: WebSocketStream<S>)
+pub(super) async fn run<S>(lane: &mut Lane, flow: Flow, mut socket: WebSocketStream<Timed<S>>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -128,6 +132,9 @@ where
                     lane.heard.store(true, Ordering::Relaxed);
                     life.heard(Instant::now());
                     take(&shared, flow, message)
+                }
+                Some(Err(_)) if socket.get_ref().is_late() => {
+                    return shared.streams.count(|closed| closed.slow_sender += 1);
                 }
                 Some(Err(error)) => return failed(&shared, &flow, &error),
                 None => return,
