@@ -107,7 +107,7 @@ impl Engine {
         let relays = Relays::new(if config.relay.is_some() { random.up_to(u32::MAX) } else { 0 });
         Self {
             timers: TimerQueue::new(config.timings.clone()),
-            protection: config.guard.clone().map(Protection::shared),
+            protection: config.guard.clone().map(|guard| Protection::shared(guard, &config.limits)),
             config,
             random,
             listeners: Vec::new(),
@@ -149,7 +149,7 @@ impl Engine {
         if !self.admits(now, flow, &bytes) {
             return;
         }
-        match Message::parse(bytes) {
+        match Message::parse_within(bytes, &self.config.limits) {
             Ok(Message::Request(request)) => self.handle_request(now, flow, request),
             Ok(Message::Response(response)) => self.handle_response(now, flow, response),
             Err(error) => {

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use iqra_sip::message::Limits;
 use iqra_sip::net::NetConfig;
 use iqra_sip::resolve::ResolveLimits;
 use iqra_sip::{EngineConfig, Timings};
@@ -25,6 +26,8 @@ pub struct SipSettings {
     pub max_transactions: usize,
     /// As [`EngineConfig::max_dialogs`].
     pub max_dialogs: usize,
+    /// As [`EngineConfig::limits`].
+    pub limits: Limits,
     /// As [`Timings::target_limit`].
     pub target_limit: Duration,
     /// As [`EngineConfig::name_wait`].
@@ -56,6 +59,7 @@ impl Default for SipSettings {
             product: engine.product,
             max_transactions: engine.max_transactions,
             max_dialogs: engine.max_dialogs,
+            limits: engine.limits,
             target_limit: engine.timings.target_limit,
             name_wait: engine.name_wait,
             max_connections: net.max_connections,
@@ -80,6 +84,7 @@ impl SipSettings {
             product: self.product.clone(),
             max_transactions: self.max_transactions,
             max_dialogs: self.max_dialogs,
+            limits: self.limits.clone(),
             timings: Timings { target_limit: self.target_limit, ..Timings::default() },
             name_wait: self.name_wait,
             ..EngineConfig::default()
@@ -137,6 +142,7 @@ pub(super) fn settings(source: &Source<'_>, sip: &SipFile, net: &ConnectionsFile
             default.max_transactions,
         )?,
         max_dialogs: count(sip.dialogs.as_ref(), "sip.dialogs", 10_000_000, default.max_dialogs)?,
+        limits: limits(source, sip)?,
         target_limit: seconds(
             sip.target_limit_s.as_ref(),
             "sip.target_limit_s",
@@ -168,6 +174,21 @@ pub(super) fn settings(source: &Source<'_>, sip: &SipFile, net: &ConnectionsFile
         )?,
         origins: origins(source, &net.origins)?,
     })
+}
+
+/// How large a message may be.
+fn limits(source: &Source<'_>, sip: &SipFile) -> Checked<Limits> {
+    let mut limits = Limits::default();
+    for (value, key, range, limit) in [
+        (&sip.max_message, "sip.max_message", 1_024..=1_048_576, &mut limits.message_bytes),
+        (&sip.max_head, "sip.max_head", 1_024..=1_048_576, &mut limits.head_bytes),
+        (&sip.max_headers, "sip.max_headers", 16..=4_096, &mut limits.headers),
+        (&sip.max_uri, "sip.max_uri", 64..=65_536, &mut limits.uri_bytes),
+    ] {
+        let default = u32::try_from(*limit).unwrap_or(u32::MAX);
+        *limit = source.count(value.as_ref(), key, range, default)? as usize;
+    }
+    Ok(limits)
 }
 
 /// Server and User-Agent are one line of text.
@@ -222,6 +243,10 @@ pub(super) struct SipFile {
     product: Option<Spanned<String>>,
     transactions: Option<Spanned<u64>>,
     dialogs: Option<Spanned<u64>>,
+    max_message: Option<Spanned<u64>>,
+    max_head: Option<Spanned<u64>>,
+    max_headers: Option<Spanned<u64>>,
+    max_uri: Option<Spanned<u64>>,
     target_limit_s: Option<Spanned<u64>>,
     name_wait_s: Option<Spanned<u64>>,
 }

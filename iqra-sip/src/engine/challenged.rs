@@ -190,7 +190,7 @@ impl Engine {
 impl super::client_table::Client {
     /// The request as it went out, Via included.
     pub(super) fn request(&self) -> Option<Request> {
-        match Message::parse(self.wire.clone()) {
+        match Message::parse_own(self.wire.clone()) {
             Ok(Message::Request(request)) => Some(request),
             _ => None,
         }

@@ -10,7 +10,7 @@ use crate::dialog::session_timer::SessionTimers;
 use crate::dialog::{refer, replaces, session_timer};
 use crate::engine::nat::FlowConfig;
 use crate::guard::GuardConfig;
-use crate::message::Method;
+use crate::message::{Limits, Method};
 use crate::roles::relay::RelayConfig;
 use crate::transaction::timer::Timings;
 
@@ -28,6 +28,9 @@ pub struct EngineConfig {
     /// Most answering branches of one forked INVITE that are kept in mind; those of more are acknowledged and hung up
     /// without state, again each time that they come. Default 16.
     pub max_forks: usize,
+    /// How large a message from the network may be, on every transport of an endpoint. What is larger is answered as
+    /// [`Limits`] says; on a WebSocket a message above `message_bytes` closes its connection.
+    pub limits: Limits,
     /// Methods that the program takes outside dialogs, besides INVITE; others are answered 405 with Allow. `None`
     /// delivers them all. Default `None`.
     pub accepted_methods: Option<Vec<Method>>,
@@ -81,6 +84,7 @@ impl Default for EngineConfig {
             max_transactions: 400_000,
             max_dialogs: 100_000,
             max_forks: 16,
+            limits: Limits::DEFAULT,
             accepted_methods: None,
             supported: Vec::new(),
             session: SessionTimers::default(),

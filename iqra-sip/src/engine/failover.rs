@@ -179,7 +179,7 @@ impl Engine {
             return None;
         }
         let hop = client.hops.pop_front()?;
-        match Message::parse(client.wire.clone()) {
+        match Message::parse_own(client.wire.clone()) {
             Ok(Message::Request(mut request)) => {
                 request.headers.take_first(HeaderName::VIA);
                 Some((hop, request))

@@ -14,7 +14,7 @@ use super::wording::word;
 use crate::fault::Fault;
 use crate::guard::{CROWD, Guard, GuardConfig, Load, Sender, Verdict};
 use crate::message::header::Via;
-use crate::message::{HeaderName, Message, Method, Request, Response, StatusCode};
+use crate::message::{HeaderName, Limits, Message, Method, Request, Response, StatusCode};
 use crate::observe::DropReason;
 
 /// A guard and its measures: one for all engines of a process, for a source must not get its rate from each of them.
@@ -30,12 +30,17 @@ pub(crate) struct Protection {
 }
 
 impl Protection {
-    fn new(config: GuardConfig) -> Self {
-        Self { guard: Guard::new(config), waiting: Vec::new(), queued: 0, backlogs: BTreeMap::new() }
+    fn new(config: GuardConfig, limits: &Limits) -> Self {
+        Self {
+            guard: Guard::new(config).within(limits),
+            waiting: Vec::new(),
+            queued: 0,
+            backlogs: BTreeMap::new(),
+        }
     }
 
-    pub(super) fn shared(config: GuardConfig) -> Arc<Mutex<Self>> {
-        Arc::new(Mutex::new(Self::new(config)))
+    pub(super) fn shared(config: GuardConfig, limits: &Limits) -> Arc<Mutex<Self>> {
+        Arc::new(Mutex::new(Self::new(config, limits)))
     }
 
     fn waiting(&mut self, place: usize) -> &mut BTreeMap<u64, Instant> {
@@ -97,7 +102,9 @@ impl Engine {
     pub fn set_guard(&mut self, config: Option<GuardConfig>) {
         match (&self.protection, config) {
             (Some(protection), Some(config)) => hold(protection).guard.reload(config),
-            (_, config) => self.protection = config.map(Protection::shared),
+            (_, config) => {
+                self.protection = config.map(|config| Protection::shared(config, &self.config.limits));
+            }
         }
     }
 
@@ -244,7 +251,9 @@ impl Engine {
     }
 
     fn forbid(&mut self, flow: &Flow, message: bytes::Bytes) {
-        let Ok(Message::Request(mut request)) = Message::parse(message) else { return };
+        let Ok(Message::Request(mut request)) = Message::parse_within(message, &self.config.limits) else {
+            return;
+        };
         if request.method == Method::Ack {
             return;
         }

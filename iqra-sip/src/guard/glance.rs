@@ -26,7 +26,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// What a SIP message claims to be.
+    /// What a SIP message claims to be, within the default [`Limits`](crate::message::Limits).
     #[must_use]
     pub fn of(message: &[u8]) -> Kind {
         Glance::at(message).kind
@@ -44,7 +44,13 @@ pub(crate) struct Glance<'a> {
 }
 
 impl<'a> Glance<'a> {
+    /// By the default limits.
     pub(crate) fn at(message: &'a [u8]) -> Self {
+        Self::within(message, Limits::DEFAULT.headers)
+    }
+
+    /// Looks at so many header lines.
+    pub(crate) fn within(message: &'a [u8], headers: usize) -> Self {
         let mut lines = Lines::new(message);
         let begin = framing::skip_empty_lines(message);
         // The parser refuses what has no line or an unfit break in it.
@@ -52,7 +58,7 @@ impl<'a> Glance<'a> {
         let start_line = &message[begin..end];
         let mut glance = Glance { kind: claim(start_line), start_line, user_agent: &[], head: message };
         let (mut at, mut agent) = ((end + 2).min(message.len()), None);
-        for _ in 0..=Limits::DEFAULT.headers {
+        for _ in 0..=headers {
             match framing::header_line(&mut lines, at) {
                 Ok(HeaderLine::Field(field)) => {
                     let value = field.value_range();
@@ -118,18 +124,18 @@ pub(crate) fn call_id(message: &[u8]) -> Option<&str> {
 /// The one Call-ID of a message; none where it has none, or two lines of them, or one of several words. Long header
 /// fields may go on in the next line (RFC 3261 §7.3.1).
 #[cfg(feature = "tokio")]
-pub(crate) fn only_call_id(message: &[u8]) -> Option<&[u8]> {
-    only(message, &[b"Call-ID", b"i"]).filter(|value| !value.is_empty() && !value.contains(&b' '))
+pub(crate) fn only_call_id<'a>(message: &'a [u8], limits: &Limits) -> Option<&'a [u8]> {
+    only(message, &[b"Call-ID", b"i"], limits).filter(|value| !value.is_empty() && !value.contains(&b' '))
 }
 
 /// The one value of a header field by any of its names, as [`only_call_id`] has it.
 #[cfg(feature = "tokio")]
-pub(crate) fn only<'a>(message: &'a [u8], names: &[&[u8]]) -> Option<&'a [u8]> {
+pub(crate) fn only<'a>(message: &'a [u8], names: &[&[u8]], limits: &Limits) -> Option<&'a [u8]> {
     let (_, mut at) = line(message, 0);
     let mut found = None;
     // The field that is being read is the one.
     let (mut open, mut headers) = (false, 0);
-    while at < Limits::DEFAULT.head_bytes && headers <= Limits::DEFAULT.headers {
+    while at < limits.head_bytes && headers <= limits.headers {
         let (header, next) = line(message, at);
         let Some(first) = header.first() else { return found };
         headers += usize::from(!matches!(first, b' ' | b'\t'));
@@ -249,7 +255,8 @@ mod tests {
     fn only_a_call_id_that_stands_alone_says_whose_a_message_is() {
         let of = |head: &str| {
             let message = format!("OPTIONS x SIP/2.0\r\n{head}\r\n\r\ni: body\r\n");
-            only_call_id(message.as_bytes()).map(|found| String::from_utf8(found.to_vec()).unwrap())
+            only_call_id(message.as_bytes(), &Limits::DEFAULT)
+                .map(|found| String::from_utf8(found.to_vec()).unwrap())
         };
         for usable in
             ["Call-ID: a@b", "i:a@b", "To: x\r\nI : a@b ", "call-id:\r\n a@b", "i: a@b\r\n \r\nTo: x"]
@@ -268,8 +275,22 @@ mod tests {
         ] {
             assert_eq!(of(unusable), None, "{unusable:?}");
         }
-        assert_eq!(only_call_id(b"OPTIONS x SIP/2.0\r\n\r\ni: body\r\n"), None);
-        assert_eq!(only_call_id(b""), None);
+        assert_eq!(of(""), None);
+        assert_eq!(only_call_id(b"", &Limits::DEFAULT), None);
+    }
+
+    #[test]
+    fn one_looks_as_far_as_the_parser_reads() {
+        let wide = Limits { headers: 300, ..Limits::DEFAULT };
+        let message =
+            format!("BYE x SIP/2.0\r\n{}i: a\r\nTo: <sip:a@b>;tag=x\r\n\r\n", "X-A: b\r\n".repeat(290));
+        let kind = |limits: &Limits| Glance::within(message.as_bytes(), limits.headers).kind;
+        assert_eq!((kind(&Limits::DEFAULT), kind(&wide)), (Kind::New, Kind::Within));
+        #[cfg(feature = "tokio")]
+        {
+            assert_eq!(only_call_id(message.as_bytes(), &Limits::DEFAULT), None);
+            assert_eq!(only_call_id(message.as_bytes(), &wide), Some(&b"a"[..]));
+        }
     }
 
     #[test]

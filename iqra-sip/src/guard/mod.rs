@@ -31,6 +31,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::engine::flow::Flow;
+use crate::message::Limits;
 use crate::observe::DropReason;
 use bans::Bans;
 pub use bans::{Ban, BanChange, BanCounts, Scope};
@@ -186,6 +187,8 @@ pub struct Guard {
     total: Bucket,
     bans: Bans,
     overload: Overload,
+    /// Header lines of a message that are looked at.
+    headers: usize,
 }
 
 impl Guard {
@@ -198,7 +201,14 @@ impl Guard {
             total: Bucket::default(),
             bans: Bans::default(),
             overload: Overload::default(),
+            headers: Limits::DEFAULT.headers,
         }
+    }
+
+    /// The same for messages within these limits, in place of the default ones: it looks no further than their parser.
+    #[must_use]
+    pub fn within(self, limits: &Limits) -> Self {
+        Self { headers: limits.headers, ..self }
     }
 
     /// Takes new settings; what was learnt stays.
@@ -214,7 +224,7 @@ impl Guard {
         if self.is_banned(now, sender.ip) {
             return Verdict::Drop(DropReason::Banned);
         }
-        let (glance, pressure) = (Glance::at(message), self.pressure(now, load));
+        let (glance, pressure) = (Glance::within(message, self.headers), self.pressure(now, load));
         let spared = glance.kind != Kind::New || self.is_spared(&glance);
         let verdict = if spared { Verdict::Pass } else { self.press(pressure, sender) };
         if self.config.peers.contains(sender.ip) {

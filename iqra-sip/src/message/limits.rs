@@ -19,6 +19,14 @@ impl Limits {
     /// The defaults, as a constant.
     pub const DEFAULT: Limits =
         Limits { message_bytes: 65_536, head_bytes: 32_768, headers: 256, uri_bytes: 4_096 };
+
+    /// For messages that this process has worded.
+    pub(crate) const NONE: Limits = Limits {
+        message_bytes: usize::MAX,
+        head_bytes: usize::MAX,
+        headers: usize::MAX,
+        uri_bytes: usize::MAX,
+    };
 }
 
 impl Default for Limits {

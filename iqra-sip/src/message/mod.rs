@@ -71,6 +71,11 @@ impl Message {
         parse::message(bytes, limits)
     }
 
+    /// Reads what this process has worded itself: limits are for what comes from others.
+    pub(crate) fn parse_own(bytes: Bytes) -> Result<Message, ParseError> {
+        parse::message(bytes, &Limits::NONE)
+    }
+
     /// The message as it goes on the wire, with the Content-Length of its body.
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {

@@ -37,7 +37,9 @@ pub struct NetConfig {
     /// Kernel receive buffer of a UDP socket, in bytes; the kernel may grant less. Default 4 MiB, with which a burst
     /// of 30,000 calls a second is not lost while the process waits for a core.
     pub receive_buffer: usize,
-    /// Most stream connections, either way; more are closed at once. Default 4,096.
+    /// Most stream connections, either way; more are closed at once. Peers open seven eighths of them at most: the rest is
+    /// kept for connections of ours, so that no crowd cuts us off from those whom we call. Nothing is closed to make room:
+    /// who is connected stays until it is [`idle`](Self::idle). Default 4,096.
     pub max_connections: usize,
     /// Most connections that one source opens: an IPv4 address, or the /64 of an IPv6 one. Room for the phones behind one
     /// NAT. Default 512.
@@ -268,7 +270,7 @@ impl Builder {
         let shards = engines.into_iter().zip(udp).map(equip).collect();
         drop(sender);
         let mut shared = Shared::new((shards, spread), listeners, self.net);
-        shared.replaces = self.engine.transfer.replaces;
+        (shared.limits, shared.replaces) = (self.engine.limits, self.engine.transfer.replaces);
         (shared.observers, shared.trace_secrets) = (self.observers, self.trace_secrets);
         if let Some(resolver) = self.resolver {
             shared.resolver = resolver;

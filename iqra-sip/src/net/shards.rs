@@ -47,7 +47,7 @@ use crate::engine::random::Seed;
 use crate::engine::share::{self, Judged, Owns};
 use crate::guard::glance;
 use crate::message::header::Replaces;
-use crate::message::{HeaderName, Headers, Request};
+use crate::message::{HeaderName, Headers, Limits, Request};
 use crate::observe::Direction;
 
 /// Most messages for one shard that their receiver handles himself.
@@ -105,8 +105,8 @@ impl Spread {
         ShardId((number % self.count as u64) as usize)
     }
 
-    fn of_message(&self, message: &[u8], home: ShardId) -> ShardId {
-        glance::only_call_id(message).map_or(home, |call_id| self.of(call_id))
+    fn of_message(&self, message: &[u8], limits: &Limits, home: ShardId) -> ShardId {
+        glance::only_call_id(message, limits).map_or(home, |call_id| self.of(call_id))
     }
 
     /// What the engine of a shard draws its Call-IDs by.
@@ -207,7 +207,7 @@ impl Shared {
         }
         let mut parts: Vec<Vec<Arrival>> = self.shards.iter().map(|_| Vec::new()).collect();
         for (flow, bytes) in messages {
-            let shard = self.spread.of_message(&bytes, home);
+            let shard = self.spread.of_message(&bytes, &self.limits, home);
             let judged = self.judge(shard, &bytes);
             parts[shard.0].push(Arrival { flow, bytes, judged });
         }
@@ -268,7 +268,7 @@ impl Shared {
         if !self.replaces || !message.starts_with(b"INVITE ") {
             return None;
         }
-        let value = std::str::from_utf8(glance::only(message, &[b"Replaces"])?).ok()?;
+        let value = std::str::from_utf8(glance::only(message, &[b"Replaces"], &self.limits)?).ok()?;
         let asked = Replaces::parse(String::from(value)).ok()?;
         let other = self.spread.of(asked.call_id().as_bytes());
         (other != shard).then(|| self.shard(other).lock().engine.judge_replaces(&asked))

@@ -24,13 +24,15 @@ use super::{tcp, udp};
 use crate::engine::Engine;
 use crate::engine::flow::{Flow, Listener, Owner, Transmit, Transport};
 use crate::event::ClientTx;
-use crate::message::{ParseError, Response};
+use crate::message::{Limits, ParseError, Response};
 use crate::observe::{Direction, Observer, Observers, TraceRecord, redact};
 
 /// What the tasks of an endpoint share.
 pub(crate) struct Shared {
     pub(super) shards: Box<[Shard]>,
     pub(crate) spread: Spread,
+    /// How large a message may be: those of the engines.
+    pub(super) limits: Limits,
     /// INVITEs may take the place of other calls.
     pub(super) replaces: bool,
     pub(crate) listeners: Vec<Listener>,
@@ -133,6 +135,7 @@ impl Shared {
         Self {
             shards: shards.into(),
             spread,
+            limits: Limits::DEFAULT,
             replaces: false,
             listeners,
             streams: Connections::default(),

@@ -76,7 +76,7 @@ async fn put(lane: &mut Lane, writer: &mut (impl AsyncWrite + Unpin), transmit: 
 
 /// Reads frames. An idle connection ends after `idle`, a message that trickles in after `partial_message`.
 async fn read(shared: &Arc<Shared>, flow: Flow, mut reader: impl AsyncRead + Unpin, heard: &AtomicBool) {
-    let (mut buffer, mut framer) = (BytesMut::new(), Framer::default());
+    let (mut buffer, mut framer) = (BytesMut::new(), Framer::new(shared.limits.clone()));
     let mut deadline = Instant::now() + shared.config.idle;
     loop {
         buffer.reserve(READ);

@@ -161,7 +161,9 @@ pub(super) fn learn_alias(shared: &Shared, flow: &Flow, message: &Bytes) {
         return;
     }
     let names = shared.streams.names(id);
-    let Ok(Message::Request(request)) = Message::parse(message.clone()) else { return };
+    let Ok(Message::Request(request)) = Message::parse_within(message.clone(), &shared.limits) else {
+        return;
+    };
     let Ok(via) = request.headers.typed::<Via>() else { return };
     if via.params.get("alias").is_none() {
         return;

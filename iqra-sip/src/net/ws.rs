@@ -29,7 +29,6 @@ use super::stream;
 use super::tcp::Side;
 use crate::engine::flow::{Flow, Transmit};
 use crate::framing::is_keep_alive;
-use crate::message::Limits;
 
 /// The subprotocol of RFC 7118 §4.
 const SUBPROTOCOL: &str = "sip";
@@ -46,7 +45,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let stream = Timed::new(stream, lane.shared.config.partial_message);
-    let limit = Limits::DEFAULT.message_bytes;
+    let limit = lane.shared.limits.message_bytes;
     let config = WebSocketConfig::default()
         .max_message_size(Some(limit))
         .max_frame_size(Some(limit))

@@ -391,6 +391,21 @@ fn our_contact_follows_the_transport_and_one_of_the_program_stays() {
     }
 }
 
+/// Limits are for what comes from others.
+#[test]
+fn a_request_with_more_headers_than_we_would_take_fails_over_too() {
+    let mut world = World::new();
+    let mut request = Request::new(Method::Options, "sip:example.org".parse().unwrap());
+    request.headers.push("From", "<sip:alice@example.org>");
+    (0..300).for_each(|_| request.headers.push("X-More", "x"));
+    world.engine.request(world.now, request, hops(Transport::Tcp)).unwrap();
+    world.drain();
+    let first = world.last();
+    world.fail(&first);
+    let second = world.last();
+    assert_eq!((to(&second).as_str(), text(&second).matches("X-More").count()), (TARGETS[1], 300));
+}
+
 #[test]
 fn a_hop_that_is_named_twice_is_asked_once() {
     let mut world = World::new();

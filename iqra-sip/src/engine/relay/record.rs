@@ -187,7 +187,7 @@ pub(super) fn forms_dialog(method: &Method) -> bool {
 
 /// What a client transaction sent, if it opens a dialog.
 fn opening(client: &Client) -> Option<Arc<Request>> {
-    let sent = || match Message::parse(client.wire.clone()) {
+    let sent = || match Message::parse_own(client.wire.clone()) {
         Ok(Message::Request(request)) if forms_dialog(&request.method) => Some(Arc::new(request)),
         _ => None,
     };
