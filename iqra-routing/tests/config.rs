@@ -347,8 +347,8 @@ fn settings_of_the_stack_and_its_sockets_are_read() {
     );
     let text = format!(
         "{text}[sip]\nsips_by_tls_only = false\nmax_datagram = 9000\nproduct = \"pbx/1\"\ntransactions = 10\n\
-         dialogs = 5\ntarget_limit_s = 4\nname_wait_s = 0\n\
-         [connections]\nmost = 7\nmost_per_source = 3\nidle_s = 60\norigins = [\"https://phone.example.org\"]\n"
+         dialogs = 5\nmax_message = 9000\nmax_head = 5000\nmax_headers = 99\nmax_uri = 88\ntarget_limit_s = 4\nname_wait_s = 0\n\
+         [connections]\nmost = 7\nmost_per_source = 3\nmost_per_wide_source = 5\nidle_s = 60\norigins = [\"https://phone.example.org\"]\n"
     );
     let config = ProxyConfig::parse("p.toml", &text).unwrap();
     let forwarded = Socket {
@@ -363,8 +363,14 @@ fn settings_of_the_stack_and_its_sockets_are_read() {
         (engine.product.as_deref(), engine.max_transactions, engine.max_dialogs),
         (Some("pbx/1"), 10, 5)
     );
+    let limits = &engine.limits;
+    assert_eq!(
+        (limits.message_bytes, limits.head_bytes, limits.headers, limits.uri_bytes),
+        (9_000, 5_000, 99, 88)
+    );
     assert_eq!((engine.timings.target_limit, engine.name_wait), (Duration::from_secs(4), Duration::ZERO));
     assert_eq!((net.max_connections, net.max_connections_per_source), (7, 3));
+    assert_eq!(net.max_connections_per_wide_source, 5);
     assert_eq!(
         (net.idle, net.origins),
         (Duration::from_secs(60), vec!["https://phone.example.org".to_owned()])
@@ -377,6 +383,7 @@ fn faults_of_the_stack_s_settings_name_line_key_and_remedy() {
         ("[sip]\nmax_datagram = 70000", "sip.max_datagram", "0 to 65535"),
         ("[sip]\nproduct = \"a\\nb\"", "sip.product", "example-pbx"),
         ("[sip]\ntransactions = 0", "sip.transactions", "1 to 10000000"),
+        ("[sip]\nmax_message = 99", "sip.max_message", "1024 to 1048576"),
         ("[sip]\nname_wait_s = 60", "sip.name_wait_s", "0 to 16"),
         ("[sip]\ntarget_limit_s = 33", "sip.target_limit_s", "1 to 32"),
         ("[connections]\nidle_s = 1", "connections.idle_s", "10 to 86400"),

@@ -10,9 +10,9 @@ use iqra_sip::guard::{GuardConfig, Rate};
 use iqra_sip::net::{Endpoint, Incoming, IncomingRequest, NetConfig};
 use iqra_sip::observe::capsule::{Capsule, CapsuleConfig};
 use iqra_sip::observe::{DropReason, TraceRecord, ladder};
-use iqra_sip::{EngineConfig, HeaderName, StatusCode};
+use iqra_sip::{EngineConfig, HeaderName, Hop, Method, Request, StatusCode, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 
@@ -114,6 +114,63 @@ async fn connections_above_the_limit_are_closed() {
     assert_eq!(endpoint.counts().connections, 1);
     endpoint.shutdown(Duration::ZERO).await;
     serving.await.unwrap();
+}
+
+/// A connection of a peer that is up: it was answered.
+async fn answered(endpoint: &Endpoint) -> TcpStream {
+    let mut stream = TcpStream::connect(endpoint.listeners()[0].addr).await.unwrap();
+    stream.write_all(message("OPTIONS", "up").as_bytes()).await.unwrap();
+    assert!(reply(&mut stream).await.starts_with("SIP/2.0 200"));
+    stream
+}
+
+async fn assert_closed(endpoint: &Endpoint) {
+    let mut stream = TcpStream::connect(endpoint.listeners()[0].addr).await.unwrap();
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0, "closed");
+}
+
+#[tokio::test]
+async fn peers_cannot_take_the_connections_that_are_kept_for_ours() {
+    let net = NetConfig { max_connections: 8, ..NetConfig::default() };
+    let (endpoint, incoming) = Endpoint::builder().tcp(LOOPBACK).net(net).bind().await.unwrap();
+    let serving = tokio::spawn(serve(incoming));
+    let mut peers = Vec::new();
+    for _ in 0..7 {
+        peers.push(answered(&endpoint).await);
+    }
+    assert_closed(&endpoint).await;
+    assert_eq!(endpoint.closed().too_many, 1);
+    let callee = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let hop = Hop::from((Transport::Tcp, callee.local_addr().unwrap()));
+    let mut request = Request::new(Method::Options, "sip:callee@127.0.0.1".parse().unwrap());
+    request.headers.push(HeaderName::FROM, "<sip:a@example.org>");
+    tokio::select! {
+        called = callee.accept() => drop(called.unwrap()),
+        refused = endpoint.request(request, Some(hop)) => panic!("{refused:?}"),
+    }
+    endpoint.shutdown(Duration::ZERO).await;
+    serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_network_of_ipv6_sources_has_a_limit_and_its_connections_give_it_back() {
+    let net = NetConfig { max_connections_per_wide_source: 2, ..NetConfig::default() };
+    let builder = Endpoint::builder().tcp((std::net::Ipv6Addr::LOCALHOST, 0)).net(net.clone());
+    let (endpoint, incoming) = builder.bind().await.unwrap();
+    let serving = tokio::spawn(serve(incoming));
+    let (first, _second) = (answered(&endpoint).await, answered(&endpoint).await);
+    assert_closed(&endpoint).await;
+    assert_eq!(endpoint.closed().too_many_from_source, 1);
+    drop(first);
+    while endpoint.counts().connections > 1 {
+        tokio::task::yield_now().await;
+    }
+    answered(&endpoint).await;
+    endpoint.shutdown(Duration::ZERO).await;
+    serving.await.unwrap();
+    let (endpoint, incoming) = Endpoint::builder().tcp(LOOPBACK).net(net).bind().await.unwrap();
+    tokio::spawn(serve(incoming));
+    let _ipv4 = [answered(&endpoint).await, answered(&endpoint).await, answered(&endpoint).await];
 }
 
 #[tokio::test]

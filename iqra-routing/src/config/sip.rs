@@ -36,6 +36,8 @@ pub struct SipSettings {
     pub max_connections: usize,
     /// As [`NetConfig::max_connections_per_source`].
     pub max_connections_per_source: usize,
+    /// As [`NetConfig::max_connections_per_wide_source`].
+    pub max_connections_per_wide_source: usize,
     /// As [`NetConfig::idle`].
     pub idle: Duration,
     /// As [`NetConfig::partial_message`].
@@ -64,6 +66,7 @@ impl Default for SipSettings {
             name_wait: engine.name_wait,
             max_connections: net.max_connections,
             max_connections_per_source: net.max_connections_per_source,
+            max_connections_per_wide_source: net.max_connections_per_wide_source,
             idle: net.idle,
             partial_message: net.partial_message,
             handshake: net.handshake,
@@ -99,6 +102,7 @@ impl SipSettings {
         NetConfig {
             max_connections: self.max_connections,
             max_connections_per_source: self.max_connections_per_source,
+            max_connections_per_wide_source: self.max_connections_per_wide_source,
             idle: self.idle,
             partial_message: self.partial_message,
             handshake: self.handshake,
@@ -156,6 +160,12 @@ pub(super) fn settings(source: &Source<'_>, sip: &SipFile, net: &ConnectionsFile
             "connections.most_per_source",
             1_000_000,
             default.max_connections_per_source,
+        )?,
+        max_connections_per_wide_source: count(
+            net.most_per_wide_source.as_ref(),
+            "connections.most_per_wide_source",
+            1_000_000,
+            default.max_connections_per_wide_source,
         )?,
         idle: seconds(net.idle_s.as_ref(), "connections.idle_s", 10..=86_400, default.idle)?,
         partial_message: seconds(
@@ -256,6 +266,7 @@ pub(super) struct SipFile {
 pub(super) struct ConnectionsFile {
     most: Option<Spanned<u64>>,
     most_per_source: Option<Spanned<u64>>,
+    most_per_wide_source: Option<Spanned<u64>>,
     idle_s: Option<Spanned<u64>>,
     partial_message_s: Option<Spanned<u64>>,
     handshake_s: Option<Spanned<u64>>,

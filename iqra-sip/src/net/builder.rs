@@ -44,6 +44,8 @@ pub struct NetConfig {
     /// Most connections that one source opens: an IPv4 address, or the /64 of an IPv6 one. Room for the phones behind one
     /// NAT. Default 512.
     pub max_connections_per_source: usize,
+    /// Most connections that one IPv6 /48 opens, which one customer may have to itself. Default 1,024.
+    pub max_connections_per_wide_source: usize,
     /// A connection without a message or keep-alive for this long is closed. A WebSocket peer that answers our pings stays.
     /// Default 10 minutes.
     pub idle: Duration,
@@ -75,6 +77,7 @@ impl Default for NetConfig {
             receive_buffer: 4 << 20,
             max_connections: 4_096,
             max_connections_per_source: 512,
+            max_connections_per_wide_source: 1_024,
             idle: Duration::from_secs(600),
             partial_message: Duration::from_secs(10),
             connect: Duration::from_secs(5),

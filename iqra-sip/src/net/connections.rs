@@ -3,10 +3,12 @@
 //!
 //! Every connection has a task and a bounded queue of messages to write. A message that names its connection goes by
 //! that; any other goes by a connection to its address, on a secure transport only where the peer has proven the name
-//! that the message asks for: one address may have a connection for each of its names. What a connection could not write goes back to [`Shared::unsent`].
+//! that the message asks for: one address may have a connection for each of its names. Peers cannot take all places: a
+//! source and its network have limits, and some places are kept for the connections that we open. What a connection could not write goes back to [`Shared::unsent`].
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::collections::hash_map::Entry;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,15 +16,19 @@ use tokio::sync::mpsc;
 
 use super::shared::Shared;
 use crate::engine::flow::{ConnectionId, Flow, Transmit, Transport};
+use crate::guard::Network;
+
+/// The share of all connections that is kept for those that we open: one of so many.
+const OURS: usize = 8;
 
 /// Why connections were refused or closed, other than by the peer; each only grows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Closed {
-    /// [`NetConfig::max_connections`](super::NetConfig::max_connections) was reached.
+    /// [`NetConfig::max_connections`](super::NetConfig::max_connections) was reached, or what of it is for peers.
     pub too_many: u64,
-    /// One source address reached
-    /// [`NetConfig::max_connections_per_source`](super::NetConfig::max_connections_per_source).
+    /// One source reached [`NetConfig::max_connections_per_source`](super::NetConfig::max_connections_per_source), or its
+    /// network [`NetConfig::max_connections_per_wide_source`](super::NetConfig::max_connections_per_wide_source).
     pub too_many_from_source: u64,
     /// TLS or WebSocket was not agreed on in time, or at all.
     pub handshake: u64,
@@ -47,7 +53,10 @@ struct Table {
     by_id: HashMap<ConnectionId, Connection>,
     /// Those to one address, the newest last.
     by_peer: HashMap<(Transport, SocketAddr), Vec<ConnectionId>>,
-    accepted: HashMap<IpAddr, usize>,
+    /// How many connections each network has opened, by the networks that a source counts for.
+    accepted: HashMap<Network, usize>,
+    /// How many connections peers have opened.
+    inbound: usize,
     closed: Closed,
     last: u64,
 }
@@ -146,13 +155,20 @@ impl Connections {
         remote: SocketAddr,
     ) -> Option<Lane> {
         let mut table = self.lock();
-        let from_source = table.accepted.get(&source(remote)).copied().unwrap_or(0);
-        if from_source >= shared.config.max_connections_per_source {
+        let config = &shared.config;
+        let most = [config.max_connections_per_source, config.max_connections_per_wide_source];
+        let count = |network| table.accepted.get(&network).copied().unwrap_or(0);
+        if networks(remote).zip(most).any(|(network, most)| count(network) >= most) {
             table.closed.too_many_from_source += 1;
             return None;
         }
+        if table.inbound >= config.max_connections - config.max_connections / OURS {
+            table.closed.too_many += 1;
+            return None;
+        }
         let lane = table.open(shared, transport, remote, true, Arc::new([]))?;
-        *table.accepted.entry(source(remote)).or_default() += 1;
+        table.inbound += 1;
+        networks(remote).for_each(|network| *table.accepted.entry(network).or_default() += 1);
         Some(lane)
     }
 
@@ -175,7 +191,7 @@ impl Connections {
             table.leave((connection.transport, addr), id);
         }
         if connection.accepted {
-            table.release(source(connection.remote));
+            table.release(connection.remote);
         }
     }
 
@@ -277,20 +293,36 @@ impl Table {
         }
     }
 
-    fn release(&mut self, source: IpAddr) {
-        if let Some(count) = self.accepted.get_mut(&source) {
-            *count -= 1;
-            if *count == 0 {
-                self.accepted.remove(&source);
+    fn release(&mut self, remote: SocketAddr) {
+        self.inbound -= 1;
+        for network in networks(remote) {
+            if let Entry::Occupied(mut count) = self.accepted.entry(network) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
             }
         }
     }
 }
 
-/// What counts as one source: an IPv4 address, or the /64 that one IPv6 host has to itself.
-fn source(remote: SocketAddr) -> IpAddr {
-    match remote.ip() {
-        IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) & !u128::from(u64::MAX)).into()),
-        ip => ip,
+/// What counts as one source, an IPv4 address or the /64 that one IPv6 host has to itself, and behind it the /48 that an
+/// IPv6 customer is given.
+fn networks(remote: SocketAddr) -> impl Iterator<Item = Network> {
+    let [source, wide] = [64, 48].map(|v6| Network::of(remote.ip(), 32, v6));
+    [Some(source), (wide != source).then_some(wide)].into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_address_counts_for_its_64_and_its_48_and_an_ipv4_address_for_itself() {
+        let of = |ip: &str| networks(SocketAddr::new(ip.parse().unwrap(), 5060)).collect::<Vec<_>>();
+        let named = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<Network>>();
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), named(&["2001:db8:1:2::/64", "2001:db8:1::/48"]));
+        assert_eq!(of("192.0.2.7"), named(&["192.0.2.7"]));
+        assert_eq!(of("::ffff:192.0.2.7"), named(&["192.0.2.7"]), "the same host");
     }
 }
