@@ -8,6 +8,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::f64::consts::TAU;
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -17,11 +18,12 @@ use std::time::{Duration, Instant, SystemTime};
 use iqra_media::codec::g711::{G711, PCMU};
 use iqra_media::codec::{CodecError, CodecSpec, Encoder, Registry, Settings, comfort_noise, l16};
 use iqra_media::conversation::{AudioFormat, Bridge, Direction, Formats, Heard, Limits, Line, Party, line};
+use iqra_media::detect::{machine, voice};
 use iqra_media::net::{MediaConfig, MediaDriver, Overload, Reading};
 use iqra_media::rtp::packet::Header;
 use iqra_media::sdp::Negotiated;
 use iqra_media::session::recording::{self, Recording};
-use iqra_media::session::{Config, MediaSession, Plan, Port};
+use iqra_media::session::{Config, Detect, MediaSession, Plan, Port};
 
 thread_local! {
     /// Allocations and deallocations of this thread.
@@ -59,7 +61,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// A far end that sends one packet per 20 ms.
+/// A far end that sends one packet per 20 ms: half a second of a tone, half a second of nothing.
 struct Far {
     sequence: u16,
     packet: [u8; 172],
@@ -70,40 +72,61 @@ impl Far {
         self.sequence = self.sequence.wrapping_add(1);
         let timestamp = u32::from(self.sequence) * 160;
         let header = Header { payload_type: 0, marker: false, sequence: self.sequence, timestamp, ssrc: 7 };
-        header.write(&[0x35; 160], &mut self.packet).unwrap();
+        let (mut pcm, mut payload) = ([0; 160], [0; 160]);
+        if self.sequence / 25 % 2 == 0 {
+            pcm = std::array::from_fn(|n| ((n as f64 / 160.0 * TAU * 9.0).sin() * 8_000.0) as i16);
+        }
+        G711::ulaw().encode(&pcm, &mut payload).unwrap();
+        header.write(&payload, &mut self.packet).unwrap();
         &mut self.packet
     }
 }
 
-/// Echoes all that waits; gives the frames heard.
-fn converse(line: &mut Line) -> u64 {
-    let mut frames = 0;
+/// Echoes all that waits; gives the frames heard, and the events.
+fn converse(line: &mut Line) -> (u64, u64) {
+    let (mut frames, mut events) = (0, 0);
     while let Some(heard) = line.try_next() {
         if let Heard::Audio(frame) = heard {
             assert_eq!(line.speaking().play(&frame), frame.len());
             frames += 1;
+        } else {
+            events += 1;
         }
     }
-    frames
+    (frames, events)
 }
 
 #[test]
 fn thousands_of_packets_touch_no_memory_manager() {
-    for (rate, lost_every) in [(8_000, u16::MAX), (16_000, 50), (24_000, u16::MAX)] {
+    let all = Detect {
+        speech: Some(voice::Config::default()),
+        progress: true,
+        machine: Some(machine::Config::default()),
+        ..Detect::default()
+    };
+    for (rate, lost_every, detect) in [
+        (8_000, u16::MAX, Detect::default()),
+        (16_000, 50, Detect::default()),
+        (24_000, u16::MAX, Detect::default()),
+        (8_000, 50, all.clone()),
+        (16_000, u16::MAX, all.clone()),
+        (24_000, 50, all),
+    ] {
         let formats = Formats::both(AudioFormat::new(rate).unwrap());
         let from = SocketAddr::from(([192, 0, 2, 1], 4_000));
         let negotiated = Negotiated::new(PCMU, from);
         let (mut line, end, _commands) = line(formats, &Limits::default());
         let plan = Plan::new(negotiated, formats, &Registry::default()).unwrap();
         let mut now = Instant::now();
-        let mut session =
-            MediaSession::new(plan, Config::default(), end, None, 1, now, SystemTime::UNIX_EPOCH);
+        let detects = detect.progress;
+        let config = Config { detect, ..Config::default() };
+        let mut session = MediaSession::new(plan, config, end, None, 1, now, SystemTime::UNIX_EPOCH);
         let mut far = Far { sequence: 0, packet: [0; 172] };
         let mut out = [0; 1_500];
-        let (mut heard, mut sent, mut reports, mut before) = (0, 0, 0, 0);
+        let (mut heard, mut told, mut sent, mut reports, mut before) = (0, 0, 0, 0, 0);
         for packet in 0..3_000 {
             if packet == 500 {
-                (heard, sent, reports, before) = (0, 0, 0, TOUCHED.get());
+                (heard, told, sent, reports, before) = (0, 0, 0, 0, TOUCHED.get());
                 assert!(before > 0, "the counter counts");
             }
             now += Duration::from_millis(20);
@@ -116,10 +139,12 @@ fn thousands_of_packets_touch_no_memory_manager() {
                 let count = if transmit.port == Port::Rtp { &mut sent } else { &mut reports };
                 *count += 1;
             }
-            heard += converse(&mut line);
+            let (frames, events) = converse(&mut line);
+            (heard, told) = (heard + frames, told + events);
         }
         assert_eq!(TOUCHED.get() - before, 0, "at {rate} Hz");
         assert!(heard >= 2_490 && sent == 2_500, "{heard} frames heard, {sent} packets sent");
+        assert_eq!(told > 20, detects, "{told} events at {rate} Hz");
         assert!(reports >= 7, "{reports} reports of RTCP");
     }
 }
@@ -258,7 +283,7 @@ fn exchange(socket: &UdpSocket, to: SocketAddr, packets: usize, far: &mut Far, l
     let frames = (0..packets).map(|_| {
         socket.recv_from(&mut heard).unwrap();
         socket.send_to(far.next(), to).unwrap();
-        converse(line)
+        converse(line).0
     });
     frames.sum()
 }

@@ -16,6 +16,9 @@ use crossbeam_queue::ArrayQueue;
 
 use super::speaking::Mark;
 use super::{AudioFormat, Limits};
+use crate::detect::machine::MachineEvent;
+use crate::detect::progress::Progress;
+use crate::detect::voice::VoiceEvent;
 use crate::rtp::telephone_event::Digit;
 
 /// What the conversation hears next.
@@ -33,6 +36,15 @@ pub enum Heard {
 pub enum Event {
     /// A key was pressed; once per key (RFC 4733 §2.5.2).
     Dtmf(Digit),
+    /// The far end began to speak, or ended. Told with its position, on the clock of [`AudioFrame::position`]; where
+    /// [`Detect::speech`](crate::session::Detect::speech) asks for it.
+    Speech(VoiceEvent),
+    /// A tone of the network, of a fax machine or an answering machine, with positions on the same clock; where
+    /// [`Detect::progress`](crate::session::Detect::progress) asks for it.
+    Progress(Progress),
+    /// Who answered, or that a machine's greeting is over, with positions on the same clock; where
+    /// [`Detect::machine`](crate::session::Detect::machine) asks for it.
+    Machine(MachineEvent),
     /// The far end put us on hold: nothing that is spoken is played until [`Resume`](Self::Resume).
     Hold,
     /// The far end took us back.
@@ -260,6 +272,11 @@ impl HearingEnd {
     /// The format of the frames to push.
     pub(super) fn format(&self) -> AudioFormat {
         self.format
+    }
+
+    /// Samples so far.
+    pub(super) fn position(&self) -> u64 {
+        self.position
     }
 
     /// Hands a frame over; when the queue is full the oldest frame is given up.

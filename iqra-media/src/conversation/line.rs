@@ -101,6 +101,11 @@ impl LineEnd {
         self.hearing.format()
     }
 
+    /// How many samples were given so far; the next frame's [`position`](super::AudioFrame::position).
+    pub fn position(&self) -> u64 {
+        self.hearing.position()
+    }
+
     /// The format of samples to take.
     pub fn speaks(&self) -> AudioFormat {
         self.speaking.format()

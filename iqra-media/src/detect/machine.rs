@@ -134,6 +134,16 @@ pub enum MachineEvent {
     },
 }
 
+impl MachineEvent {
+    /// The same on a clock that is ahead by so many samples.
+    #[must_use]
+    pub fn moved(mut self, by: u64) -> Self {
+        let (Self::Decided { at, .. } | Self::GreetingEnded { at, .. }) = &mut self;
+        *at += by;
+        self
+    }
+}
+
 /// Finds out who answered one call. Start it when the call is answered.
 ///
 /// # Contract

@@ -134,6 +134,16 @@ pub enum VoiceEvent {
     },
 }
 
+impl VoiceEvent {
+    /// The same on a clock that is ahead by so many samples.
+    #[must_use]
+    pub fn moved(mut self, by: u64) -> Self {
+        let (Self::Started { at } | Self::Ended { at, .. }) = &mut self;
+        *at += by;
+        self
+    }
+}
+
 /// Spells of speech in one stream.
 ///
 /// # Contract

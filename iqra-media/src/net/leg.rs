@@ -48,6 +48,11 @@ impl Leg {
         Ok(())
     }
 
+    /// The call is answered, where [`Detect::early`](crate::session::Detect::early) said that it was not yet.
+    pub fn answered(&self) {
+        self.order(Order::Answered(self.id));
+    }
+
     /// Tells the conversation that the call is over; it has 5 seconds to return. The first reason stays.
     pub fn end(&self, reason: EndReason) {
         self.order(Order::End(self.id, reason));

@@ -26,6 +26,7 @@ const SOONEST: Duration = Duration::from_millis(1);
 pub(super) enum Order {
     Open(Box<Call>),
     Update(CallId, Box<Plan>),
+    Answered(CallId),
     End(CallId, EndReason),
     Close(CallId, Option<oneshot::Sender<MediaReport>>),
     Stop,
@@ -216,6 +217,11 @@ impl Shift<'_> {
             Order::Update(id, plan) => {
                 if let Some(call) = self.calls.get(id) {
                     call.session.update(Instant::now(), *plan);
+                }
+            }
+            Order::Answered(id) => {
+                if let Some(call) = self.calls.get(id) {
+                    call.session.answered();
                 }
             }
             Order::End(id, reason) => {

@@ -9,6 +9,7 @@
 //! handle_packet ─▶ SRTCP ─▶ control (RTCP) ─▶ round trip, the far end's view
 //! poll_transmit ◀─ SRTCP ◀─ control: reports every five seconds, BYE at the end
 //! ```
+//! Beside the path of what is heard are the detectors that [`Detect`] names; `detection.rs` says what they hear.
 //!
 //! # Driving contract
 //! One thread hands in time. For each datagram [`MediaSession::handle_packet`]; when
@@ -19,6 +20,7 @@
 //! frames.
 
 mod control;
+mod detection;
 mod discretion;
 #[cfg(feature = "webrtc")]
 mod handshake;
@@ -29,6 +31,7 @@ mod receive;
 pub mod recording;
 mod send;
 
+pub use detection::{Detect, VoiceDetectors};
 pub use plan::{Plan, PlanError};
 pub use send::MAX_BURST;
 
@@ -54,7 +57,7 @@ use crate::rtp::source::SymmetricRtp;
 use crate::sdp::Direction;
 
 /// How one call's media is handled.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// How far the address in SDP binds who may send to us. Default [`SymmetricRtp::Auto`].
     pub symmetric_rtp: SymmetricRtp,
@@ -62,8 +65,8 @@ pub struct Config {
     pub jitter: jitter::Config,
     /// Without packets for this long while media flows both ways, a hang-up is asked for. Default 60 s; zero: never.
     pub media_timeout: Duration,
-    /// Whether keys are heard in the audio (ITU-T Q.24) of a far end that negotiated no telephone-events. Default yes.
-    pub keys_in_audio: bool,
+    /// What is looked for in the audio of the far end. Default: keys alone.
+    pub detect: Detect,
 }
 
 impl Default for Config {
@@ -72,7 +75,7 @@ impl Default for Config {
             symmetric_rtp: SymmetricRtp::Auto,
             jitter: jitter::Config::default(),
             media_timeout: Duration::from_secs(60),
-            keys_in_audio: true,
+            detect: Detect::default(),
         }
     }
 }
@@ -149,7 +152,7 @@ impl MediaSession {
             tap
         });
         let mut session = Self {
-            receiving: Receiving::new(halves.to_receive, &config, tap.is_some(), now),
+            receiving: Receiving::new(halves.to_receive, &config, &line, tap.is_some(), now),
             sending: Sending::new(halves.to_send, line.speaks().sample_rate(), random.u64(..), now),
             control: Control::new(control, random.u64(..), now, wall),
             protection: halves.protection,
@@ -351,8 +354,14 @@ impl MediaSession {
         self.follow(direction);
     }
 
+    /// The call is answered, where [`Detect::early`] said that it was not yet. Media flows on.
+    pub fn answered(&mut self) {
+        self.receiving.answered(&self.line);
+    }
+
     /// Ends the line; the conversation hears why.
     pub fn end(&mut self, reason: EndReason) {
+        self.receiving.pause(&mut self.line);
         self.line.end(reason);
     }
 
@@ -381,6 +390,9 @@ impl MediaSession {
     /// On hold is who may not send: the far end does not want to hear us (RFC 3264 §8.4).
     fn follow(&mut self, direction: Direction) {
         self.direction = direction;
+        if !direction.receives() {
+            self.receiving.pause(&mut self.line);
+        }
         let hold = !direction.sends();
         if hold != self.on_hold {
             self.on_hold = hold;

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::Config;
+use super::detection::Ears;
 use super::discretion::Discretion;
 use super::noise::Noise;
 use super::plan::{Parts, ToReceive};
@@ -56,6 +57,8 @@ pub(super) struct Receiving {
     tones: Option<dtmf::Detector>,
     /// Whether a key came since the last frame.
     key_came: bool,
+    /// Listens for everything else, where anything is wanted.
+    ears: Option<Box<Ears>>,
     is_recorded: bool,
     discretion: Discretion,
     decoder: Box<dyn Decoder>,
@@ -79,7 +82,13 @@ pub(super) struct Receiving {
 }
 
 impl Receiving {
-    pub(super) fn new(parts: ToReceive, config: &Config, is_recorded: bool, now: Instant) -> Self {
+    pub(super) fn new(
+        parts: ToReceive,
+        config: &Config,
+        line: &LineEnd,
+        is_recorded: bool,
+        now: Instant,
+    ) -> Self {
         let Parts { negotiated, codec: decoder, resampler: to_hearing } = parts;
         let (codec, decoded) = (negotiated.codec, decoder.spec());
         let tones = listener(config, negotiated.telephone_event, decoded);
@@ -91,6 +100,7 @@ impl Receiving {
             discretion: Discretion::new(guard(is_recorded, tones.is_some(), decoded)),
             tones,
             key_came: false,
+            ears: Ears::new(&config.detect, line),
             is_recorded,
             payload_type: negotiated.receive_payload,
             events: negotiated.telephone_event.map(|te| (te.receive_payload, Receiver::new(te.clock_rate))),
@@ -256,6 +266,23 @@ impl Receiving {
             self.heard.clear();
             self.to_hearing.process(&self.pcm, &mut self.heard);
             line.give_audio(&self.heard, concealed);
+            if let Some(ears) = &mut self.ears {
+                ears.hear(&self.heard, line);
+            }
+        }
+    }
+
+    /// The call is answered.
+    pub(super) fn answered(&mut self, line: &LineEnd) {
+        if let Some(ears) = &mut self.ears {
+            ears.answered(line);
+        }
+    }
+
+    /// Nothing is heard from here on, or for now.
+    pub(super) fn pause(&mut self, line: &mut LineEnd) {
+        if let Some(ears) = &mut self.ears {
+            ears.pause(line);
         }
     }
 
@@ -396,7 +423,7 @@ fn same_side(now: Option<&RemoteIce>, before: Option<&RemoteIce>) -> bool {
 
 /// Listens to the audio of a far end that sends no telephone-events, if that is wanted.
 fn listener(config: &Config, events: Option<TelephoneEvent>, decoded: CodecSpec) -> Option<dtmf::Detector> {
-    (config.keys_in_audio && events.is_none()).then(|| dtmf::Detector::new(decoded.sample_rate))
+    (config.detect.keys && events.is_none()).then(|| dtmf::Detector::new(decoded.sample_rate))
 }
 
 /// Hears keys for the sake of secrets in a recording, where nobody else listens.

@@ -34,6 +34,7 @@ pub(crate) struct Setup {
     pub(crate) ptime_ms: u8,
     pub(crate) formats: Formats,
     pub(crate) limits: Limits,
+    pub(crate) config: Config,
     pub(crate) weather: Weather,
     pub(crate) seed: u64,
 }
@@ -45,6 +46,7 @@ impl Default for Setup {
             ptime_ms: 20,
             formats: Formats::both(AudioFormat::HZ_8000),
             limits: Limits::default(),
+            config: Config::default(),
             weather: Weather { delay: Duration::from_millis(10), ..Weather::default() },
             seed: 1,
         }
@@ -59,6 +61,8 @@ pub(crate) struct Side {
     /// What came out of the line so far.
     pub(crate) heard: Vec<i16>,
     pub(crate) events: Vec<Event>,
+    /// How much was heard before each event.
+    pub(crate) heard_before: Vec<usize>,
     /// RTP packets that left.
     pub(crate) sent: Vec<Vec<u8>>,
     /// RTCP compounds that left.
@@ -68,13 +72,15 @@ pub(crate) struct Side {
 impl Side {
     fn new(setup: &Setup, plan: Plan, tap: Option<Tap>, seed: u64, now: Instant) -> Self {
         let (line, end, commands) = line(setup.formats, &setup.limits);
-        let session = MediaSession::new(plan, Config::default(), end, tap, seed, now, SystemTime::UNIX_EPOCH);
+        let config = setup.config.clone();
+        let session = MediaSession::new(plan, config, end, tap, seed, now, SystemTime::UNIX_EPOCH);
         Self {
             session,
             line,
             commands,
             heard: Vec::new(),
             events: Vec::new(),
+            heard_before: Vec::new(),
             sent: Vec::new(),
             reports: Vec::new(),
         }
@@ -85,7 +91,10 @@ impl Side {
         while let Some(heard) = self.line.try_next() {
             match heard {
                 Heard::Audio(frame) => self.heard.extend_from_slice(&frame),
-                Heard::Event(event) => self.events.push(event),
+                Heard::Event(event) => {
+                    self.events.push(event);
+                    self.heard_before.push(self.heard.len());
+                }
             }
         }
     }

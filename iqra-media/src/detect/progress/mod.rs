@@ -35,7 +35,7 @@ const WINDOW: Duration = Duration::from_millis(64);
 const STEP: Duration = Duration::from_millis(10);
 
 /// What was heard. Positions are samples of the stream.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Progress {
     /// A dial tone goes on.
@@ -84,6 +84,26 @@ pub enum Progress {
         /// Its frequency in Hz.
         frequency: u32,
     },
+}
+
+impl Progress {
+    /// The same on a clock that is ahead by so many samples.
+    #[must_use]
+    pub fn moved(mut self, by: u64) -> Self {
+        let (Self::Dial { start }
+        | Self::Ringing { start }
+        | Self::Busy { start }
+        | Self::Congestion { start }
+        | Self::SpecialInformation { start, .. }
+        | Self::FaxCalling { start }
+        | Self::FaxAnswering { start }
+        | Self::Beep { start, .. }) = &mut self;
+        *start += by;
+        if let Self::Beep { end, .. } = &mut self {
+            *end += by;
+        }
+        self
+    }
 }
 
 /// What special information tones mean (Telcordia GR-1162), by the frequencies of the first two.
