@@ -73,7 +73,7 @@ impl Far {
         let timestamp = u32::from(self.sequence) * 160;
         let header = Header { payload_type: 0, marker: false, sequence: self.sequence, timestamp, ssrc: 7 };
         let (mut pcm, mut payload) = ([0; 160], [0; 160]);
-        if self.sequence / 25 % 2 == 0 {
+        if (self.sequence / 25).is_multiple_of(2) {
             pcm = std::array::from_fn(|n| ((n as f64 / 160.0 * TAU * 9.0).sin() * 8_000.0) as i16);
         }
         G711::ulaw().encode(&pcm, &mut payload).unwrap();

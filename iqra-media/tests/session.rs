@@ -6,8 +6,10 @@ mod link;
 
 use std::time::{Duration, Instant};
 
-use iqra_media::codec::Registry;
-use iqra_media::codec::g711::{PCMA, PCMU};
+use iqra_media::codec::g711::{G711, PCMA, PCMU};
+use iqra_media::codec::g722::G722;
+use iqra_media::codec::l16;
+use iqra_media::codec::{Decoder, Registry};
 use iqra_media::conversation::{
     AudioFormat, Command, EndReason, Event, Extent, Formats, HangUpReason, Limits, Speaking,
 };
@@ -17,7 +19,7 @@ use iqra_media::rtp::packet::{Header, Packet};
 use iqra_media::rtp::telephone_event::Digit;
 use iqra_media::sdp::{Direction, Negotiated};
 use iqra_media::session::{MAX_BURST, Plan, Port};
-use link::{Call, Setup, Weather, address, key, negotiated};
+use link::{Call, Setup, Weather, address, codecs, key, negotiated};
 use proptest::prelude::*;
 
 fn plan(negotiated: Negotiated) -> Plan {
@@ -146,16 +148,71 @@ async fn speech_that_ends_within_a_packet_is_said_before_the_key() {
     assert_eq!((said, call.b.keys().as_str()), (speech.len(), "5"));
 }
 
+/// A call without telephone-events.
+fn without_events(setup: &Setup) -> Call {
+    Call::planned(setup, |negotiated, _| {
+        let negotiated = Negotiated { telephone_event: None, ..negotiated };
+        Plan::new(negotiated, setup.formats, &codecs()).unwrap()
+    })
+}
+
 #[tokio::test]
-async fn a_far_end_without_events_costs_keys_and_nothing_else() {
+async fn keys_are_tones_for_a_far_end_without_events() {
+    for codec in [PCMU, PCMA, G722, l16::HZ_16000] {
+        for ptime_ms in [10, 20, 30] {
+            let mut call = without_events(&Setup { codec, ptime_ms, ..Setup::default() });
+            call.a.line.speaking().send_dtmf("1159#*0AD").await.unwrap();
+            call.talk(2_500);
+            assert_eq!(call.b.keys(), "1159#*0AD", "{} in {ptime_ms} ms", codec.name);
+            assert_eq!(call.a.session.report().dtmf_sent, 9);
+        }
+    }
+}
+
+#[tokio::test]
+async fn tones_of_keys_wait_for_speech_and_speech_for_them() {
+    let mut call = without_events(&Setup::default());
+    call.a.hum(1_000.0, 410);
+    call.a.line.speaking().send_dtmf("57").await.unwrap();
+    let mark = call.a.line.speaking().mark().await.unwrap();
+    call.a.hum(2_000.0, 400);
+    call.talk(1_500);
+    assert_eq!((call.b.keys().as_str(), call.a.events.as_slice()), ("57", &[Event::Mark(mark)][..]));
+    let sound: Vec<Vec<i16>> = call.a.sent.iter().map(|sent| decoded(sent)).collect();
+    let tone = |packet: usize, hz| goertzel::purity(&sound[packet], 8_000, hz) > 0.9;
+    assert!((0..20).all(|packet| tone(packet, 1_000.0)), "first what was said before");
+    // A key sounds for 100 ms and is followed by 60 ms of silence, as if it were sent as events; then the next begins.
+    let power = |packet: usize| sound[packet].iter().map(|&s| f64::from(s).powi(2)).sum::<f64>() / 160.0;
+    let loud: Vec<bool> = (21..37).map(|packet| power(packet) > 1e5).collect();
+    assert_eq!(loud, [[true; 5].as_slice(), &[false; 3], &[true; 5], &[false; 3]].concat());
+    assert!((37..57).all(|packet| tone(packet, 2_000.0)), "then what was said after");
+    assert!(call.a.sent.iter().all(|sent| Packet::parse(sent).unwrap().payload_type() == 0));
+}
+
+/// The samples of a packet of PCMU.
+fn decoded(packet: &[u8]) -> Vec<i16> {
+    let payload = Packet::parse(packet).unwrap().payload().to_vec();
+    let mut pcm = vec![0; payload.len()];
+    G711::ulaw().decode(&payload, &mut pcm).unwrap();
+    pcm
+}
+
+#[tokio::test]
+async fn keys_under_way_follow_a_renegotiation_to_tones_and_back() {
     let mut call = Call::new(&Setup::default());
-    let no_events = Negotiated { telephone_event: None, ..negotiated(PCMU, 20, address(2)) };
-    call.a.session.update(call.now, plan(no_events));
-    call.a.line.speaking().send_dtmf("12").await.unwrap();
-    call.a.hum(1_000.0, 1_500);
-    call.talk(1_300);
-    assert_eq!(call.a.session.report().dtmf_refused, 2);
-    assert!(purity(&call.b.heard, 8_000, 1_000.0) > 0.99);
+    call.a.line.speaking().send_dtmf("123456").await.unwrap();
+    for (events, millis) in [(true, 330), (false, 320), (true, 1_000)] {
+        for at_a in [true, false] {
+            let (side, remote) = if at_a { (&mut call.a, 2) } else { (&mut call.b, 1) };
+            let negotiated = negotiated(PCMU, 20, address(remote));
+            let telephone_event = negotiated.telephone_event.filter(|_| events);
+            side.session.update(call.now, plan(Negotiated { telephone_event, ..negotiated }));
+        }
+        call.run(millis);
+    }
+    let keys = call.b.keys();
+    assert!(keys.starts_with("12") && keys.ends_with("6"), "{keys}");
+    assert_eq!(call.a.session.report().dtmf_sent, 6);
 }
 
 /// Begins `clear`, lets the media thread run, and gives the result.

@@ -163,8 +163,8 @@ impl Speaking {
         self.push(Piece::Mark(mark)).await.then_some(mark)
     }
 
-    /// Sends keys after everything that is queued; audio pauses meanwhile (RFC 4733 §2.5.1). Waits for room in the
-    /// queue, not for the keys to be sent.
+    /// Sends keys after everything that is queued; audio pauses meanwhile (RFC 4733 §2.5.1). A far end that negotiated
+    /// no telephone-events gets their tones in the audio. Waits for room in the queue, not for the keys to be sent.
     ///
     /// # Errors
     /// [`NotADigit`], and then none is sent.

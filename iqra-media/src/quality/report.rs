@@ -79,10 +79,8 @@ pub struct MediaReport {
     pub concealed: Duration,
     /// Keys received.
     pub dtmf_received: u64,
-    /// Keys sent.
+    /// Keys sent, as telephone-events or as tones.
     pub dtmf_sent: u64,
-    /// Keys that could not be sent because the far end takes no telephone-events.
-    pub dtmf_refused: u64,
     /// From the opening of the session to the first packet played to the conversation.
     pub first_audio_in: Option<Duration>,
     /// From the opening of the session to the first packet with something said.

@@ -24,6 +24,7 @@ mod detection;
 mod discretion;
 #[cfg(feature = "webrtc")]
 mod handshake;
+mod keys;
 mod noise;
 mod plan;
 mod protection;

@@ -1,13 +1,15 @@
 //! The sending half: what was spoken → resample → encode → RTP, one packet per packet time on a steady clock.
 //!
 //! With nothing to say it sends silence, which keeps NAT bindings and clients content. A key is sent as
-//! telephone-events in place of audio (RFC 4733 §2.5.1). After a stall at most [`MAX_BURST`] packets are made
+//! telephone-events in place of audio (RFC 4733 §2.5.1), or where none were agreed as its two tones in the audio, in the
+//! same rhythm (`keys.rs`). After a stall at most [`MAX_BURST`] packets are made
 //! up for, one per half packet time, so that no burst meets the far end's jitter buffer; the time beyond that is left
 //! out of the stream, timestamps moving on with it, and no speech is lost.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::keys::{Event, Keys};
 use super::plan::{Parts, ToSend};
 use super::recording::Tap;
 use crate::codec::{CodecSpec, Encoder};
@@ -16,20 +18,12 @@ use crate::pcm::Resampler;
 use crate::quality::MediaReport;
 use crate::rtp::packet::{HEADER_LEN, Header};
 use crate::rtp::rtcp::Sent;
-use crate::rtp::telephone_event::Sender;
 use crate::sdp::Negotiated;
 
 /// Packets that may be due at once; what a stall made late beyond that is left out.
 pub const MAX_BURST: u32 = 3;
 /// The largest payload that is sent, in bytes.
 const MAX_PAYLOAD: usize = 1_400;
-
-/// Telephone-events going out; `pressed` while the line's digit is with the sender.
-struct Keys {
-    payload_type: u8,
-    sender: Sender,
-    pressed: bool,
-}
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -38,7 +32,6 @@ struct Counts {
     octets: u64,
     skipped: u64,
     keys: u64,
-    keys_refused: u64,
 }
 
 pub(super) struct Sending {
@@ -50,7 +43,7 @@ pub(super) struct Sending {
     ptime_ms: u8,
     encoder: Box<dyn Encoder>,
     to_codec: Resampler,
-    keys: Option<Keys>,
+    keys: Keys,
     wanted: bool,
     ssrc: u32,
     sequence: u16,
@@ -77,9 +70,9 @@ impl Sending {
             payload_type: negotiated.send_payload,
             ptime: Duration::ZERO,
             ptime_ms: 0,
+            keys: Keys::new(None, encoder.spec(), 0),
             encoder,
             to_codec,
-            keys: None,
             wanted: false,
             ssrc: random.u32(..),
             // RFC 3550 §5.1: random starts; the upper half of sequence numbers is left out, so that no receiver meets
@@ -114,18 +107,9 @@ impl Sending {
 
     fn take_over(&mut self, negotiated: &Negotiated, speaks: u32) {
         let ptime_ms = self.encoder.packet_time(negotiated.ptime_ms).max(1);
-        let same_pace = ptime_ms == self.ptime_ms;
         self.codec = negotiated.codec;
         self.payload_type = negotiated.send_payload;
-        self.keys = match (self.keys.take(), negotiated.telephone_event) {
-            (Some(keys), Some(te)) if same_pace => Some(Keys { payload_type: te.send_payload, ..keys }),
-            (_, Some(te)) => Some(Keys {
-                payload_type: te.send_payload,
-                sender: Sender::new(te.clock_rate, ptime_ms),
-                pressed: false,
-            }),
-            (_, None) => None,
-        };
+        self.keys.update(negotiated.telephone_event, self.encoder.spec(), ptime_ms);
         self.ptime_ms = ptime_ms;
         self.ptime = Duration::from_millis(ptime_ms.into());
         let held = negotiated.remote.ip().is_unspecified() && negotiated.ice.is_none();
@@ -222,9 +206,9 @@ impl Sending {
             tap.spoken(self.next - self.ptime * (self.due + 1), &self.pcm);
         }
         // The speech before a key may end within this packet, and has to leave in it: the key waits for the next.
-        let key = if said { None } else { self.next_key(line) };
-        let written = match key {
-            Some((header, payload)) => header.write(&payload, out).ok(),
+        let event = if said { None } else { self.next_key(line) };
+        let written = match event {
+            Some(event) => self.event_packet(event, out),
             None => self.audio_packet(out),
         };
         self.timestamp = self.timestamp.wrapping_add(self.step());
@@ -260,31 +244,21 @@ impl Sending {
         header.write(&self.payload[..encoded], out).ok()
     }
 
-    /// The event packet that goes out instead of audio while a key is down.
-    fn next_key(&mut self, line: &mut LineEnd) -> Option<(Header, [u8; 4])> {
-        let digit = line.digit();
-        let Some(keys) = &mut self.keys else {
-            if digit.is_some() {
-                self.counts.keys_refused += 1;
-                line.digit_sent();
-            }
-            return None;
-        };
-        if let Some(digit) = digit
-            && !keys.pressed
-        {
-            keys.pressed = keys.sender.press(digit);
-        }
-        let payload_type = keys.payload_type;
-        let packet = keys.sender.poll(self.timestamp);
-        if keys.pressed && !keys.sender.is_active() {
-            keys.pressed = false;
+    /// What a key that is down sounds like in this packet time: an event in place of audio, or tones in the audio.
+    fn next_key(&mut self, line: &mut LineEnd) -> Option<Event> {
+        let (event, sent) = self.keys.next(line.digit(), self.timestamp, &mut self.pcm);
+        if sent {
             self.counts.keys += 1;
             line.digit_sent();
         }
-        let packet = packet?;
+        event
+    }
+
+    fn event_packet(&mut self, event: Event, out: &mut [u8]) -> Option<usize> {
         self.marker = true;
-        Some((self.header(payload_type, packet.marker, packet.timestamp), packet.payload()))
+        let Event { payload_type, packet } = event;
+        let header = self.header(payload_type, packet.marker, packet.timestamp);
+        header.write(&packet.payload(), out).ok()
     }
 
     /// The far end told how many of our packets it misses, 0 to 1.
@@ -323,7 +297,6 @@ impl Sending {
         report.bytes_sent = self.counts.bytes;
         report.skipped = self.counts.skipped;
         report.dtmf_sent = self.counts.keys;
-        report.dtmf_refused = self.counts.keys_refused;
         report.first_audio_out = self.first_said.map(|first| first.saturating_duration_since(opened));
     }
 }

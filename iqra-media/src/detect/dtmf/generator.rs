@@ -74,7 +74,7 @@ impl Generator {
 
     /// Whether a key sounds or waits, its pause included.
     pub fn is_active(&self) -> bool {
-        self.current.is_some() || !self.keys.is_empty()
+        !self.keys.is_empty() || self.current.as_ref().is_some_and(|(_, at)| *at < self.whole())
     }
 
     /// Forgets the keys that wait; the one that sounds ends as it should.
@@ -91,9 +91,19 @@ impl Generator {
         out.len()
     }
 
+    /// Samples of a key's tones.
+    fn tone(&self) -> u64 {
+        samples_in(self.pace.tone, self.rate).max(1)
+    }
+
+    /// And with its pause.
+    fn whole(&self) -> u64 {
+        self.tone() + samples_in(self.pace.pause, self.rate)
+    }
+
     fn next(&mut self) -> Option<i16> {
-        let tone = samples_in(self.pace.tone, self.rate).max(1);
-        let whole = tone + samples_in(self.pace.pause, self.rate);
+        let tone = self.tone();
+        let whole = self.whole();
         if self.current.as_ref().is_none_or(|(_, at)| *at >= whole) {
             let next = self.keys.pop_front();
             self.current = next.map(|digit| (Sines::new(digit, self.rate, &self.pace), 0));
