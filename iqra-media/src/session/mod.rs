@@ -26,6 +26,7 @@ mod discretion;
 mod handshake;
 mod keys;
 mod noise;
+mod pauses;
 mod plan;
 mod protection;
 mod receive;
@@ -33,6 +34,7 @@ pub mod recording;
 mod send;
 
 pub use detection::{Detect, VoiceDetectors};
+pub use pauses::SilenceSuppression;
 pub use plan::{Plan, PlanError};
 pub use send::MAX_BURST;
 
@@ -68,6 +70,9 @@ pub struct Config {
     pub media_timeout: Duration,
     /// What is looked for in the audio of the far end. Default: keys alone.
     pub detect: Detect,
+    /// Comfort noise instead of audio while nothing is said, where the far end negotiated it. Default `None`: silence is
+    /// sent as audio.
+    pub silence_suppression: Option<SilenceSuppression>,
 }
 
 impl Default for Config {
@@ -77,6 +82,7 @@ impl Default for Config {
             jitter: jitter::Config::default(),
             media_timeout: Duration::from_secs(60),
             detect: Detect::default(),
+            silence_suppression: None,
         }
     }
 }
@@ -154,7 +160,13 @@ impl MediaSession {
         });
         let mut session = Self {
             receiving: Receiving::new(halves.to_receive, &config, &line, tap.is_some(), now),
-            sending: Sending::new(halves.to_send, line.speaks().sample_rate(), random.u64(..), now),
+            sending: Sending::new(
+                halves.to_send,
+                line.speaks().sample_rate(),
+                config.silence_suppression,
+                random.u64(..),
+                now,
+            ),
             control: Control::new(control, random.u64(..), now, wall),
             protection: halves.protection,
             #[cfg(feature = "webrtc")]

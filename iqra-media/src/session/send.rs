@@ -1,6 +1,7 @@
 //! The sending half: what was spoken → resample → encode → RTP, one packet per packet time on a steady clock.
 //!
-//! With nothing to say it sends silence, which keeps NAT bindings and clients content. A key is sent as
+//! With nothing to say it sends silence, which keeps NAT bindings and clients content; or where that is configured and
+//! negotiated, comfort noise (`pauses.rs`). A key is sent as
 //! telephone-events in place of audio (RFC 4733 §2.5.1), or where none were agreed as its two tones in the audio, in the
 //! same rhythm (`keys.rs`). After a stall at most [`MAX_BURST`] packets are made
 //! up for, one per half packet time, so that no burst meets the far end's jitter buffer; the time beyond that is left
@@ -10,6 +11,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::keys::{Event, Keys};
+use super::pauses::{Pauses, SilenceSuppression, Sound};
 use super::plan::{Parts, ToSend};
 use super::recording::Tap;
 use crate::codec::{CodecSpec, Encoder};
@@ -44,6 +46,8 @@ pub(super) struct Sending {
     encoder: Box<dyn Encoder>,
     to_codec: Resampler,
     keys: Keys,
+    suppression: Option<SilenceSuppression>,
+    pauses: Option<Pauses>,
     wanted: bool,
     ssrc: u32,
     sequence: u16,
@@ -61,7 +65,13 @@ pub(super) struct Sending {
 }
 
 impl Sending {
-    pub(super) fn new(parts: ToSend, speaks: u32, seed: u64, now: Instant) -> Self {
+    pub(super) fn new(
+        parts: ToSend,
+        speaks: u32,
+        suppression: Option<SilenceSuppression>,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
         let Parts { negotiated, codec: encoder, resampler: to_codec } = parts;
         let mut random = fastrand::Rng::with_seed(seed);
         let mut sending = Self {
@@ -73,6 +83,8 @@ impl Sending {
             keys: Keys::new(None, encoder.spec(), 0),
             encoder,
             to_codec,
+            suppression,
+            pauses: None,
             wanted: false,
             ssrc: random.u32(..),
             // RFC 3550 §5.1: random starts; the upper half of sequence numbers is left out, so that no receiver meets
@@ -110,6 +122,7 @@ impl Sending {
         self.codec = negotiated.codec;
         self.payload_type = negotiated.send_payload;
         self.keys.update(negotiated.telephone_event, self.encoder.spec(), ptime_ms);
+        self.pauses = Pauses::new(self.suppression, negotiated);
         self.ptime_ms = ptime_ms;
         self.ptime = Duration::from_millis(ptime_ms.into());
         let held = negotiated.remote.ip().is_unspecified() && negotiated.ice.is_none();
@@ -209,7 +222,7 @@ impl Sending {
         let event = if said { None } else { self.next_key(line) };
         let written = match event {
             Some(event) => self.event_packet(event, out),
-            None => self.audio_packet(out),
+            None => self.sound_packet(out),
         };
         self.timestamp = self.timestamp.wrapping_add(self.step());
         let bytes = written?;
@@ -231,6 +244,21 @@ impl Sending {
         let frame = self.encoder.spec().sample_rate as usize / 1_000 * usize::from(self.ptime_ms);
         self.pcm.resize(frame, 0);
         pulled > 0
+    }
+
+    /// Audio; in a pause comfort noise or nothing.
+    fn sound_packet(&mut self, out: &mut [u8]) -> Option<usize> {
+        let Some(pauses) = &mut self.pauses else { return self.audio_packet(out) };
+        let payload_type = pauses.payload_type();
+        match pauses.judge(&self.pcm, self.ptime) {
+            Sound::Audio => self.audio_packet(out),
+            Sound::Nothing => Some(0),
+            Sound::Noise(level) => {
+                let header = self.header(payload_type, false, self.timestamp);
+                self.marker = true;
+                header.write(&level, out).ok()
+            }
+        }
     }
 
     fn audio_packet(&mut self, out: &mut [u8]) -> Option<usize> {
@@ -256,6 +284,9 @@ impl Sending {
 
     fn event_packet(&mut self, event: Event, out: &mut [u8]) -> Option<usize> {
         self.marker = true;
+        if let Some(pauses) = &mut self.pauses {
+            pauses.end();
+        }
         let Event { payload_type, packet } = event;
         let header = self.header(payload_type, packet.marker, packet.timestamp);
         header.write(&packet.payload(), out).ok()
