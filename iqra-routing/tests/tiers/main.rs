@@ -8,6 +8,7 @@ mod giving_up;
 mod handover;
 mod many;
 mod phone;
+mod recorded;
 mod refusals;
 mod tokens;
 mod world;
