@@ -278,11 +278,17 @@ impl Engine {
         self.random.facts.whether('f', full)
     }
 
-    /// The same for requests of the peer inside dialogs, and CANCEL: they have a reserve.
+    /// The same for what belongs to a call that is up, of either side, relayed or ours, and for CANCEL: they have a reserve.
+    /// A relayed request takes two places of it.
     fn is_full_to_the_brim(&mut self) -> bool {
         let most = self.config.max_transactions.saturating_add(self.config.max_transactions / 8).max(1);
         let full = self.servers.len() + self.clients.len() >= most;
         self.random.facts.whether('f', full)
+    }
+
+    /// Whether there is no room for a request of ours, `within` a dialog or not.
+    fn has_no_room(&mut self, within: bool) -> bool {
+        if within { self.is_full_to_the_brim() } else { self.is_full() }
     }
 
     /// How full the table of transactions is, in percent.

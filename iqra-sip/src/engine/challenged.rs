@@ -152,7 +152,8 @@ impl Engine {
         let ours = !matches!(client.purpose, Purpose::Relay(_));
         let wanted = client.cancel == Cancel::No && *client.method() != Method::Cancel;
         let within = client.proof.challenges < self.config.auth.max_challenges;
-        if !(ours && wanted && within) || self.is_full() {
+        let dialog = client.dialog;
+        if !(ours && wanted && within) || self.has_no_room(dialog.is_some()) {
             return None;
         }
         let client = self.clients.get(id)?;

@@ -392,7 +392,7 @@ impl Engine {
                 "ACK, CANCEL and PRACK are the engine's to send, BYE goes by bye",
             ));
         }
-        if self.is_full() {
+        if self.is_full_to_the_brim() {
             return Err(EngineError::Full("max_transactions"));
         }
         let (serial, dialog) = self.dialogs.live(dialog)?;

@@ -77,7 +77,7 @@ impl Engine {
         headers: Headers,
     ) -> Result<ClientTx, EngineError> {
         self.record(Some(now), || Input::command(Command::Refer(dialog.clone(), headers.clone())));
-        if self.is_full() {
+        if self.is_full_to_the_brim() {
             return Err(EngineError::Full("max_transactions"));
         }
         let most = self.config.transfer.max_referrals;

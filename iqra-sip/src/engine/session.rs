@@ -150,7 +150,7 @@ impl Engine {
         let busy = super::update::has_invite(dialog);
         let sent = match by_update {
             true => self.send_within(now, serial, Method::Update, &Headers::new(), None, Purpose::Refresh),
-            false if busy || self.is_full() => None,
+            false if busy || self.is_full_to_the_brim() => None,
             false => {
                 self.send_within(now, serial, Method::Invite, &Headers::new(), description, Purpose::Refresh)
             }
@@ -225,7 +225,8 @@ impl Engine {
     }
 
     fn repeat_longer(&mut self, now: Instant, id: u64, refusal: &Response) -> Option<()> {
-        let room = !self.is_full();
+        let within = self.clients.get(id)?.dialog.is_some();
+        let room = !self.has_no_room(within);
         let client = self.clients.get(id)?;
         let ours = client.purpose == Purpose::Program && client.cancel == Cancel::No;
         let (hops, times) = (client.hops.clone(), client.lengthened);

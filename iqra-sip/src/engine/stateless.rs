@@ -3,9 +3,10 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::Engine;
+use super::event::Reply;
 use super::flow::{Flow, Transmit};
 use super::via::{self, ReplyPath};
-use super::wording::set_to_tag;
+use super::wording::{set_to_tag, word};
 use crate::message::header::Via;
 use crate::message::{HeaderName, Method, ParseError, Request, Response, StatusCode, Text};
 use crate::observe::DropReason;
@@ -31,9 +32,7 @@ impl Engine {
         if request.method == Method::Ack {
             return;
         }
-        let mut response = Response::to_request(request, StatusCode::SERVICE_UNAVAILABLE);
-        response.headers.push(HeaderName::RETRY_AFTER, RETRY_AFTER);
-        self.send_stateless(response, via, path);
+        self.send_stateless(word(request, overloaded()), via, path);
     }
 
     /// Sends an answer for which nothing is kept.
@@ -48,6 +47,11 @@ impl Engine {
             owner: None,
         });
     }
+}
+
+/// The 503 of one who is full.
+pub(super) fn overloaded() -> Reply {
+    Reply::new(StatusCode::SERVICE_UNAVAILABLE).header(HeaderName::RETRY_AFTER, RETRY_AFTER)
 }
 
 /// A stateless answer must carry the same tag each time (RFC 3261 §8.2.7), so it follows from the Via.

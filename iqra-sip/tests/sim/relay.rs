@@ -2,6 +2,7 @@
 
 mod failover;
 mod flows;
+mod full;
 mod giving_up;
 mod passing;
 mod refusals;

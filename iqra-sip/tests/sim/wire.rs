@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use iqra_sip::event::{Event, Replaced, Reply};
+use iqra_sip::event::{EngineError, Event, Replaced, Reply};
 use iqra_sip::observe::DropReason;
 use iqra_sip::{
     DialogId, Engine, EngineConfig, Flow, Headers, Listener, Method, StatusCode, TransferConfig, Transport,
@@ -286,6 +286,19 @@ fn a_full_engine_answers_503_without_state() {
     }
     assert_eq!(wire.engine.counts().server_transactions, 2);
     assert_eq!(wire.engine.dropped().of(DropReason::Full), 3);
+}
+
+#[test]
+fn a_full_engine_still_asks_inside_its_calls_and_no_end_of_that() {
+    let mut wire = Wire::new(EngineConfig { max_transactions: 8, ..EngineConfig::default() });
+    let (dialog, _) = wire.take_call("");
+    for n in 0..8 {
+        let other = request("OPTIONS", &format!("o{n}"), "1", "", "");
+        wire.say(other.replace("Call-ID: c1", &format!("Call-ID: o{n}")));
+    }
+    let mut ask = || wire.engine.dialog_request(wire.now, &dialog, Method::Info, &Headers::new(), None);
+    assert!(ask().is_ok());
+    assert!(matches!(ask(), Err(EngineError::Full("max_transactions"))));
 }
 
 #[test]

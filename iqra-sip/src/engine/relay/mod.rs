@@ -362,10 +362,11 @@ impl Engine {
         }
     }
 
-    /// Opens the client transaction of a hop. An INVITE of a call has its time from now; any other request that of one hop
+    /// Opens the client transaction of a hop, where there is room: requests inside dialogs have the reserve. An INVITE of a call has its time from now; any other request that of one hop
     /// of several, and at the last one all of Timer B or F.
     fn send_on(&mut self, now: Instant, id: u64, way: Way) -> Result<(), EngineError> {
-        if self.is_full() {
+        let within = self.relays.get_mut(id).is_some_and(|relay| !relay.kind.is_followed());
+        if self.has_no_room(within) {
             return Err(EngineError::Full("max_transactions"));
         }
         let server = self.servers.get(id).ok_or(EngineError::TransactionOver)?;

@@ -19,6 +19,7 @@ use super::{Engine, Kind, Plan, Relay};
 use crate::engine::event::{EngineError, Reply};
 use crate::engine::flow::{Flow, Hop, Transmit, Transport};
 use crate::engine::lookup::{Asker, Lookup};
+use crate::engine::stateless::overloaded;
 use crate::engine::target::{self, Way};
 use crate::fault::Fault;
 use crate::message::header::{From, Route, To, Via};
@@ -102,7 +103,7 @@ impl Engine {
                 self.relay_within(id, forwarded, pinned);
                 if self.send_on(now, id, way).is_err() {
                     self.end_relay(now, id);
-                    return Err(Box::new(Reply::new(StatusCode::SERVICE_UNAVAILABLE)));
+                    return Err(Box::new(self.no_room()));
                 }
             }
         }
@@ -125,7 +126,8 @@ impl Engine {
         true
     }
 
-    /// Goes on with a request inside a dialog whose next hop has been looked up: 500 where nobody knows it.
+    /// Goes on with a request inside a dialog whose next hop has been looked up: 500 where nobody knows it, 503 where there
+    /// is no room.
     pub(in crate::engine) fn through_found(
         &mut self,
         now: Instant,
@@ -134,9 +136,21 @@ impl Engine {
         hops: Vec<Hop>,
     ) {
         self.relay_within(id, forwarded.clone(), false);
-        if hops.is_empty() || self.take_hops(now, id, forwarded, hops).is_err() {
-            self.finish(now, id, None, StatusCode::SERVER_INTERNAL_ERROR);
+        match (!hops.is_empty()).then(|| self.take_hops(now, id, forwarded, hops)) {
+            Some(Ok(())) => {}
+            Some(Err(EngineError::Full(_))) => {
+                self.end_relay(now, id);
+                let full = self.no_room();
+                self.answer(now, id, full);
+            }
+            _ => self.finish(now, id, None, StatusCode::SERVER_INTERNAL_ERROR),
         }
+    }
+
+    /// Even the reserve is taken: the request may come again.
+    fn no_room(&mut self) -> Reply {
+        self.watch.discard(DropReason::Full);
+        overloaded()
     }
 
     /// The same for the ACK of a 2xx, which goes to the first hop there is a way to.
