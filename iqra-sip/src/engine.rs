@@ -14,7 +14,7 @@ mod dialog_table;
 mod dialogs;
 mod early;
 pub mod event;
-mod extensions;
+pub(crate) mod extensions;
 pub(crate) mod failover;
 pub(crate) mod flow;
 mod inbound;

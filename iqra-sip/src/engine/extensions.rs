@@ -3,8 +3,8 @@
 
 use super::Engine;
 use super::event::{Reliability, Reply};
-use crate::message::header::{Require, Supported};
-use crate::message::{HeaderName, Headers, Method, Request, StatusCode};
+use crate::message::header::{Require, Supported, TypedHeader};
+use crate::message::{HeaderName, Headers, Method, Request, StatusCode, Text};
 
 /// The option tag of reliable provisional responses.
 pub(super) const RELIABLE: &str = "100rel";
@@ -16,6 +16,20 @@ pub(super) fn offers(headers: &Headers, tag: &str) -> bool {
 
 pub(super) fn requires(headers: &Headers, tag: &str) -> bool {
     headers.typed::<Require>().is_ok_and(|require| require.contains(tag))
+}
+
+/// All tags that a header requires, of a user agent or a proxy; 400 where they cannot be read, for an extension that was
+/// asked for must not pass for none.
+pub(crate) fn required<H: TypedHeader>(
+    headers: &Headers,
+    tags: impl Fn(H) -> Vec<Text>,
+) -> Result<Vec<String>, Box<Reply>> {
+    let mut all = Vec::new();
+    for line in headers.typed_all::<H>() {
+        let line = line.map_err(|error| Reply::new(StatusCode::BAD_REQUEST).reason(error.to_string()))?;
+        all.extend(tags(line).iter().map(ToString::to_string));
+    }
+    Ok(all)
 }
 
 impl Engine {
@@ -43,13 +57,13 @@ impl Engine {
         }
     }
 
-    /// RFC 3261 §8.2.2.3: every extension that is required must be one that we have; and an INVITE must offer those that
+    /// RFC 3261 §8.2.2.3: every extension that is required must be one that we have, and one that cannot be read is none; and an INVITE must offer those that
     /// we insist on (421).
     pub(super) fn check_extensions(&self, request: &Request) -> Result<(), Box<Reply>> {
         let ours: Vec<_> = self.config.option_tags().collect();
-        let required = request.headers.typed_all::<Require>().flatten().flat_map(|require| require.0);
+        let required = required::<Require>(&request.headers, |require| require.0)?;
         let known = |tag: &str| ours.iter().any(|s| s.eq_ignore_ascii_case(tag));
-        let unknown: Vec<_> = required.map(|tag| tag.to_string()).filter(|tag| !known(tag)).collect();
+        let unknown: Vec<_> = required.into_iter().filter(|tag| !known(tag)).collect();
         if !unknown.is_empty() {
             let reply = Reply::new(StatusCode::BAD_EXTENSION);
             return Err(Box::new(reply.header(HeaderName::UNSUPPORTED, unknown.join(", "))));

@@ -276,6 +276,22 @@ fn a_reinvite_moves_the_target_of_later_requests() {
 }
 
 #[test]
+fn a_require_that_cannot_be_read_is_no_leave_to_ignore_it() {
+    for (n, require) in ["foo, b@d", "b@d, timer", "foo;x=y", "timer;x", "\"timer\""].iter().enumerate() {
+        let mut wire = Wire::new(EngineConfig::default());
+        let extra = format!("Require: {require}\r\n");
+        for method in ["OPTIONS", "INVITE"] {
+            let out = wire.say(request(method, &format!("m{n}"), "1", "", &extra));
+            assert_eq!(starts(&out), ["400"], "{method} {require}");
+        }
+        assert!(wire.event().is_none(), "{require}");
+        let mut wire = Wire::new(EngineConfig::default());
+        let (dialog, _) = wire.take_call("");
+        assert_eq!(starts(&wire.say(request("INFO", "in", "2", &tag_of(&dialog), &extra))), ["400"]);
+    }
+}
+
+#[test]
 fn a_full_engine_answers_503_without_state() {
     let mut wire = Wire::new(EngineConfig { max_transactions: 2, ..EngineConfig::default() });
     for n in 1..=5 {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::keys::RelayKeys;
+use crate::engine::extensions::required;
 use crate::event::Reply;
 use crate::message::header::{From, MaxForwards, ProxyRequire, Route, To, Via};
 use crate::message::{HeaderError, HeaderName, Headers, NameAddr, Request, StatusCode, Uri};
@@ -26,10 +27,9 @@ pub(crate) fn check_passage(headers: &Headers) -> Result<(), Box<Reply>> {
     check_proxy_require(headers)
 }
 
-/// RFC 3261 §16.3 step 5: we have no extension that a client could ask of a proxy.
+/// RFC 3261 §16.3 step 5: we have no extension that a client could ask of a proxy. What cannot be read is answered 400.
 pub(crate) fn check_proxy_require(headers: &Headers) -> Result<(), Box<Reply>> {
-    let asked = headers.typed_all::<ProxyRequire>().flatten().flat_map(|asked| asked.0);
-    let asked: Vec<_> = asked.map(|tag| tag.to_string()).collect();
+    let asked = required::<ProxyRequire>(headers, |asked| asked.0)?;
     match asked.as_slice() {
         [] => Ok(()),
         tags => Err(Box::new(

@@ -56,6 +56,20 @@ fn spent_hops_foreign_extensions_and_merged_requests_are_refused() {
 }
 
 #[test]
+fn a_proxy_require_that_cannot_be_read_does_not_pass() {
+    for asked in ["foo, b@d", "foo;x=y"] {
+        let mut net = calm();
+        let odd = format!("Proxy-Require: {asked}\r\nContent-Length:");
+        let invite = unsent_invite(&mut net);
+        assert_eq!(starts(&tell(&mut net, invite.replace("Content-Length:", &odd))), ["400"], "{asked}");
+        let mut net = calm();
+        let bye = unsent_bye(&mut net);
+        assert_eq!(starts(&tell(&mut net, bye.replace("Content-Length:", &odd))), ["400"], "{asked}");
+        assert_eq!(net.count(A, "BYE"), 0);
+    }
+}
+
+#[test]
 fn a_loop_is_refused_and_a_spiral_passes() {
     let mut net = calm();
     let call = invite(&net);
