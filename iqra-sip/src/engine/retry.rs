@@ -2,6 +2,8 @@
 //! different ranges (RFC 3261 §14.1, RFC 3311 §5.2). How often is `glare_retries`; the program hears of
 //! the 491 after the last.
 //!
+//! A session refresh that meets 491 waits likewise ([`super::session`]), and goes out anew until the session ends.
+//!
 //! The request keeps its name for the program; its transaction lives on under another to absorb repeats.
 
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use crate::transaction::timer::{Clocks, Timer};
 /// The waits come in steps of 10 ms.
 const STEP: Duration = Duration::from_millis(10);
 /// 2 s of them.
-const STEPS: u32 = 200;
+pub(super) const STEPS: u32 = 200;
 
 impl Engine {
     /// Looks at the final response of a request inside a dialog; true where the request goes out again later.
@@ -108,8 +110,9 @@ impl Engine {
     }
 }
 
-/// 2.1 to 4 s for the side that drew the Call-ID, 0 to 2 s for the other (RFC 3261 §14.1).
-fn wait(dialog: &Dialog, steps: u32) -> Duration {
+/// 2.1 to 4 s for the side that drew the Call-ID, 0 to 2 s for the other (RFC 3261 §14.1), by a number that was drawn up to
+/// [`STEPS`].
+pub(super) fn wait(dialog: &Dialog, steps: u32) -> Duration {
     match dialog.owns_call_id {
         true => Duration::from_millis(2_100) + STEP * (steps * 190 / STEPS),
         false => STEP * steps,

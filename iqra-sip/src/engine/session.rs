@@ -14,6 +14,7 @@ use super::client_table::Cancel;
 use super::event::{Body, EndReason, Event, Failure, Reply};
 use super::flow::Owner;
 use super::outbound::Purpose;
+use super::retry;
 use crate::dialog::session_timer::{self, Side, Terms, Verdict};
 use crate::dialog::{Dialog, Phase, Session};
 use crate::fault::Fault;
@@ -188,8 +189,9 @@ impl Engine {
                 self.refresh_later(now, serial, if known { Duration::ZERO } else { RETRY });
             }
             StatusCode::REQUEST_PENDING => {
-                let wait = Duration::from_millis(u64::from(self.random.up_to(4_000)));
-                self.refresh_later(now, serial, wait);
+                let steps = self.random.up_to(retry::STEPS);
+                let wait = self.dialogs.get(serial).map(|dialog| retry::wait(dialog, steps));
+                self.refresh_later(now, serial, wait.unwrap_or(RETRY));
             }
             _ => {
                 let asked = response.headers.typed::<RetryAfter>().map(|after| after.0.into());

@@ -142,6 +142,22 @@ fn a_refresh_that_meets_491_is_tried_again() {
 }
 
 #[test]
+fn refreshes_that_meet_491_keep_the_waits_of_glare() {
+    for (refresher, waits) in [(CALLER, 2_000..=4_100), (CALLEE, 0..=2_100)] {
+        let mut net = connect_with_refresher(refresher);
+        let mut refused = Vec::new();
+        while let Event::DialogRequest { tx, .. } = net.event(1 - refresher) {
+            let (engine, now) = net.engine(1 - refresher);
+            engine.respond(now, tx, Reply::new(StatusCode::REQUEST_PENDING)).unwrap();
+            refused.push(now);
+        }
+        let gaps: Vec<_> = refused.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
+        assert!(gaps.len() >= 3 && gaps.iter().all(|gap| waits.contains(gap)), "{refresher}: {gaps:?}");
+        assert!(gaps.iter().any(|gap| *gap != gaps[0]), "drawn each time");
+    }
+}
+
+#[test]
 fn a_refresh_that_is_refused_until_the_end_ends_the_call_before_it() {
     let mut net = calm(asking(), SessionTimers::default());
     connect_without_update(&mut net);
