@@ -102,6 +102,8 @@ pub(crate) struct Session {
     pub(crate) terms: Option<session_timer::Terms>,
     /// The largest Min-SE that a 422 named, in seconds.
     pub(crate) floor: u32,
+    /// How often a refresh was lengthened since the last that was granted.
+    pub(crate) lengthened: u8,
     /// The session description that we sent last.
     pub(crate) description: Option<Body>,
     /// The peer's Allow names UPDATE.

@@ -24,8 +24,8 @@ use crate::transaction::timer::Timer;
 
 /// A refresh that was refused for a reason of its own is tried again after this, until the session's end.
 const RETRY: Duration = Duration::from_secs(10);
-/// How often a request that is refused with 422 goes out again. Two proxies and the callee may each want more than the one
-/// before, but whoever always wants more is given up.
+/// How often a request or refresh that is refused with 422 goes out again at once. Two proxies and the callee may each want
+/// more than the one before, but whoever always wants more is given up, or asked later.
 const MOST_LENGTHENED: u8 = 2;
 
 impl Engine {
@@ -118,7 +118,7 @@ impl Engine {
         let answered = |dialog: &&mut Dialog| dialog.origin.is_none();
         let Some(dialog) = self.dialogs.get_mut(serial).filter(answered) else { return };
         let (owner, session) = (Owner::Dialog(serial), &mut dialog.session);
-        session.terms = terms;
+        (session.terms, session.lengthened) = (terms, 0);
         self.timers.forget(owner, &mut session.clocks);
         let Some(terms) = terms else { return };
         if terms.refresher == Side::Us {
@@ -207,16 +207,17 @@ impl Engine {
         self.events.push_back(Event::Refreshed { dialog, response });
     }
 
+    /// A refresh was refused with 422 (RFC 4028 §7.4). Whoever wants more each time is asked at the pace of other refusals.
     fn refresh_longer(&mut self, now: Instant, serial: u64, refusal: &Response) {
         let Some(dialog) = self.dialogs.get_mut(serial) else { return };
         let Some(terms) = dialog.session.terms else { return };
         let raised = session_timer::raised(&refusal.headers, terms.seconds.max(dialog.session.floor));
         match raised {
-            Some(minimum) => {
-                dialog.session.floor = minimum;
+            Some(minimum) if dialog.session.lengthened < MOST_LENGTHENED => {
+                (dialog.session.floor, dialog.session.lengthened) = (minimum, dialog.session.lengthened + 1);
                 self.refresh(now, serial);
             }
-            None => self.refresh_later(now, serial, RETRY),
+            Some(_) | None => self.refresh_later(now, serial, RETRY),
         }
     }
 

@@ -333,6 +333,26 @@ fn a_refresh_refused_422_with_nothing_to_raise_is_tried_until_the_end() {
 }
 
 #[test]
+fn a_refresh_that_is_to_be_longer_each_time_is_lengthened_twice_and_then_waits() {
+    let mut net = connect_with_refresher(CALLER);
+    let start = net.now;
+    for minimum in ["100", "200", "300"] {
+        respond(&mut net, CALLEE, too_small(minimum));
+    }
+    assert!(net.now - start < Duration::from_secs(46));
+    let text = net.newest(CALLER, "INVITE");
+    assert!(has(text, "Session-Expires: 200;refresher=uac"), "{text}");
+    let refused = net.now;
+    respond(&mut net, CALLEE, agreed());
+    assert!(net.now - refused >= Duration::from_secs(9), "not at once");
+    net.run(Duration::from_secs(1));
+    assert!(both_live(&net));
+    respond(&mut net, CALLEE, too_small("300"));
+    let again = respond(&mut net, CALLEE, agreed());
+    assert_eq!(again.headers.get(HeaderName::MIN_SE).unwrap(), "300", "a granted one counts anew");
+}
+
+#[test]
 fn a_request_of_the_program_that_is_refused_422_goes_out_again_as_the_same_request() {
     for (method, what) in [(Method::Invite, "INVITE"), (Method::Update, "UPDATE")] {
         for node in [CALLER, CALLEE] {
