@@ -50,9 +50,9 @@ pub struct EngineConfig {
     /// of RFC 3261 §14.1: up to 4 s for the side that made the call, up to 2 s for the other. The program hears of the last
     /// 491; 0 tells it of the first. Default 2.
     pub glare_retries: u8,
-    /// Whether provisional responses go and are asked for reliably (RFC 3262), where the call does not say. A request that
-    /// requires `100rel` is answered 420 under `Never`; an INVITE that does not offer it 421 under `Required`. Those of a
-    /// peer are acknowledged in any case. Default `Never`.
+    /// Whether provisional responses go and are asked for reliably (RFC 3262), where the call does not say. An INVITE that
+    /// requires `100rel` gets them reliably in any case; one that does not offer it is answered 421 under `Required`. Those
+    /// of a peer are acknowledged in any case. Default `Never`, which does not list `100rel` as supported.
     pub reliability: Reliability,
     /// The value of the Server and User-Agent headers; `None` sends neither. Default `None`, which tells a scanner
     /// nothing.
@@ -126,7 +126,7 @@ impl Default for TransferConfig {
 }
 
 impl EngineConfig {
-    /// Every option tag that a peer may require of us.
+    /// Every option tag that Supported lists. A peer may require these of us, and `100rel`.
     pub(crate) fn option_tags(&self) -> impl Iterator<Item = &str> {
         let timer = self.session.is_on().then_some(session_timer::TAG);
         let replaces = self.transfer.replaces.then_some(replaces::TAG);

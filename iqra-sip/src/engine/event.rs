@@ -46,7 +46,7 @@ impl From<Origin> for InviteTx {
 /// Whether provisional responses of 101 to 199 are acknowledged by PRACK (RFC 3262).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Reliability {
-    /// They are not.
+    /// They are not, unless the caller requires it.
     #[default]
     Never,
     /// They are where the other side can.

@@ -62,7 +62,8 @@ impl Engine {
     pub(super) fn check_extensions(&self, request: &Request) -> Result<(), Box<Reply>> {
         let ours: Vec<_> = self.config.option_tags().collect();
         let required = required::<Require>(&request.headers, |require| require.0)?;
-        let known = |tag: &str| ours.iter().any(|s| s.eq_ignore_ascii_case(tag));
+        // We can send reliably even where we do not offer to.
+        let known = |tag: &str| ours.iter().chain([&RELIABLE]).any(|s| s.eq_ignore_ascii_case(tag));
         let unknown: Vec<_> = required.into_iter().filter(|tag| !known(tag)).collect();
         if !unknown.is_empty() {
             let reply = Reply::new(StatusCode::BAD_EXTENSION);

@@ -4,6 +4,10 @@
 //! the INVITE is refused with 504. A 2xx waits while a session description is unacknowledged. As caller: each is taken
 //! once and in order, and acknowledged by the engine, or by the program where it carries an offer that the program asked
 //! to answer.
+//!
+//! An INVITE that requires `100rel` gets all of its responses of 101 to 199 reliably whatever the policy: `Never` is for
+//! callers who leave the choice to us. RFC 3262 §3 would let us refuse it with 420 instead, which loses a call that we can
+//! serve.
 
 use std::sync::Arc;
 use std::time::Instant;

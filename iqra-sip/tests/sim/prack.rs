@@ -216,7 +216,7 @@ fn policies_meet_as_the_rfc_says() {
         (Never, IfSupported, "180"),
         (IfSupported, IfSupported, "180 reliable"),
         (Required, IfSupported, "180 reliable"),
-        (Required, Never, "420"),
+        (Required, Never, "180 reliable"),
         (Never, Required, "421"),
         (IfSupported, Required, "180 reliable"),
     ] {
@@ -237,6 +237,25 @@ fn policies_meet_as_the_rfc_says() {
         let reliable = if response.headers.contains(HeaderName::RSEQ) { " reliable" } else { "" };
         assert_eq!(format!("{}{reliable}", response.status.code()), outcome, "{caller:?} calls {callee:?}");
     }
+}
+
+#[test]
+fn a_call_that_requires_100rel_is_served_and_answered_though_we_do_not_offer_it() {
+    let mut net = Network::calm();
+    let options = CallOptions { reliability: Some(Reliability::Required), ..CallOptions::default() };
+    let outgoing = OutgoingInvite { options, ..net.invite() };
+    let (engine, now) = net.engine(CALLER);
+    engine.invite(now, outgoing).unwrap();
+    let Event::Invite { tx, .. } = net.event(CALLEE) else { panic!("no INVITE") };
+    respond(&mut net, tx, with_sdp(PROGRESS));
+    assert_acknowledged(net.event(CALLEE), tx);
+    let supported =
+        net.newest(CALLEE, "183").lines().find(|line| line.starts_with("Supported:")).map(str::to_owned);
+    assert!(supported.is_none_or(|tags| !tags.contains("100rel")));
+    let (engine, now) = net.engine(CALLEE);
+    engine.accept(now, tx, Reply::new(StatusCode::OK)).unwrap();
+    assert!(matches!(net.event(CALLER), Event::Response { .. }));
+    hang_up(&mut net);
 }
 
 #[test]

@@ -160,9 +160,9 @@ fn an_unknown_method_is_delivered_or_answered_405_with_allow() {
 fn a_required_extension_that_is_unknown_gets_420_naming_it() {
     let supported = EngineConfig { supported: vec!["timer".into()], ..EngineConfig::default() };
     let mut wire = Wire::new(supported);
-    let out = wire.say(request("INVITE", "x", "1", "", "Require: timer, 100rel\r\n"));
+    let out = wire.say(request("INVITE", "x", "1", "", "Require: timer, precondition\r\n"));
     assert_eq!(starts(&out), ["420"]);
-    assert!(out[0].contains("\r\nUnsupported: 100rel\r\n"), "{}", out[0]);
+    assert!(out[0].contains("\r\nUnsupported: precondition\r\n"), "{}", out[0]);
     assert!(wire.say(request("INVITE", "y", "2", "", "Require: timer\r\n")).is_empty());
 }
 
