@@ -41,6 +41,8 @@ pub(crate) struct Dialog {
     /// Where requests are addressed: the peer's Contact.
     target: Uri,
     routes: RouteSet,
+    /// The CSeq number of the peer's request that refreshed the target last.
+    refreshed_by: Option<u32>,
     local_sequence: u32,
     remote_sequence: Option<u32>,
     /// Between which ends the INVITE travelled; requests go there where the peer's Contact leads nowhere.
@@ -216,7 +218,17 @@ impl Dialog {
         (self.phase, self.origin, self.first_offer) = (Phase::Live, None, FirstOffer::Settled);
     }
 
-    /// Takes the Contact of a target refresh, INVITE or UPDATE (RFC 3261 §12.2.2, RFC 3311 §5.1).
+    /// Takes the Contact of a target refresh of the peer that was accepted (RFC 3261 §12.2.2, RFC 3311 §5.2), unless a later
+    /// one was before it: an UPDATE while a re-INVITE waits.
+    pub(crate) fn accept_target(&mut self, request: &Request) {
+        let number = request.sequence();
+        if self.refreshed_by.is_none_or(|last| last <= number) {
+            self.refreshed_by = Some(number);
+            self.refresh_target(&request.headers);
+        }
+    }
+
+    /// Takes the Contact of a message that refreshes the target (RFC 3261 §12.2.1.2, RFC 3311 §5.1).
     pub(crate) fn refresh_target(&mut self, headers: &Headers) {
         if let Some(uri) = contact_uri(headers) {
             self.target = uri;

@@ -124,8 +124,8 @@ impl Engine {
         }
     }
 
-    /// Before a reply inside a dialog: a 2xx to INVITE or UPDATE carries Contact (RFC 3261 §12.1.1, RFC 3311 §5.2),
-    /// and a re-INVITE is repeated like the first.
+    /// Before a reply inside a dialog: a 2xx to INVITE or UPDATE takes the peer's new target (RFC 6141) and carries Contact
+    /// (RFC 3261 §12.1.1, RFC 3311 §5.2), and a re-INVITE is repeated like the first.
     pub(super) fn prepare_reply_within(
         &mut self,
         now: Instant,
@@ -136,11 +136,20 @@ impl Engine {
     ) {
         let invite = request.method == Method::Invite;
         if reply.status.is_success() && (invite || request.method == Method::Update) {
+            self.accept_target(serial, request);
             self.add_reply_headers(reply, serial);
             self.grant_session(now, serial, request, reply);
             if invite {
                 self.await_ack(now, server, serial, request);
             }
+        }
+    }
+
+    /// A target refresh of the peer is accepted: by a 2xx, or by a reliable provisional response to a re-INVITE. One that is
+    /// refused leaves the target as it was (RFC 6141).
+    pub(super) fn accept_target(&mut self, serial: u64, request: &Request) {
+        if let Some(dialog) = self.dialogs.get_mut(serial) {
+            dialog.accept_target(request);
         }
     }
 
@@ -192,9 +201,6 @@ impl Engine {
             Method::Invite => update::admit_reinvite(dialog, id, retry)?,
             Method::Update => update::admit_update(dialog, id, &request, retry)?,
             _ => {}
-        }
-        if matches!(request.method, Method::Invite | Method::Update) {
-            dialog.refresh_target(&request.headers);
         }
         if self.takes_refresh(now, id, serial, &request) {
             return Ok(());

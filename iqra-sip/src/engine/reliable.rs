@@ -3,7 +3,7 @@
 //! As callee: a response of 101 to 199 goes out with RSeq, is repeated from T1 doubling, and after 64*T1 without a PRACK
 //! the INVITE is refused with 504. A 2xx waits while a session description is unacknowledged. As caller: each is taken
 //! once and in order, and acknowledged by the engine, or by the program where it carries an offer that the program asked
-//! to answer.
+//! to answer. In a re-INVITE each accepts the target refresh of either side, whatever the final response says (RFC 6141).
 //!
 //! An INVITE that requires `100rel` gets all of its responses of 101 to 199 reliably whatever the policy: `Never` is for
 //! callers who leave the choice to us. RFC 3262 §3 would let us refuse it with 420 instead, which loses a call that we can
@@ -75,6 +75,9 @@ impl Engine {
             dialog.first_offer = FirstOffer::Settled;
         }
         let sequence = invite.sequence();
+        if !self.is_initial(server) {
+            self.accept_target(serial, invite);
+        }
         self.answer(
             now,
             server,
@@ -215,6 +218,9 @@ impl Engine {
         };
         if !dialog.reliable.takes(cseq.number, number.0) {
             return Heard::Stale;
+        }
+        if within {
+            dialog.refresh_target(&response.headers);
         }
         let rack = RAck { response: number.0, number: cseq.number, method: cseq.method };
         let session = has_session(&response.headers, &response.body);

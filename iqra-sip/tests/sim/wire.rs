@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use iqra_sip::event::{EngineError, Event, Replaced, Reply};
+use iqra_sip::event::{EngineError, Event, Replaced, Reply, ServerTx};
 use iqra_sip::observe::DropReason;
 use iqra_sip::{
     DialogId, Engine, EngineConfig, Flow, Headers, Listener, Method, StatusCode, TransferConfig, Transport,
@@ -263,16 +263,75 @@ fn record_route_comes_back_in_the_answer_and_rules_the_way_of_the_bye() {
     assert!(bye.contains("\r\nRoute: <sip:10.9.9.1:5070;lr>\r\nRoute: <sip:10.9.9.2;lr>\r\n"), "{bye}");
 }
 
+/// A target refresh of the peer, which moves to this address; as the program gets it.
+fn moves(
+    wire: &mut Wire,
+    dialog: &DialogId,
+    (method, number, to): (&str, &str, &str),
+    extra: &str,
+) -> ServerTx {
+    let moved = request(method, &format!("moves{number}"), number, &tag_of(dialog), extra)
+        .replace("caller@198.51.100.7:5060>\r\n", &format!("m@{to}>\r\n"));
+    assert!(wire.say(moved).is_empty());
+    let Some(Event::DialogRequest { tx, .. }) = wire.event() else { panic!("no {method}") };
+    tx
+}
+
+/// Where the next request inside a dialog goes.
+fn target(wire: &mut Wire, dialog: &DialogId) -> String {
+    wire.engine.dialog_request(wire.now, dialog, Method::Info, &Headers::new(), None).unwrap();
+    wire.engine.poll_transmit().unwrap().flow.remote.ip().to_string()
+}
+
 #[test]
-fn a_reinvite_moves_the_target_of_later_requests() {
+fn a_target_refresh_counts_when_it_is_accepted_and_a_refused_one_never() {
+    for method in ["UPDATE", "INVITE"] {
+        for (status, goes) in [(200, "203.0.113.5"), (488, "198.51.100.7"), (500, "198.51.100.7")] {
+            let mut wire = Wire::new(EngineConfig::default());
+            let (dialog, _) = wire.take_call("");
+            let tx = moves(&mut wire, &dialog, (method, "2", "203.0.113.5"), "");
+            assert_eq!(target(&mut wire, &dialog), "198.51.100.7", "{method} waits");
+            wire.engine.respond(wire.now, tx, Reply::new(StatusCode::new(status).unwrap())).unwrap();
+            wire.out();
+            assert_eq!(target(&mut wire, &dialog), goes, "{method} {status}");
+        }
+    }
+}
+
+#[test]
+fn a_target_refresh_that_glare_refuses_moves_nothing() {
     let mut wire = Wire::new(EngineConfig::default());
     let (dialog, _) = wire.take_call("");
-    let moved = request("UPDATE", "u", "2", &tag_of(&dialog), "")
-        .replace("caller@198.51.100.7:5060>\r\nC", "m@203.0.113.5>\r\nC");
-    assert!(wire.say(moved).is_empty());
-    wire.engine.bye(wire.now, &dialog, Headers::new()).unwrap();
-    let transmit = wire.engine.poll_transmit().unwrap();
-    assert_eq!(transmit.flow.remote, "203.0.113.5:5060".parse().unwrap());
+    wire.engine.dialog_request(wire.now, &dialog, Method::Invite, &Headers::new(), None).unwrap();
+    wire.out();
+    let moved =
+        request("INVITE", "x", "2", &tag_of(&dialog), "").replace("caller@198.51.100.7", "m@203.0.113.5");
+    assert_eq!(starts(&wire.say(moved)), ["491"]);
+    assert_eq!(target(&mut wire, &dialog), "198.51.100.7");
+}
+
+#[test]
+fn a_reliable_provisional_response_accepts_a_target_refresh_and_a_later_one_is_not_undone() {
+    let mut wire = Wire::new(EngineConfig::default());
+    let (dialog, _) = wire.take_call("");
+    let invite = moves(&mut wire, &dialog, ("INVITE", "2", "203.0.113.5"), "Require: 100rel\r\n");
+    wire.engine.respond(wire.now, invite, Reply::new(StatusCode::SESSION_PROGRESS)).unwrap();
+    wire.out();
+    assert_eq!(target(&mut wire, &dialog), "203.0.113.5");
+    let update = moves(&mut wire, &dialog, ("UPDATE", "3", "203.0.113.6"), "");
+    wire.engine.respond(wire.now, update, Reply::new(StatusCode::OK)).unwrap();
+    wire.out();
+    assert_eq!(target(&mut wire, &dialog), "203.0.113.6");
+    wire.engine.respond(wire.now, invite, Reply::new(StatusCode::NOT_ACCEPTABLE_HERE)).unwrap();
+    wire.out();
+    assert_eq!(target(&mut wire, &dialog), "203.0.113.6");
+    let invite = moves(&mut wire, &dialog, ("INVITE", "4", "203.0.113.7"), "");
+    let update = moves(&mut wire, &dialog, ("UPDATE", "5", "203.0.113.8"), "");
+    for waiting in [update, invite] {
+        wire.engine.respond(wire.now, waiting, Reply::new(StatusCode::OK)).unwrap();
+        wire.out();
+        assert_eq!(target(&mut wire, &dialog), "203.0.113.8");
+    }
 }
 
 #[test]
