@@ -8,6 +8,7 @@ use iqra_sip::{DialogId, EngineConfig, HeaderName, Headers, Method, StatusCode, 
 
 use crate::calls::connect;
 use crate::network::{CALLEE, CALLER, Network, Weather, is};
+use crate::wire::{Wire, request, starts, tag_of};
 
 fn offer(net: &mut Network, node: usize, dialog: &DialogId, method: Method) {
     let (engine, now) = net.engine(node);
@@ -115,6 +116,86 @@ fn an_early_dialog_takes_an_offer_by_update_once_the_first_is_answered() {
     };
     grant(&mut net, CALLEE, update);
     assert_eq!(status(net.event(CALLER)), 200);
+}
+
+/// With a description.
+fn describing(text: String) -> String {
+    let body = "Content-Type: application/sdp\r\nContent-Length: 5\r\n\r\nv=0\r\n";
+    text.replace("Content-Length: 0\r\n\r\n", body)
+}
+
+/// A call that was answered 183 reliably, by an offer or an answer of ours; its early dialog, transaction and RSeq.
+fn progressing(offered: bool, body: bool) -> (Wire, DialogId, ServerTx, String) {
+    let mut wire =
+        Wire::new(EngineConfig { reliability: Reliability::IfSupported, ..EngineConfig::default() });
+    let invite = request("INVITE", "b1", "1", "", "Supported: 100rel\r\n");
+    assert!(wire.say(if offered { describing(invite) } else { invite }).is_empty());
+    let Some(Event::Invite { tx, .. }) = wire.event() else { panic!("no INVITE") };
+    let body = body.then(|| Body::sdp("v=0\r\n"));
+    wire.engine.respond(wire.now, tx, Reply { body, ..Reply::new(StatusCode::SESSION_PROGRESS) }).unwrap();
+    let sent = wire.out().remove(0);
+    let rseq = sent.lines().find_map(|line| line.strip_prefix("RSeq: ")).unwrap().to_owned();
+    let dialog = wire.engine.early_dialog(tx).unwrap();
+    (wire, dialog, tx, rseq)
+}
+
+/// What an UPDATE with an offer is answered at once; the seconds to wait, which have to be 0 to 10, where there are some.
+fn update(wire: &mut Wire, dialog: &DialogId, number: &str) -> (Option<u16>, bool) {
+    let text = describing(request("UPDATE", &format!("u{number}"), number, &tag_of(dialog), ""));
+    let Some(answer) = wire.say(text).into_iter().next() else { return (None, false) };
+    let wait =
+        answer.lines().find_map(|line| line.strip_prefix("Retry-After: ")).map(|wait| wait.parse().unwrap());
+    assert!(wait.is_none_or(|wait: u32| wait <= 10));
+    (Some(answer[8..11].parse().unwrap()), wait.is_some())
+}
+
+fn prack(dialog: &DialogId, number: &str, rseq: &str) -> String {
+    let rack = format!("RAck: {rseq} 1 INVITE\r\n");
+    describing(request("PRACK", &format!("p{number}"), number, &tag_of(dialog), &rack))
+}
+
+#[test]
+fn an_update_meets_our_offer_that_a_prack_is_to_answer() {
+    let (mut wire, dialog, ..) = progressing(false, true);
+    assert_eq!(update(&mut wire, &dialog, "2"), (Some(491), false));
+    let (mut wire, dialog, _, rseq) = progressing(false, true);
+    assert_eq!(starts(&wire.say(prack(&dialog, "2", &rseq))), ["200"]);
+    assert_eq!(update(&mut wire, &dialog, "3"), (None, false), "answered");
+}
+
+#[test]
+fn an_update_meets_the_offer_of_its_own_side_that_we_have_not_answered() {
+    let (mut wire, dialog, ..) = progressing(true, false);
+    assert_eq!(update(&mut wire, &dialog, "2"), (Some(500), true), "that of the INVITE");
+    let (mut wire, dialog, _, rseq) = progressing(true, true);
+    assert!(wire.say(prack(&dialog, "2", &rseq)).is_empty(), "its offer is the program's to answer");
+    assert_eq!(update(&mut wire, &dialog, "3"), (Some(500), true), "that of the PRACK");
+    let prack = loop {
+        match wire.event() {
+            Some(Event::DialogRequest { tx, .. }) => break tx,
+            Some(_) => {}
+            None => panic!("no PRACK"),
+        }
+    };
+    wire.engine
+        .respond(wire.now, prack, Reply { body: Some(Body::sdp("v=0\r\n")), ..Reply::new(StatusCode::OK) })
+        .unwrap();
+    assert_eq!(starts(&wire.out()), ["200"]);
+    assert_eq!(update(&mut wire, &dialog, "4"), (None, false));
+    assert_eq!(update(&mut wire, &dialog, "5"), (Some(500), true), "that of the UPDATE before");
+}
+
+#[test]
+fn an_update_meets_our_offer_in_a_2xx_until_the_ack() {
+    let mut wire = Wire::new(EngineConfig::default());
+    assert!(wire.say(request("INVITE", "b1", "1", "", "")).is_empty());
+    let Some(Event::Invite { tx, .. }) = wire.event() else { panic!("no INVITE") };
+    let offer = Reply { body: Some(Body::sdp("v=0\r\n")), ..Reply::new(StatusCode::OK) };
+    let dialog = wire.engine.accept(wire.now, tx, offer).unwrap();
+    wire.out();
+    assert_eq!(update(&mut wire, &dialog, "2"), (Some(491), false));
+    assert!(wire.say(describing(request("ACK", "a", "1", &tag_of(&dialog), ""))).is_empty());
+    assert_eq!(update(&mut wire, &dialog, "3"), (None, false));
 }
 
 #[test]
