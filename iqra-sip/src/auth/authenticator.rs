@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::credentials::escaped;
 use super::digest::{Algorithm, Covered, Qop, hex, same};
 use super::mutual::Voucher;
-use super::nonce::{Mint, Use, Uses};
+use super::nonce::{Mint, Steady, Use, Uses};
 use crate::event::{Body, Reply};
 use crate::message::header::{
     Authorization, Challenge, DigestResponse, ProxyAuthenticate, ProxyAuthorization, WwwAuthenticate,
@@ -224,6 +224,7 @@ pub struct Denied {
 /// Asks for credentials and checks them.
 pub struct Authenticator {
     config: AuthenticatorConfig,
+    clock: Steady,
     mint: Mint,
     uses: Uses,
     /// What an unknown user is checked against.
@@ -237,7 +238,7 @@ impl Authenticator {
     pub fn new(config: AuthenticatorConfig, key: [u8; 32]) -> Self {
         let nobody = Secret::Password(Algorithm::Sha256.hash(&[b"nobody", hex(&key).as_bytes()]));
         let uses = Uses::new(config.nonce_life, config.max_nonces);
-        Self { mint: Mint::new(key, config.realm.clone()), uses, nobody, config }
+        Self { clock: Steady::default(), mint: Mint::new(key, config.realm.clone()), uses, nobody, config }
     }
 
     /// Whom a request claims to be from, unproven: to look up the secret beforehand.
@@ -252,7 +253,7 @@ impl Authenticator {
     }
 
     /// Checks a request outside dialogs. ACK and CANCEL cannot be challenged and are not to be checked
-    /// (RFC 3261 §22.1). `now` is the wall clock.
+    /// (RFC 3261 §22.1). `now` is the wall clock; where it is set back, nonces age on and none is good for a second time.
     ///
     /// # Errors
     /// [`Denied`], with the response to send.
@@ -262,6 +263,7 @@ impl Authenticator {
         request: &Request,
         accounts: &dyn Accounts,
     ) -> Result<Identity, Box<Denied>> {
+        let now = self.clock.read(now);
         let verdict = match self.credentials(request) {
             None => Err(Reason::Missing),
             Some(credentials) => self.judge(now, request, &credentials, accounts),

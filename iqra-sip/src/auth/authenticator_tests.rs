@@ -46,6 +46,25 @@ fn alice() -> Credentials {
     Credentials::new("alice", "opensesame")
 }
 
+#[test]
+fn a_clock_that_is_set_back_lets_no_replay_in_and_keeps_nobody_out() {
+    let mut auth = authenticator(|_| {});
+    let asked = |auth: &mut Authenticator, at| {
+        let denied = auth.check(at, &request(), &accounts).unwrap_err();
+        challenge(&denied.reply, Algorithm::Sha256)
+    };
+    let first = answered(&asked(&mut auth, start()), &alice(), 1);
+    assert!(auth.check(start(), &first, &accounts).is_ok());
+    let later = start() + Duration::from_secs(301);
+    let second = asked(&mut auth, later);
+    assert!(auth.check(later, &answered(&second, &alice(), 1), &accounts).is_ok(), "the first is forgotten");
+    assert_eq!(reason(auth.check(start(), &first, &accounts)), Reason::Stale, "and not let in again");
+    let third = asked(&mut auth, start() - Duration::from_secs(3_600));
+    let after = |seconds: u64| start() - Duration::from_secs(3_600 - seconds);
+    assert!(auth.check(after(299), &answered(&third, &alice(), 1), &accounts).is_ok());
+    assert_eq!(reason(auth.check(after(302), &answered(&third, &alice(), 2), &accounts)), Reason::Stale);
+}
+
 fn reason(result: Result<Identity, Box<Denied>>) -> Reason {
     result.unwrap_err().reason
 }

@@ -3,7 +3,8 @@
 //!
 //! A nonce is `time, serial number, HMAC-SHA-256 of both and the realm` in hexadecimal. Only credentials that were right
 //! make an entry in the table of counts, so that strangers cannot fill it; when it is full, the oldest nonce goes and
-//! every nonce of its age or older counts as run out, so that forgetting never lets a replay in.
+//! every nonce of its age or older counts as run out, so that forgetting never lets a replay in. For the same reason the
+//! time that nonces are made and judged by never goes back, whatever the wall clock does ([`Steady`]).
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,6 +20,32 @@ const SIGNATURE: usize = 16;
 
 /// When a nonce was made, in milliseconds since 1970, and its number among those.
 pub(super) type Stamp = (u64, u64);
+
+/// How far the wall clock may lag behind before it counts as set back, in milliseconds; callers read it at about the
+/// same time, and not in order.
+const SLACK: u64 = 1_000;
+
+/// The wall clock, made one that never goes back: where it is set back, time goes on from the latest that was read, at its
+/// pace, until it is past that by itself.
+#[derive(Default)]
+pub(super) struct Steady {
+    latest: u64,
+    /// What the wall clock lacks.
+    shift: u64,
+}
+
+impl Steady {
+    pub(super) fn read(&mut self, wall: SystemTime) -> SystemTime {
+        let wall = millis(wall);
+        if wall >= self.latest {
+            self.shift = 0;
+        } else if wall.saturating_add(self.shift).saturating_add(SLACK) < self.latest {
+            self.shift = self.latest - wall;
+        }
+        self.latest = self.latest.max(wall.saturating_add(self.shift));
+        UNIX_EPOCH + Duration::from_millis(self.latest)
+    }
+}
 
 /// Makes nonces and knows its own again.
 pub(super) struct Mint {
@@ -164,6 +191,22 @@ mod tests {
         assert!(other.read(&nonce).is_none() && realm.read(&nonce).is_none());
         for bent in ["", "zz", &nonce[1..], &nonce.replacen('0', "1", 1), &nonce.to_uppercase(), "é"] {
             assert!(mint.read(bent).is_none(), "{bent}");
+        }
+    }
+
+    #[test]
+    fn time_goes_on_where_the_wall_clock_is_set_back() {
+        let at = |seconds| UNIX_EPOCH + SECOND * seconds;
+        let mut steady = Steady::default();
+        let mut read = |wall| steady.read(at(wall)).duration_since(UNIX_EPOCH).unwrap().as_secs();
+        assert_eq!([1_000, 1_010].map(&mut read), [1_000, 1_010]);
+        assert_eq!([100, 105, 105].map(&mut read), [1_010, 1_015, 1_015], "set back by a quarter of an hour");
+        assert_eq!([50, 60].map(&mut read), [1_015, 1_025], "and again");
+        assert_eq!([1_026, 1_027].map(&mut read), [1_026, 1_027], "set right");
+        let late = UNIX_EPOCH + SECOND * 1_026;
+        for _ in 0..100 {
+            assert_eq!(steady.read(late + SECOND / 2), at(1_027), "read a little late");
+            assert_eq!(steady.read(at(1_027)), at(1_027));
         }
     }
 
