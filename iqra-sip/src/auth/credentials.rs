@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::digest::{Algorithm, Covered, Qop};
+use super::digest::{Algorithm, Covered, Qop, same};
 use super::mutual::Voucher;
 use crate::message::header::{Challenge, DigestResponse};
 use crate::message::{Request, Text};
@@ -34,6 +34,11 @@ impl Credentials {
 
     pub(super) fn username(&self) -> &Arc<str> {
         &self.username
+    }
+
+    /// Whether these are the same user and password, for whatever realm.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.username == other.username && same(self.password.as_bytes(), other.password.as_bytes())
     }
 
     /// The answer to a challenge that [`usable`] gave these two for.

@@ -25,7 +25,9 @@ pub use mutual::ServerProof;
 pub use register::{
     Binding, Bound, Registering, Registration, RegistrationError, RegistrationFailure, RegistrationState,
 };
-pub(crate) use wallet::{Learned, Wallet};
+pub(crate) use wallet::{Bounds, Learned, Wallet};
+
+use std::time::Duration;
 
 /// How an engine answers challenges. All fields have defaults.
 #[derive(Debug, Clone)]
@@ -37,6 +39,9 @@ pub struct AuthConfig {
     /// Most challenges that are answered for one request; several proxies on the way ask one after the other.
     /// Default 5.
     pub max_challenges: u8,
+    /// How long credentials rest that a server refused: requests are told its 401 or 407 at once and do not repeat them,
+    /// until one tries again. Other credentials may be tried meanwhile. Zero has each request try once. Default 30 s.
+    pub refused_rest: Duration,
     /// What a server has to prove with its answer to credentials (RFC 7616 §3.5). Default [`ServerProof::Checked`].
     pub server_proof: ServerProof,
 }
@@ -47,6 +52,7 @@ impl Default for AuthConfig {
             credentials: Keyring::default(),
             max_nonces: 1_024,
             max_challenges: 5,
+            refused_rest: Duration::from_secs(30),
             server_proof: ServerProof::default(),
         }
     }

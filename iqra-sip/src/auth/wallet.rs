@@ -4,15 +4,21 @@
 //! In: challenges that came, requests that go out. Out: the credentials for a request, those that are known to be
 //! needed before anybody asks. One per engine, because a nonce count must never be used twice. Bounded: what is longest
 //! unused is forgotten and costs one more challenge.
+//!
+//! Credentials that were refused rest: no request brings or repeats them to that server for a while, whatever it is asked,
+//! and then one does, to see. So many requests at once, or one every second, do not become as many wrong passwords, for
+//! which servers lock accounts and ban addresses. Other credentials for the same user are not concerned.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::credentials::{Keyring, usable};
+use super::credentials::{Credentials, Keyring, usable};
 use super::digest::{Algorithm, Qop};
 use crate::message::header::{
-    AuthenticationInfo, Authorization, Challenge, ProxyAuthenticate, ProxyAuthorization, WwwAuthenticate,
+    AuthenticationInfo, Authorization, Challenge, DigestResponse, ProxyAuthenticate, ProxyAuthorization,
+    WwwAuthenticate,
 };
 use crate::message::{HeaderName, Headers, Method, Request, Response, StatusCode, Text};
 
@@ -45,6 +51,13 @@ struct Space {
     username: Arc<str>,
 }
 
+impl Space {
+    fn of(hop: SocketAddr, request: &Request, asker: Asker, realm: &Text, credentials: &Credentials) -> Self {
+        let (registers, username) = (request.method == Method::Register, credentials.username().clone());
+        Self { hop, registers, asker, realm: realm.as_bytes().into(), username }
+    }
+}
+
 /// A nonce and how often it was used.
 struct Known {
     challenge: Challenge,
@@ -55,6 +68,32 @@ struct Known {
     cnonce: Option<String>,
     /// When it was used last, by the wallet's own count.
     used: u64,
+    refused: Option<Refused>,
+}
+
+/// Credentials that a server does not take.
+struct Refused {
+    credentials: Credentials,
+    /// Until then nobody tries them again.
+    until: Instant,
+    /// The request that is about to be repeated may.
+    trial: bool,
+}
+
+impl Known {
+    /// The refusal of these credentials.
+    fn refusal_of(&mut self, credentials: &Credentials) -> Option<&mut Refused> {
+        self.refused.as_mut().filter(|refused| refused.credentials.is_same(credentials))
+    }
+}
+
+/// What bounds the answering of challenges.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Most nonces.
+    pub(crate) most: usize,
+    /// How long refused credentials rest.
+    pub(crate) rest: Duration,
 }
 
 /// All nonces that an engine knows.
@@ -62,6 +101,8 @@ struct Known {
 pub(crate) struct Wallet {
     known: BTreeMap<Space, Known>,
     clock: u64,
+    /// Some credentials may be refused.
+    doubts: bool,
 }
 
 /// What became of the challenges in a response.
@@ -69,61 +110,120 @@ pub(crate) struct Wallet {
 pub(crate) enum Learned {
     /// At least one can be answered with a nonce that the request did not carry.
     Fresh,
-    /// The credentials were refused, or there are none.
+    /// The credentials were refused, now or of late, or there are none.
     Nothing,
 }
 
 impl Wallet {
-    /// Learns the challenges in a response to `request`.
+    /// Learns the challenges in a response to `request`, which has answered one before or not.
     pub(crate) fn learn(
         &mut self,
+        now: Instant,
         hop: SocketAddr,
-        request: &Request,
+        (request, repeated): (&Request, bool),
         response: &Response,
         keyring: &Keyring,
-        most: usize,
+        bounds: Bounds,
     ) -> Learned {
         let mut learned = Learned::Nothing;
         for (asker, challenge) in strongest(response, keyring) {
-            let carried = carried(&request.headers, asker, &challenge.realm);
-            let refused = carried.is_some_and(|nonce| self.is_refusal(&nonce, &challenge));
-            if !refused && self.keep(hop, &request.method, asker, challenge, keyring, most) {
+            let (Some(with), Some(credentials)) = (usable(&challenge), keyring.find(&challenge.realm)) else {
+                continue;
+            };
+            let space = Space::of(hop, request, asker, &challenge.realm, credentials);
+            let sent = carried(&request.headers, asker, &challenge.realm);
+            let until = now + bounds.rest;
+            if sent.is_some_and(|sent| self.is_refusal(&sent, &challenge, repeated)) {
+                tracing::warn!(remote = %hop, realm = %challenge.realm, "credentials are refused");
+                self.refuse(
+                    space,
+                    &challenge,
+                    with,
+                    Refused { credentials: credentials.clone(), until, trial: false },
+                );
+            } else if challenge.stale || self.may_try(&space, credentials, now, until) {
+                self.keep(space, &challenge, with, credentials);
                 learned = Learned::Fresh;
             }
         }
+        self.forget_oldest(bounds.most.max(1));
         learned
     }
 
-    /// Whether a challenge to a request that carried `nonce` refuses its credentials: it brings nothing new, or the nonce
-    /// was used for the first time and the server does not call it stale. An older nonce may just have run out.
-    fn is_refusal(&self, nonce: &Text, challenge: &Challenge) -> bool {
-        let first = self.known.values().any(|known| known.challenge.nonce == *nonce && known.uses <= 1);
-        *nonce == challenge.nonce || (first && !challenge.stale)
+    /// Whether a challenge refuses the credentials that a request carried: it brings nothing new, or their nonce was used
+    /// for the first time and the server does not call it stale. An older nonce may just have run out.
+    fn is_refusal(&self, sent: &DigestResponse, challenge: &Challenge, repeated: bool) -> bool {
+        let unused = |known: &Known| known.challenge.nonce == sent.nonce && known.uses <= 1;
+        let first = match sent.nc {
+            Some(count) => count == 1,
+            None => repeated || self.known.values().any(unused),
+        };
+        sent.nonce == challenge.nonce || (first && !challenge.stale)
+    }
+
+    /// Whether these credentials are to be tried where they may have been refused: one request does after each rest.
+    fn may_try(&mut self, space: &Space, credentials: &Credentials, now: Instant, until: Instant) -> bool {
+        let refused = self.known.get_mut(space).and_then(|known| known.refusal_of(credentials));
+        let Some(refused) = refused else { return true };
+        let rested = now >= refused.until;
+        if rested {
+            refused.until = until;
+        }
+        rested
+    }
+
+    fn refuse(
+        &mut self,
+        space: Space,
+        challenge: &Challenge,
+        with: (Algorithm, Option<Qop>),
+        refused: Refused,
+    ) {
+        self.doubts = true;
+        self.enter(space, challenge, with, Some(refused));
     }
 
     fn keep(
         &mut self,
-        hop: SocketAddr,
-        method: &Method,
-        asker: Asker,
-        challenge: Challenge,
-        keyring: &Keyring,
-        most: usize,
-    ) -> bool {
-        let Some(with) = usable(&challenge) else { return false };
-        let Some(credentials) = keyring.find(&challenge.realm) else { return false };
-        let space = Space {
-            hop,
-            registers: *method == Method::Register,
-            asker,
-            realm: challenge.realm.as_bytes().into(),
-            username: credentials.username().clone(),
-        };
+        space: Space,
+        challenge: &Challenge,
+        with: (Algorithm, Option<Qop>),
+        credentials: &Credentials,
+    ) {
+        let known = self.known.get_mut(&space);
+        let refused =
+            known.and_then(|known| known.refused.take_if(|one| one.credentials.is_same(credentials)));
+        self.enter(space, challenge, with, refused.map(|refused| Refused { trial: true, ..refused }));
+    }
+
+    fn enter(
+        &mut self,
+        space: Space,
+        challenge: &Challenge,
+        with: (Algorithm, Option<Qop>),
+        refused: Option<Refused>,
+    ) {
         self.clock += 1;
-        let known = Known { challenge: detached(&challenge), with, uses: 0, cnonce: None, used: self.clock };
-        self.known.insert(space, known);
-        self.forget_oldest(most.max(1));
-        true
+        let challenge = detached(challenge);
+        self.known.insert(space, Known { challenge, with, uses: 0, cnonce: None, used: self.clock, refused });
+    }
+
+    /// True where credentials are refused somewhere, so that [`note_accepted`](Self::note_accepted) is worth its while.
+    pub(crate) fn has_doubts(&self) -> bool {
+        self.doubts
+    }
+
+    /// A server took what this request carried.
+    pub(crate) fn note_accepted(&mut self, hop: SocketAddr, request: &Request, keyring: &Keyring) {
+        for asker in [Asker::Agent, Asker::Proxy] {
+            for sent in all_carried(&request.headers, asker) {
+                let Some(credentials) = keyring.find(&sent.realm) else { continue };
+                let space = Space::of(hop, request, asker, &sent.realm, credentials);
+                let Some(known) = self.known.get_mut(&space) else { continue };
+                known.refused.take_if(|refused| refused.credentials.is_same(credentials));
+            }
+        }
+        self.doubts = self.known.values().any(|known| known.refused.is_some());
     }
 
     fn forget_oldest(&mut self, most: usize) {
@@ -150,6 +250,10 @@ impl Wallet {
         for (space, known) in self.known.range_mut(first..).take_while(|(space, _)| here(space)) {
             let credentials = keyring.find(&known.challenge.realm);
             let Some(credentials) = credentials.filter(|c| *c.username() == space.username) else { continue };
+            let refused = known.refusal_of(credentials);
+            if refused.is_some_and(|refused| !std::mem::take(&mut refused.trial)) {
+                continue;
+            }
             self.clock += 1;
             (known.uses, known.used) = (known.uses.saturating_add(1), self.clock);
             let cnonce = match known.with.0.is_session() {
@@ -220,15 +324,17 @@ fn strength(challenge: &Challenge) -> Option<Algorithm> {
     usable(challenge).map(|(algorithm, _)| algorithm)
 }
 
-/// The nonce that a request has carried for a realm.
-fn carried(headers: &Headers, asker: Asker, realm: &Text) -> Option<Text> {
-    let mut agents = headers.typed_all::<Authorization>().flatten().map(|header| header.0);
-    let mut proxies = headers.typed_all::<ProxyAuthorization>().flatten().map(|header| header.0);
+/// What a request has carried for a realm.
+fn carried(headers: &Headers, asker: Asker, realm: &Text) -> Option<DigestResponse> {
+    all_carried(headers, asker).into_iter().find(|sent| sent.realm == *realm)
+}
+
+/// What a request has carried.
+fn all_carried(headers: &Headers, asker: Asker) -> Vec<DigestResponse> {
     match asker {
-        Asker::Agent => agents.find(|sent| sent.realm == *realm),
-        Asker::Proxy => proxies.find(|sent| sent.realm == *realm),
+        Asker::Agent => headers.typed_all::<Authorization>().flatten().map(|header| header.0).collect(),
+        Asker::Proxy => headers.typed_all::<ProxyAuthorization>().flatten().map(|header| header.0).collect(),
     }
-    .map(|sent| sent.nonce)
 }
 
 /// Takes the credentials for a realm out of a request, and leaves those for others.
@@ -267,140 +373,5 @@ fn detached(challenge: &Challenge) -> Challenge {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::credentials::Credentials;
-    use super::*;
-
-    fn challenged(realm: &str, nonce: &str) -> Response {
-        let mut response = Response::new(StatusCode::UNAUTHORIZED);
-        let value = format!("Digest realm=\"{realm}\", nonce=\"{nonce}\", qop=\"auth\"");
-        response.headers.push(HeaderName::WWW_AUTHENTICATE, value);
-        response
-    }
-
-    fn request() -> Request {
-        Request::new(Method::Invite, "sip:b@h.example".parse().unwrap())
-    }
-
-    fn hop(last: u8) -> SocketAddr {
-        SocketAddr::from(([192, 0, 2, last], 5060))
-    }
-
-    fn sent(wallet: &mut Wallet, ring: &Keyring) -> Vec<String> {
-        let mut request = request();
-        wallet.authorize(hop(1), &mut request, ring, || "c".into());
-        let sent = request.headers.typed_all::<Authorization>().flatten();
-        sent.map(|sent| format!("{} {}", sent.0.nonce, sent.0.nc.unwrap_or(0))).collect()
-    }
-
-    #[test]
-    fn a_known_nonce_is_used_with_rising_counts_towards_its_own_hop_and_user_only() {
-        let (mut wallet, ring) = (Wallet::default(), Keyring::from(Credentials::new("a", "p")));
-        wallet.learn(hop(1), &request(), &challenged("r", "n1"), &ring, 8);
-        assert_eq!(sent(&mut wallet, &ring), ["n1 1"]);
-        assert_eq!(sent(&mut wallet, &ring), ["n1 2"]);
-        assert!(sent(&mut wallet, &Credentials::new("b", "p").into()).is_empty());
-        let mut elsewhere = request();
-        wallet.authorize(hop(2), &mut elsewhere, &ring, || "c".into());
-        assert!(!elsewhere.headers.contains(HeaderName::AUTHORIZATION));
-        let mut register = Request::new(Method::Register, "sip:h.example".parse().unwrap());
-        wallet.authorize(hop(1), &mut register, &ring, || "c".into());
-        assert!(!register.headers.contains(HeaderName::AUTHORIZATION), "a registrar is asked for itself");
-    }
-
-    #[test]
-    fn the_longest_unused_nonce_is_forgotten_first() {
-        let (mut wallet, ring) = (Wallet::default(), Keyring::from(Credentials::new("a", "p")));
-        for (at, realm) in ["r1", "r2", "r3"].into_iter().enumerate() {
-            wallet.learn(hop(1), &request(), &challenged(realm, &format!("n{at}")), &ring, 2);
-        }
-        assert_eq!(wallet.len(), 2);
-        assert_eq!(sent(&mut wallet, &ring), ["n1 1", "n2 1"]);
-    }
-
-    #[test]
-    fn the_strongest_algorithm_of_a_realm_is_answered() {
-        let ring = Keyring::from(Credentials::new("a", "p"));
-        let mut response = challenged("r", "md5");
-        for (algorithm, nonce) in [("SHA-256", "sha"), ("SHA-512-256", "best"), ("SHA3-512", "unknown")] {
-            let value = format!("Digest realm=\"r\", nonce=\"{nonce}\", qop=\"auth\", algorithm={algorithm}");
-            response.headers.push(HeaderName::WWW_AUTHENTICATE, value);
-        }
-        let found = strongest(&response, &ring);
-        assert_eq!(found.len(), 1);
-        assert_eq!(found[0].1.nonce, "best");
-    }
-
-    #[test]
-    fn a_refusal_is_told_from_a_nonce_that_ran_out() {
-        let (mut wallet, ring) = (Wallet::default(), Keyring::from(Credentials::new("a", "p")));
-        let learn = |request: &Request, wallet: &mut Wallet, nonce: &str| {
-            wallet.learn(hop(1), request, &challenged("r", nonce), &ring, 8)
-        };
-        assert_eq!(learn(&request(), &mut wallet, "n1"), Learned::Fresh);
-        let mut first = request();
-        wallet.authorize(hop(1), &mut first, &ring, || "c".into());
-        assert_eq!(learn(&first, &mut wallet, "n2"), Learned::Nothing, "refused at its first use");
-        let mut later = request();
-        wallet.authorize(hop(1), &mut later, &ring, || "c".into());
-        assert_eq!(learn(&later, &mut wallet, "n1"), Learned::Nothing, "the same nonce again");
-        assert_eq!(learn(&later, &mut wallet, "n3"), Learned::Fresh, "an older one may have run out");
-    }
-
-    #[test]
-    fn the_next_nonce_of_an_answer_is_taken() {
-        let (mut wallet, ring) = (Wallet::default(), Keyring::from(Credentials::new("a", "p")));
-        wallet.learn(hop(1), &request(), &challenged("r", "n1"), &ring, 8);
-        let mut used = request();
-        wallet.authorize(hop(1), &mut used, &ring, || "c".into());
-        let mut response = Response::new(StatusCode::OK);
-        response.headers.push(HeaderName::AUTHENTICATION_INFO, "nextnonce=\"n2\"");
-        wallet.note_success(hop(1), &used, &response);
-        assert_eq!(sent(&mut wallet, &ring), ["n2 1"]);
-    }
-
-    #[test]
-    fn a_session_keeps_the_cnonce_that_it_began_with() {
-        let (mut wallet, ring) = (Wallet::default(), Keyring::from(Credentials::new("a", "p")));
-        let mut response = Response::new(StatusCode::UNAUTHORIZED);
-        let asked = "Digest realm=\"r\", nonce=\"n1\", qop=\"auth\", algorithm=MD5-sess";
-        response.headers.push(HeaderName::WWW_AUTHENTICATE, asked);
-        wallet.learn(hop(1), &request(), &response, &ring, 8);
-        let mut drawn = 0;
-        // By the formulas of RFC 7616 §3.4, computed apart.
-        for (nc, digest) in [
-            (1, "6402727b496f2f1ae2cc2a320ab73197"),
-            (2, "62a8acc4fca9c9a5f8f777a2316a31aa"),
-            (3, "e8d31c38aae655d4bbf789ba30f8bbdf"),
-        ] {
-            let mut request = request();
-            wallet.authorize(hop(1), &mut request, &ring, || {
-                drawn += 1;
-                format!("c{drawn}")
-            });
-            let sent = request.headers.typed::<Authorization>().unwrap().0;
-            assert_eq!((sent.nc, sent.cnonce.unwrap()), (Some(nc), Text::from("c1")));
-            assert_eq!(sent.response, *digest);
-        }
-        let mut used = request();
-        wallet.authorize(hop(1), &mut used, &ring, || "c".into());
-        let mut ok = Response::new(StatusCode::OK);
-        ok.headers.push(HeaderName::AUTHENTICATION_INFO, "nextnonce=\"n2\"");
-        wallet.note_success(hop(1), &used, &ok);
-        assert_eq!(sent(&mut wallet, &ring), ["n1 5"], "its A1 is of the first nonce");
-    }
-
-    #[test]
-    fn credentials_for_another_realm_that_the_program_gave_stay() {
-        let (mut wallet, ring) = (Wallet::default(), Keyring::from(Credentials::new("a", "p")));
-        wallet.learn(hop(1), &request(), &challenged("r", "n1"), &ring, 8);
-        let mut own = request();
-        let value = "Digest username=\"x\", realm=\"mine\", nonce=\"m\", uri=\"sip:h\", response=\"0\"";
-        own.headers.push(HeaderName::AUTHORIZATION, value);
-        wallet.authorize(hop(1), &mut own, &ring, || "c".into());
-        wallet.authorize(hop(1), &mut own, &ring, || "c".into());
-        let realms: Vec<_> =
-            own.headers.typed_all::<Authorization>().flatten().map(|sent| sent.0.realm.to_string()).collect();
-        assert_eq!(realms, ["mine", "r"]);
-    }
-}
+#[path = "wallet_tests.rs"]
+mod tests;

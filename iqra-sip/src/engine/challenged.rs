@@ -18,7 +18,7 @@ use super::event::{ClientTx, EndReason, Event, Failure};
 use super::flow::Flow;
 use super::outbound::Purpose;
 use crate::auth::mutual::{self, Proven};
-use crate::auth::{Keyring, Learned, ServerProof};
+use crate::auth::{Bounds, Keyring, Learned, ServerProof};
 use crate::message::header::CSeq;
 use crate::message::{HeaderName, Message, Method, Request, Response, StatusCode};
 
@@ -99,6 +99,9 @@ impl Engine {
         if response.status.is_success() && response.headers.contains(HeaderName::AUTHENTICATION_INFO) {
             self.take_next_nonce(id, response);
         }
+        if !refused && shows_acceptance(response.status) && self.wallet.has_doubts() {
+            self.note_accepted(id);
+        }
         refused && self.repeat_with_credentials(now, id, response).is_some()
     }
 
@@ -147,6 +150,17 @@ impl Engine {
         self.wallet.note_success(flow.remote, &request, response);
     }
 
+    fn note_accepted(&mut self, id: u64) {
+        let Some(client) = self.clients.get(id).filter(|client| !matches!(client.purpose, Purpose::Relay(_)))
+        else {
+            return;
+        };
+        let (hop, keyring) = (client.flow.remote, self.keyring(&client.proof));
+        if let Some(request) = client.request() {
+            self.wallet.note_accepted(hop, &request, &keyring);
+        }
+    }
+
     fn repeat_with_credentials(&mut self, now: Instant, id: u64, response: &Response) -> Option<()> {
         let client = self.clients.get(id)?;
         let ours = !matches!(client.purpose, Purpose::Relay(_));
@@ -158,8 +172,9 @@ impl Engine {
         }
         let client = self.clients.get(id)?;
         let (request, flow, keyring) = (client.request()?, client.flow, self.keyring(&client.proof));
-        let most = self.config.auth.max_nonces;
-        let learned = self.wallet.learn(flow.remote, &request, response, &keyring, most);
+        let repeated = client.proof.challenges > 0;
+        let bounds = Bounds { most: self.config.auth.max_nonces, rest: self.config.auth.refused_rest };
+        let learned = self.wallet.learn(now, flow.remote, (&request, repeated), response, &keyring, bounds);
         match self.random.facts.whether('l', learned == Learned::Fresh) {
             true => self.repeat(now, id, request),
             false => None,
@@ -186,6 +201,12 @@ impl Engine {
         self.set_delayed_offer(id, delayed_offer);
         Some(())
     }
+}
+
+/// Whether a final response shows that the server took the credentials of its request: 403 may refuse them, and what is
+/// too late or too much says nothing.
+fn shows_acceptance(status: StatusCode) -> bool {
+    !matches!(status.code(), 403 | 408 | 500..=599)
 }
 
 impl super::client_table::Client {

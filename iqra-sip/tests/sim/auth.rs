@@ -12,10 +12,6 @@ use iqra_sip::{DialogId, HeaderName, Headers, Method, Request, StatusCode};
 
 use crate::network::{CALLEE, CALLER, Network};
 
-fn accounts(username: &str, _: &str) -> Option<Secret> {
-    (username == "alice").then(|| Secret::password("opensesame"))
-}
-
 pub(crate) fn alice() -> Keyring {
     Credentials::new("alice", "opensesame").into()
 }
@@ -24,13 +20,15 @@ pub(crate) fn alice() -> Keyring {
 pub(crate) struct Guard {
     auth: Authenticator,
     start: Instant,
+    /// Whom it knows, all by one password.
+    known: &'static str,
 }
 
 impl Guard {
     pub(crate) fn new(net: &Network, change: impl FnOnce(&mut AuthenticatorConfig)) -> Self {
         let mut config = AuthenticatorConfig::new("voice.example");
         change(&mut config);
-        Self { auth: Authenticator::new(config, [9; 32]), start: net.now }
+        Self { auth: Authenticator::new(config, [9; 32]), start: net.now, known: "alice" }
     }
 
     fn wall(&self, now: Instant) -> SystemTime {
@@ -42,6 +40,8 @@ impl Guard {
     }
 
     pub(crate) fn identify(&mut self, now: Instant, request: &Request) -> Result<Identity, Box<Denied>> {
+        let accounts =
+            |username: &str, _: &str| (username == self.known).then(|| Secret::password("opensesame"));
         self.auth.check(self.wall(now), request, &accounts)
     }
 }
@@ -169,6 +169,75 @@ fn a_wrong_password_is_tried_once_and_the_refusal_is_told() {
     assert_eq!(status(net.event(CALLER)), StatusCode::UNAUTHORIZED);
     net.settle();
     assert_eq!(net.count(CALLER, "INVITE"), 2);
+}
+
+/// Answers every INVITE as the guard says, for this long.
+fn guarded(net: &mut Network, guard: &mut Guard, seconds: u64) {
+    let end = net.now + Duration::from_secs(seconds);
+    while net.now < end {
+        net.run(Duration::from_millis(100));
+        for event in std::mem::take(&mut net.nodes[CALLEE].events) {
+            let Event::Invite { tx, request, .. } = event else { continue };
+            let checked = guard.check(net.now, &request);
+            respond(
+                net,
+                tx,
+                checked.map_or_else(|denied| denied.reply, |()| Reply::new(StatusCode::BUSY_HERE)),
+            );
+        }
+    }
+}
+
+/// The INVITEs with credentials since the last time, and what the caller was told.
+fn tried(net: &mut Network, before: &mut usize) -> (usize, Vec<u16>) {
+    let all =
+        requests(net, "INVITE").iter().filter(|one| one.headers.contains(HeaderName::AUTHORIZATION)).count();
+    let told = std::mem::take(&mut net.nodes[CALLER].events).into_iter().map(|event| status(event).code());
+    (all - std::mem::replace(before, all), told.collect())
+}
+
+#[test]
+fn of_many_calls_with_a_wrong_password_each_tries_once_and_later_ones_do_not_until_it_has_rested() {
+    let mut net = Network::calm();
+    let (mut guard, mut before) = (Guard::new(&net, |_| {}), 0);
+    let wrong = || Keyring::from(Credentials::new("alice", "wrong"));
+    for _ in 0..8 {
+        place(&mut net, wrong());
+    }
+    guarded(&mut net, &mut guard, 2);
+    assert_eq!(tried(&mut net, &mut before), (8, vec![401; 8]), "all were challenged before one was refused");
+    for _ in 0..20 {
+        place(&mut net, wrong());
+        guarded(&mut net, &mut guard, 1);
+    }
+    assert_eq!(tried(&mut net, &mut before), (0, vec![401; 20]), "told at once");
+    place(&mut net, alice());
+    guarded(&mut net, &mut guard, 1);
+    assert_eq!(tried(&mut net, &mut before), (1, vec![486]), "another password is another matter");
+}
+
+#[test]
+fn refused_credentials_are_tried_by_one_call_in_30_s_and_by_all_once_they_are_taken() {
+    let mut net = Network::calm();
+    let (mut guard, mut before) = (Guard::new(&net, |_| {}), 0);
+    let bob = || Keyring::from(Credentials::new("bob", "opensesame"));
+    for round in 0..3 {
+        for _ in 0..3 {
+            place(&mut net, bob());
+            guarded(&mut net, &mut guard, 1);
+        }
+        assert_eq!(tried(&mut net, &mut before), (1, vec![401; 3]), "{round}");
+        net.run(Duration::from_secs(30));
+    }
+    guard.known = "bob";
+    place(&mut net, bob());
+    guarded(&mut net, &mut guard, 1);
+    assert_eq!(tried(&mut net, &mut before), (1, vec![486]));
+    for _ in 0..3 {
+        place(&mut net, bob());
+        guarded(&mut net, &mut guard, 1);
+    }
+    assert_eq!(tried(&mut net, &mut before), (3, vec![486; 3]), "unasked");
 }
 
 #[test]
