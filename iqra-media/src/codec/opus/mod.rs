@@ -47,9 +47,11 @@ pub struct Config {
     /// Effort from 0 to 10. Default 5: half the time of 10, and on voice hard to tell from it.
     pub complexity: u8,
     /// Bit/s on average, 6000 to 510000, at most what the far side wants. Default: by the sample rate, in the middle of
-    /// what RFC 7587 §3.1.1 recommends (12 kbit/s at 8 kHz, 20 at 16, 24 at 24 and 32 at 48 kHz, for each channel).
+    /// what RFC 7587 §3.1.1 recommends (12 kbit/s at 8 kHz, 20 at 16, 24 at 24 and 32 at 48 kHz, for each channel); where
+    /// the far side uses copies of lost frames, what those need beside the whole band (20, 26, 32 and 36 kbit/s). With
+    /// less, libopus sends no copies up to 5 % of loss, and beyond that narrows the band to make room for them.
     pub bitrate: Option<u32>,
-    /// Packets of a hundred that are lost, until a report tells. Default 5: with less, no copies would be sent.
+    /// Packets of a hundred that are lost, until a report tells. Default 5: with 0, no copies would be sent.
     pub expected_loss: u8,
 }
 
@@ -77,12 +79,13 @@ fn pcm_side(settings: &Settings<'_>) -> CodecSpec {
 
 fn setup(config: Config, settings: &Settings<'_>) -> EncoderSetup {
     let (pcm, theirs) = (pcm_side(settings), Parameters::read(settings.fmtp));
-    let usual = match pcm.sample_rate.min(theirs.max_playback_rate) {
-        ..16_000 => 12_000,
-        16_000..24_000 => 20_000,
-        24_000..48_000 => 24_000,
-        _ => 32_000,
+    let (usual, with_copies) = match pcm.sample_rate.min(theirs.max_playback_rate) {
+        ..16_000 => (12_000, 20_000),
+        16_000..24_000 => (20_000, 26_000),
+        24_000..48_000 => (24_000, 32_000),
+        _ => (32_000, 36_000),
     };
+    let usual = if theirs.in_band_fec { with_copies } else { usual };
     let channels = if theirs.stereo { pcm.channels } else { 1 };
     let bitrate = config.bitrate.unwrap_or(usual * u32::from(channels));
     EncoderSetup {
@@ -214,6 +217,14 @@ mod tests {
             assert_eq!((setup.sample_rate, setup.channels, setup.bitrate), (rate, 1, bitrate));
             assert!(!setup.in_band_fec && !setup.dtx && !setup.constant_bitrate);
         }
+    }
+
+    #[test]
+    fn copies_have_room_beside_the_voice() {
+        for (rate, bitrate) in [(8_000, 20_000), (16_000, 26_000), (24_000, 32_000), (48_000, 36_000)] {
+            assert_eq!(setup_for("useinbandfec=1", rate, 1).bitrate, bitrate);
+        }
+        assert_eq!(setup_for("useinbandfec=1;maxaveragebitrate=20000", 16_000, 1).bitrate, 20_000);
     }
 
     #[test]
