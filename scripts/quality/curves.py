@@ -1,5 +1,6 @@
 """Rates what the examples made of speech, and writes docs/quality.md with its plots; run by scripts/quality/run."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +15,18 @@ from scipy.io import wavfile
 from scipy.signal import resample_poly
 
 RATE = 8000
+WIDE = 16000
+FULL = 48000
 LOSSES = [0, 1, 3, 5, 10, 15, 20]
 JITTERS = [0, 10, 20, 40, 60, 80, 100]
 METHODS = {"zero": "zero-fill", "repeat": "repetition", "spandsp": "spandsp", "iqra": "Iqra"}
 BUFFERS = ["adaptive", "fixed"]
+# Percent lost and ms of jitter, as the example path_quality has them.
+NETWORKS = {(0, 0): "0 %", (1, 0): "1 %", (3, 0): "3 %", (5, 0): "5 %", (10, 0): "10 %", (1, 40): "1 %, 40 ms"}
+# What carries no more than 4 kHz, whatever is heard.
+NARROW = ["pcmu-8", "pcmu-24", "pcma-16", "l16/8-24"]
+# The cases in the plots.
+DRAWN = ["pcmu-8", "g722-16", "opus-16", "opus-16-fec", "opus-24-fec", "opus-48-fec", "l16/16-24"]
 VOICES = [("en-gb", 150), ("en-us+f3", 160)]
 TEXT = """Good morning, and thank you for calling the service desk of the city library. I am happy to help you with
 your order today. Could you please tell me the number that is printed on the back of your card? It starts with two
@@ -25,18 +34,28 @@ letters, followed by seven digits. She asked for six thick books about the histo
 birds. Please hold the line for a moment, I will connect you with a colleague who is going to look into the matter."""
 
 
-def speak(work, number, voice, pace):
-    """Speech at 8 kHz and -20 dBov over a faint noise, as a file; gives the file and its samples."""
-    raw = work / f"voice-{number}-raw.wav"
-    subprocess.run(["espeak-ng", "-v", voice, "-s", str(pace), "-w", raw, TEXT], check=True)
-    rate, samples = wavfile.read(raw)
-    samples = resample_poly(samples.astype(float), RATE // 50, rate // 50)
-    samples *= 3000 / np.sqrt(np.mean(samples**2))
-    samples += np.random.default_rng(1).normal(0, 10, len(samples))
-    samples = np.clip(samples, -32768, 32767).astype("<i2")
-    path = work / f"voice-{number}.wav"
-    wavfile.write(path, RATE, samples)
-    return path, samples
+def speak(work, rate):
+    """Speech at this rate and -20 dBov over a faint noise, as files; gives each voice's file and samples."""
+    voices = []
+    for number, (voice, pace) in enumerate(VOICES):
+        raw = work / f"voice-{number}-raw.wav"
+        subprocess.run(["espeak-ng", "-v", voice, "-s", str(pace), "-w", raw, TEXT], check=True)
+        raw_rate, samples = wavfile.read(raw)
+        samples = resampled(samples, raw_rate, rate)
+        samples *= 3000 / np.sqrt(np.mean(samples**2))
+        samples += np.random.default_rng(1).normal(0, 10, len(samples))
+        path = work / f"voice-{number}-{rate}.wav"
+        wavfile.write(path, rate, as_pcm(samples))
+        voices.append((path, as_pcm(samples)))
+    return voices
+
+
+def resampled(samples, old, new):
+    return resample_poly(samples.astype(float), new // 50, old // 50)
+
+
+def as_pcm(samples):
+    return np.clip(samples, -32768, 32767).astype("<i2")
 
 
 def distance(a, b, size=256):
@@ -82,6 +101,22 @@ def jitter_curves(work, examples, voices):
             heard = wavfile.read(work / f"{buffer}-{kind}-{ms}.wav")[1]
             figures = [pesq(RATE, speech, heard, "nb"), *map(float, figures)]
             seen.setdefault((kind, int(ms), buffer), []).append(figures)
+    return {key: np.mean(values, axis=0) for key, values in seen.items()}
+
+
+def path_curves(work, examples, voices):
+    """{(case, loss, jitter): (PESQ narrow, PESQ wide, delay, kbit/s, concealed)}, means over the voices."""
+    seen = {}
+    for path, speech in voices:
+        run = subprocess.run([examples / "path_quality", path, work], check=True, capture_output=True, text=True)
+        for line in run.stdout.splitlines()[1:]:
+            case, loss, jitter, *figures = line.split()
+            rate, heard = wavfile.read(work / f"path-{case.replace('/', '-')}-{loss}-{jitter}.wav")
+            rated = [
+                pesq(to, as_pcm(resampled(speech, FULL, to)), as_pcm(resampled(heard, rate, to)), mode)
+                for to, mode in [(RATE, "nb"), (WIDE, "wb")]
+            ]
+            seen.setdefault((case, int(loss), int(jitter)), []).append([*rated, *map(float, figures)])
     return {key: np.mean(values, axis=0) for key, values in seen.items()}
 
 
@@ -136,42 +171,116 @@ def jitter_section(seen):
     return "\n\n".join(parts)
 
 
-PAGE = """# Quality against loss and jitter
+def path_section(seen):
+    cases = list(dict.fromkeys(case for case, *_ in seen))
+    wide = [case for case in cases if case not in NARROW]
+
+    def figures(cases, figure, digits):
+        rows = [[case, *(f"{seen[case, *network][figure]:.{digits}f}" for network in NETWORKS)] for case in cases]
+        return table(["case", *NETWORKS.values()], rows)
+
+    losses = [loss for loss, jitter in NETWORKS if not jitter]
+    for name, figure, shown in [("narrow", 0, DRAWN), ("wide", 1, [case for case in DRAWN if case in wide])]:
+        lines = [(case, [seen[case, loss, 0][figure] for loss in losses]) for case in shown]
+        plot(f"path-{name}", losses, lines, "packets lost, %", f"PESQ, {name} band (MOS-LQO)")
+    return PATH.format(
+        narrow=figures(cases, 0, 2),
+        wide=figures(wide, 1, 2),
+        delay=figures(cases, 2, 0),
+        rate=figures(cases, 3, 0),
+    )
+
+
+HEAD = """# Quality against loss and jitter, and through the whole path
 
 Written by `scripts/quality/run`, which takes some minutes and says what it needs. Speech: two voices of espeak-ng,
-{seconds:.0f} s together, at 8 kHz and −20 dBov, with a faint noise. Rated by PESQ (ITU-T P.862, narrow band, MOS-LQO: 4.55
+{seconds:.0f} s together, at −20 dBov, with a faint noise. Rated by PESQ (ITU-T P.862, narrow band, MOS-LQO: 4.55
 for what is not changed, 1.0 at the worst) and by log-spectral distance (0 for what is not changed). Synthetic speech
-ranks methods against one another; its figures are not those of a listening test. Packets of 20 ms; coding is left
-out, so that the curves show the concealment alone. Seeds are fixed: a run repeats.
+ranks methods against one another; its figures are not those of a listening test. Seeds are fixed: a run repeats.
+"""
 
-## Loss
+LOSS = """## Loss
 
 Iqra's concealment for codecs without their own (`iqra_media::jitter::conceal`), beside zero-fill, the last packet once
-more, and the concealment of spandsp 0.0.6 (`plc_fillin`).
+more, and the concealment of spandsp 0.0.6 (`plc_fillin`). At 8 kHz in packets of 20 ms; coding is left out, so that the
+curves show the concealment alone.
 
 {loss}
+"""
 
-## Jitter
+JITTER = """## Jitter
 
 The adaptive buffer with time stretching (its defaults: at first 40 ms, then 20 to 200 ms), beside the same buffer held
-at 40 ms. PESQ aligns the times of both signals per utterance and so judges the sound, not the delay. "Late" packets
-came after a newer one was played; "concealed" are frames made up, of which some were played after all and so became
-delay.
+at 40 ms, again without coding. PESQ aligns the times of both signals per utterance and so judges the sound, not the
+delay. "Late" packets came after a newer one was played; "concealed" are frames made up, of which some were played after
+all and so became delay.
 
 {jitter}
 """
 
+PATH = """## The whole path
+
+What the conversation at one end hears of what the one at the other says: line, resampling, coding, RTP, a network,
+the adaptive buffer, decoding or concealment, resampling, line (`iqra-media/examples/path_quality.rs`). A case is a
+codec and the rate in kHz at which both conversations work: `pcmu-24` is resampled from 24 kHz to 8 and back, and goes
+through SRTP; `l16/8-24` is L16 at 8 kHz between conversations at 24. `fec` says that copies of lost frames were agreed
+on, which Opus sends once it expects losses: at first 5 %, then what RTCP tells. Columns are packets lost at random, and
+the last one loses 1 % and has each packet come 0 to 40 ms late. Packets of 20 ms; L16 at 48 kHz has 10.
+
+The speech is made at 48 kHz. PESQ compares it at 8 kHz with the narrow band of what was heard, and for what carries more
+at 16 kHz with the wide band (P.862.2, at most 4.64). Rows are comparable within a table only. The time stretching that
+takes the buffer from its first 40 ms to what the network needs costs about 0.1 of what is not coded at all (`l16`).
+
+### PESQ, narrow band
+
+{narrow}
+
+![narrow band](quality/path-narrow.svg)
+
+### PESQ, wide band
+
+{wide}
+
+![wide band](quality/path-wide.svg)
+
+### Delay in ms
+
+From when a sample leaves the line of who says it to when it is heard: the buffer, and the filters of resampling and of
+the codec; the network takes no time but its jitter. A microphone would add the packet time, since what is synthesised
+is there before its time.
+
+{delay}
+
+### Payload in kbit/s
+
+{rate}
+"""
+
+PAGE = Path("docs/quality.md")
+
+
+def loss(work, examples):
+    return LOSS.format(loss=loss_section(loss_curves(work, examples, speak(work, RATE))))
+
+
+def jitter(work, examples):
+    return JITTER.format(jitter=jitter_section(jitter_curves(work, examples, speak(work, RATE))))
+
+
+def path(work, examples):
+    return path_section(path_curves(work, examples, speak(work, FULL)))
+
+
+PARTS = {"loss": loss, "jitter": jitter, "path": path}
+
 
 def main():
-    work, examples = Path(sys.argv[1]), Path(sys.argv[2])
-    voices = [speak(work, number, *voice) for number, voice in enumerate(VOICES)]
-    seconds = sum(len(samples) for _, samples in voices) / RATE
-    page = PAGE.format(
-        seconds=seconds,
-        loss=loss_section(loss_curves(work, examples, voices)),
-        jitter=jitter_section(jitter_curves(work, examples, voices)),
-    )
-    Path("docs/quality.md").write_text(page)
+    """Writes the parts that are named, or all, and leaves the others on the page as they are."""
+    work, examples, wanted = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:] or list(PARTS)
+    seconds = sum(len(samples) for _, samples in speak(work, RATE)) / RATE
+    there = dict(zip(PARTS, re.split("(?m)^(?=## )", PAGE.read_text())[1:]))
+    parts = {name: part(work, examples) if name in wanted else there[name].rstrip() + "\n" for name, part in PARTS.items()}
+    PAGE.write_text("\n".join([HEAD.format(seconds=seconds), *parts.values()]))
 
 
 main()
