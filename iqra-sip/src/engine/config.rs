@@ -67,6 +67,9 @@ pub struct EngineConfig {
     /// ([`Event::Lookup`](crate::event::Event::Lookup)), 32 T1 at most; after it they go back along the flow of the INVITE.
     /// Zero asks nobody: names are always gone to by the flow. Default 2 s.
     pub name_wait: Duration,
+    /// Most ACKs of relayed calls whose next hop, a name, is being looked up at a time; more are dropped, and come again
+    /// with the repeats of their 2xx. Default 1,000.
+    pub max_ack_lookups: usize,
     /// How peers behind NATs are reached.
     pub flows: FlowConfig,
     /// Credentials of this endpoint, and the bounds of answering challenges.
@@ -96,6 +99,7 @@ impl Default for EngineConfig {
             relay: None,
             max_datagram_request: 1_300,
             name_wait: Duration::from_secs(2),
+            max_ack_lookups: 1_000,
             flows: FlowConfig::default(),
             auth: AuthConfig::default(),
             guard: None,

@@ -5,6 +5,12 @@
 //! them; what was found is kept in the dialog. Where nothing is found, or no answer comes within
 //! [`EngineConfig::name_wait`](super::config::EngineConfig::name_wait), they go back along the flow that the INVITE took:
 //! a call can always be hung up.
+//!
+//! Whoever asks is bounded: a target and a request by their server transactions, a dialog by its own. The ACK of a 2xx that
+//! is relayed has neither, and each repeat of it asks anew, so [`EngineConfig::max_ack_lookups`] bounds them; one above that
+//! is dropped, and comes again with the repeat of its 2xx.
+//!
+//! [`EngineConfig::max_ack_lookups`]: super::config::EngineConfig::max_ack_lookups
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -15,6 +21,7 @@ use super::event::Event;
 use super::flow::{Hop, Owner};
 use super::target::{self, Way};
 use crate::message::{Host, Request, Scheme, Uri};
+use crate::observe::DropReason;
 use crate::observe::capsule::{Command, Input};
 use crate::transaction::timer::{Clocks, Timer};
 
@@ -64,9 +71,14 @@ pub(crate) struct Found {
     pub(super) hops: VecDeque<Hop>,
 }
 
-/// Dialogs that wait for an address, by number.
+/// Who waits for an address.
 #[derive(Default)]
-pub(super) struct Lookups(HashMap<u64, Waiting>);
+pub(super) struct Lookups {
+    /// Dialogs, by number.
+    dialogs: HashMap<u64, Waiting>,
+    /// Relayed ACKs whose names are being looked up.
+    acks: usize,
+}
 
 struct Waiting {
     held: Vec<Held>,
@@ -99,6 +111,16 @@ impl Engine {
         self.events.push_back(Event::Lookup(Box::new(lookup)));
     }
 
+    /// Asks for the next hop of a relayed ACK, unless too many are asked for.
+    pub(super) fn ask_for_ack(&mut self, ack: Arc<Request>, uri: Uri) {
+        let full = self.lookups.acks >= self.config.max_ack_lookups;
+        if self.random.facts.whether('k', full) {
+            return self.watch.discard(DropReason::Lookups);
+        }
+        self.lookups.acks += 1;
+        self.ask(Lookup::of_request(&ack, uri, Asker::Ack(ack.clone())));
+    }
+
     /// Answers an [`Event::Lookup`]: the hops in the order to try them, none where the name cannot be found. An answer
     /// that comes too late changes nothing.
     pub fn looked_up(&mut self, now: Instant, lookup: Lookup, hops: Vec<Hop>) {
@@ -110,7 +132,10 @@ impl Engine {
         match lookup.asker {
             Asker::Target { server, attempt } => self.target_found(now, server, attempt, hops),
             Asker::Through(server, request) => self.through_found(now, server, request, hops),
-            Asker::Ack(ack) => self.ack_found(now, &ack, hops),
+            Asker::Ack(ack) => {
+                self.lookups.acks = self.lookups.acks.saturating_sub(1);
+                self.ack_found(now, &ack, hops);
+            }
             Asker::Dialog(serial) => self.dialog_found(now, serial, lookup.uri, hops),
         }
     }
@@ -126,7 +151,7 @@ impl Engine {
 
     /// Whether messages of a dialog wait: what follows waits behind them.
     pub(super) fn waits_for_name(&self, serial: u64) -> bool {
-        self.lookups.0.contains_key(&serial)
+        self.lookups.dialogs.contains_key(&serial)
     }
 
     /// Holds a request back until its dialog knows where to.
@@ -142,13 +167,13 @@ impl Engine {
     }
 
     fn hold(&mut self, now: Instant, serial: u64, name: Option<Name>, held: Held) {
-        if let Some(waiting) = self.lookups.0.get_mut(&serial) {
+        if let Some(waiting) = self.lookups.dialogs.get_mut(&serial) {
             return waiting.held.push(held);
         }
         let mut waiting = Waiting { held: vec![held], clocks: Clocks::default() };
         let (owner, wait) = (Owner::Lookup(serial), self.config.name_wait.min(self.config.timings.t1 * 32));
         self.timers.start_for(now, owner, &mut waiting.clocks, Timer::Lookup, wait);
-        self.lookups.0.insert(serial, waiting);
+        self.lookups.dialogs.insert(serial, waiting);
         if let Some(Name { uri, secure }) = name {
             self.ask(Lookup { uri, secure, asker: Asker::Dialog(serial) });
         }
@@ -156,7 +181,7 @@ impl Engine {
 
     /// No answer came in time: along the flow, as long as none comes.
     pub(super) fn lookup_fired(&mut self, now: Instant, serial: u64) {
-        let Some(waiting) = self.lookups.0.get_mut(&serial) else { return };
+        let Some(waiting) = self.lookups.dialogs.get_mut(&serial) else { return };
         waiting.clocks.fire(Timer::Lookup);
         if let Some(uri) = self.dialogs.get(serial).map(|dialog| dialog.next_hop().clone()) {
             self.dialog_found(now, serial, uri, Vec::new());
@@ -174,7 +199,7 @@ impl Engine {
 
     /// Sends what waited, in order: by what was found, or as it would have gone without.
     fn let_go(&mut self, now: Instant, serial: u64) {
-        let Some(mut waiting) = self.lookups.0.remove(&serial) else { return };
+        let Some(mut waiting) = self.lookups.dialogs.remove(&serial) else { return };
         self.timers.forget(Owner::Lookup(serial), &mut waiting.clocks);
         for held in waiting.held {
             let way = self.dialogs.get(serial).map(|dialog| self.way_within(dialog));

@@ -37,6 +37,8 @@ pub enum DropReason {
     Forks,
     /// A request inside a dialog whose Route names this proxy and may not pass it.
     Unroutable,
+    /// The ACK of a relayed call whose next hop is a name, while too many are looked up.
+    Lookups,
     /// The source is banned.
     Banned,
     /// Too many new requests from one source.
@@ -68,7 +70,7 @@ pub struct DropRow {
 
 impl DropReason {
     /// Every reason, in the order of the table.
-    pub const ALL: [DropReason; 20] = [
+    pub const ALL: [DropReason; 21] = [
         DropReason::Malformed,
         DropReason::Refused,
         DropReason::Unframed,
@@ -80,6 +82,7 @@ impl DropReason {
         DropReason::Full,
         DropReason::Forks,
         DropReason::Unroutable,
+        DropReason::Lookups,
         DropReason::Banned,
         DropReason::RateNew,
         DropReason::RateDialog,
@@ -139,6 +142,10 @@ impl DropReason {
             DropReason::Unroutable => (
                 "unroutable",
                 "may not pass this proxy: its Route is no Record-Route of the pool, or leads nowhere",
+            ),
+            DropReason::Lookups => (
+                "lookups",
+                "an ACK to a name, while max_ack_lookups are looked up: see whether the DNS answers",
             ),
             DropReason::Banned => ("banned", "the source is banned; allow it if it is a peer of yours"),
             DropReason::RateNew => {

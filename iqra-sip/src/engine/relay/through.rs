@@ -118,9 +118,7 @@ impl Engine {
         }
         match self.passage(ack) {
             Ok((forwarded, Next::Way { way, .. })) => self.pass_ack_on(&forwarded, way),
-            Ok((forwarded, Next::Resolve(uri))) => {
-                self.ask(Lookup::of_request(&forwarded, uri, Asker::Ack(forwarded.clone())));
-            }
+            Ok((forwarded, Next::Resolve(uri))) => self.ask_for_ack(forwarded, uri),
             Err(_) => self.watch.discard(DropReason::Unroutable),
         }
         true

@@ -1,6 +1,7 @@
 //! Requests inside dialogs, which any proxy of the pool forwards from their Route alone.
 
 use iqra_sip::event::{Event, Reply};
+use iqra_sip::observe::DropReason;
 use iqra_sip::{Flow, Headers, Method, StatusCode};
 
 use super::*;
@@ -204,6 +205,41 @@ fn a_contact_that_is_a_name_waits_for_its_address() {
     let hop = Hop::from((Transport::Udp, net.nodes[ONE].addr));
     found(&mut net, "sip:callee@backend.example", vec![hop]);
     assert!(matches!(net.event(ONE), Event::Confirmed { .. }));
+}
+
+#[test]
+fn acks_to_names_are_looked_up_within_a_bound_and_pass_again_once_answers_come() {
+    let mut net = Network::new(1, Weather::default());
+    let bounded = EngineConfig { max_ack_lookups: 3, ..proxy("a") };
+    net.add_node(&[(Transport::Udp, "10.0.0.3:5060"), (Transport::Tcp, "10.0.0.3:5060")], bounded);
+    net.add_node(&[(Transport::Udp, "10.0.0.4:5060"), (Transport::Tcp, "10.0.0.4:5060")], proxy("b"));
+    net.add_node(&[(Transport::Udp, "10.0.0.5:5060")], EngineConfig::default());
+    net.alias(POOL, A);
+    connect_to_a_name(&mut net);
+    let ack = first(&net, CALLER, "ACK");
+    for _ in 0..10 {
+        net.inject(net.nodes[CALLER].addr, A, ack.clone());
+    }
+    net.run(Duration::from_secs(1));
+    let asked: Vec<_> = std::mem::take(&mut net.nodes[A].events)
+        .into_iter()
+        .map(|event| match event {
+            Event::Lookup(lookup) => *lookup,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!((asked.len(), net.nodes[A].engine.dropped().of(DropReason::Lookups)), (3, 7));
+    let before = net.count(A, "ACK");
+    let hop = Hop::from((Transport::Udp, net.nodes[ONE].addr));
+    for lookup in asked {
+        let (engine, now) = net.engine(A);
+        engine.looked_up(now, lookup, vec![hop.clone()]);
+    }
+    net.inject(net.nodes[CALLER].addr, A, ack);
+    found(&mut net, "sip:callee@backend.example", vec![hop]);
+    net.run(Duration::from_millis(50));
+    assert_eq!(net.count(A, "ACK"), before + 4);
+    assert_eq!(net.nodes[A].engine.dropped().of(DropReason::Lookups), 7);
 }
 
 /// A is told where a name leads that it asks for.
