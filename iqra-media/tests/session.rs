@@ -441,6 +441,22 @@ async fn a_key_reaches_the_conversation_as_an_event() {
     assert_eq!(call.b.events, [key('#')]);
 }
 
+#[tokio::test]
+async fn a_press_that_comes_beside_the_media_too_is_heard_once() {
+    let mut call = Call::new(&Setup::default());
+    let press = |call: &mut Call| call.b.session.press(call.now, Digit::from_char('#').unwrap());
+    call.a.line.speaking().send_dtmf("#").await.unwrap();
+    call.talk(100);
+    press(&mut call);
+    call.talk(500);
+    assert_eq!(call.b.events, [key('#')]);
+    press(&mut call);
+    press(&mut call);
+    call.talk(20);
+    assert_eq!(call.b.events, [key('#'), key('#'), key('#')]);
+    assert_eq!(call.b.session.report().dtmf_received, 3);
+}
+
 #[test]
 fn keys_in_the_audio_are_heard_where_the_far_end_has_no_events_and_not_beside_them() {
     for (events, heard) in [(false, "147*0#"), (true, "")] {

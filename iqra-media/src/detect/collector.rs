@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
+use super::presses::Presses;
+pub use super::presses::Source;
 use crate::rtp::telephone_event::Digit;
 
 /// The most keys that an input may have.
 pub const MAX_LENGTH: usize = 128;
-/// Presses that are remembered to tell repeats by.
-const REMEMBERED: usize = 8;
 
 /// Keys pressed by a caller. `Debug` shows none; the memory is wiped when this is dropped.
 #[derive(Clone, PartialEq, Eq)]
@@ -78,8 +78,7 @@ pub struct Config {
     pub between: Duration,
     /// How long all may take. Default 60 s.
     pub total: Duration,
-    /// Within this a key from another source is the same press. Default 400 ms: a detector in the audio takes 35 ms,
-    /// a jitter buffer up to 200, INFO its way through proxies.
+    /// Within this a key from another source is the same press. Default 400 ms ([`MERGE`](super::presses::MERGE)).
     pub merge: Duration,
     /// Whether the keys are a secret. Default true: asking for a PIN is common, and forgetting to say so costly.
     pub secret: bool,
@@ -94,28 +93,9 @@ impl Default for Config {
             first: Duration::from_secs(10),
             between: Duration::from_secs(5),
             total: Duration::from_secs(60),
-            merge: Duration::from_millis(400),
+            merge: super::presses::MERGE,
             secret: true,
         }
-    }
-}
-
-/// How a key came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// RTP telephone events (RFC 4733).
-    Event,
-    /// Tones in the audio.
-    Audio,
-    /// The body of an INFO.
-    Info,
-    /// A provider's message, or the program itself.
-    Other,
-}
-
-impl Source {
-    fn bit(self) -> u8 {
-        1 << self as u8
     }
 }
 
@@ -169,17 +149,9 @@ pub struct Collector {
     /// When the whole time is over, and when the next key has to be there.
     total: Instant,
     next: Instant,
-    recent: Vec<Recent>,
+    presses: Presses,
     ended: Option<(Outcome, Option<Digit>)>,
     told: bool,
-}
-
-/// A press, and the sources that told of it.
-#[derive(Clone, Copy, Debug)]
-struct Recent {
-    digit: Digit,
-    at: Instant,
-    sources: u8,
 }
 
 impl Collector {
@@ -187,14 +159,14 @@ impl Collector {
     pub fn start(now: Instant, config: Config) -> Self {
         let digits = Digits::new(config.secret);
         let (total, next) = (now + config.total, now + config.first);
-        let recent = Vec::with_capacity(REMEMBERED);
-        Self { config, digits, total, next, recent, ended: None, told: false }
+        let presses = Presses::new(config.merge);
+        Self { config, digits, total, next, presses, ended: None, told: false }
     }
 
     /// A key was pressed.
     pub fn handle_key(&mut self, now: Instant, digit: Digit, source: Source) {
         self.handle_timeout(now);
-        if self.ended.is_some() || self.is_repeat(now, digit, source) {
+        if self.ended.is_some() || self.presses.is_repeat(now, digit, source) {
             return;
         }
         if self.config.terminators.contains(&digit) {
@@ -254,21 +226,6 @@ impl Collector {
             _ => Outcome::TooShort,
         };
         self.ended = Some((outcome, terminator));
-    }
-
-    /// Whether another source has told of this press already; if not, it is remembered.
-    fn is_repeat(&mut self, now: Instant, digit: Digit, source: Source) -> bool {
-        self.recent.retain(|press| now.saturating_duration_since(press.at) <= self.config.merge);
-        let same = |press: &&mut Recent| press.digit == digit && press.sources & source.bit() == 0;
-        if let Some(press) = self.recent.iter_mut().find(same) {
-            press.sources |= source.bit();
-            return true;
-        }
-        if self.recent.len() == REMEMBERED {
-            self.recent.remove(0);
-        }
-        self.recent.push(Recent { digit, at: now, sources: source.bit() });
-        false
     }
 }
 

@@ -19,6 +19,7 @@ pub mod collector;
 pub mod dtmf;
 pub mod goertzel;
 pub mod machine;
+pub mod presses;
 pub mod progress;
 pub mod voice;
 

@@ -14,6 +14,7 @@ use super::driver::{CallOptions, Inner};
 use super::thread::{Order, Orders};
 use crate::conversation::{Command, Commands, EndReason, Formats, Speaking};
 use crate::quality::MediaReport;
+use crate::rtp::telephone_event::Digit;
 use crate::sdp::Negotiated;
 use crate::session::PlanError;
 
@@ -51,6 +52,12 @@ impl Leg {
     /// The call is answered, where [`Detect::early`](crate::session::Detect::early) said that it was not yet.
     pub fn answered(&self) {
         self.order(Order::Answered(self.id));
+    }
+
+    /// A key of the far end that came beside the media, as in the body of an INFO. A press that comes in the media too is
+    /// heard once.
+    pub fn press(&self, digit: Digit) {
+        self.order(Order::Press(self.id, digit));
     }
 
     /// Tells the conversation that the call is over; it has 5 seconds to return. The first reason stays.

@@ -17,6 +17,7 @@ use super::events::{Agenda, Bell, Events};
 use super::load::{Gauge, Meter};
 use crate::conversation::EndReason;
 use crate::quality::MediaReport;
+use crate::rtp::telephone_event::Digit;
 use crate::session::Plan;
 
 /// With events, a call is served again for a deadline after so long at the soonest, whatever it says.
@@ -27,6 +28,7 @@ pub(super) enum Order {
     Open(Box<Call>),
     Update(CallId, Box<Plan>),
     Answered(CallId),
+    Press(CallId, Digit),
     End(CallId, EndReason),
     Close(CallId, Option<oneshot::Sender<MediaReport>>),
     Stop,
@@ -222,6 +224,11 @@ impl Shift<'_> {
             Order::Answered(id) => {
                 if let Some(call) = self.calls.get(id) {
                     call.session.answered();
+                }
+            }
+            Order::Press(id, digit) => {
+                if let Some(call) = self.calls.get(id) {
+                    call.session.press(Instant::now(), digit);
                 }
             }
             Order::End(id, reason) => {

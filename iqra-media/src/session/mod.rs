@@ -57,6 +57,7 @@ use crate::rtp::ice::{Check, IceResponder};
 use crate::rtp::packet::Protocol;
 use crate::rtp::rtcp::Farewell;
 use crate::rtp::source::SymmetricRtp;
+use crate::rtp::telephone_event::Digit;
 use crate::sdp::Direction;
 
 /// How one call's media is handled.
@@ -370,6 +371,12 @@ impl MediaSession {
     /// The call is answered, where [`Detect::early`] said that it was not yet. Media flows on.
     pub fn answered(&mut self) {
         self.receiving.answered(&self.line);
+    }
+
+    /// A key of the far end that came beside the media: in the body of an INFO, or by a provider's message. Where it came in
+    /// the media too, within [`MERGE`](crate::detect::presses::MERGE), the conversation hears it once.
+    pub fn press(&mut self, now: Instant, digit: Digit) {
+        self.receiving.press(now, digit, &mut self.line);
     }
 
     /// Ends the line; the conversation hears why.

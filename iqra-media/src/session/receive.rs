@@ -15,6 +15,7 @@ use super::recording::Tap;
 use crate::codec::{CodecSpec, Decoder};
 use crate::conversation::{Event, LineEnd};
 use crate::detect::dtmf::{self, KeyEvent};
+use crate::detect::presses::{self, MERGE, Presses};
 use crate::jitter::conceal::Concealer;
 use crate::jitter::stretch::Stretch;
 use crate::jitter::{Adjustment, Buffer, Frame};
@@ -25,7 +26,7 @@ use crate::rtp::packet::Packet;
 use crate::rtp::reception::{Position, Reception, Verdict};
 use crate::rtp::rtcp::Heard;
 use crate::rtp::source::{Source, SourceLock};
-use crate::rtp::telephone_event::Receiver;
+use crate::rtp::telephone_event::{Digit, Receiver};
 use crate::sdp::{RemoteIce, TelephoneEvent};
 
 /// The longest frame that is decoded: 120 ms of stereo at 48 kHz.
@@ -78,6 +79,8 @@ pub(super) struct Receiving {
     wanted: bool,
     last_packet: Instant,
     first_played: Option<Instant>,
+    /// Keys of every source, each told once.
+    presses: Presses,
     counts: Counts,
 }
 
@@ -119,6 +122,7 @@ impl Receiving {
             wanted: negotiated.direction.receives(),
             last_packet: now,
             first_played: None,
+            presses: Presses::new(MERGE),
             counts: Counts::default(),
         }
     }
@@ -251,7 +255,7 @@ impl Receiving {
         let mut tap = tap;
         while let Some(concealed) = self.next_frame(now) {
             if !concealed {
-                self.give_tones(line);
+                self.give_tones(now, line);
             }
             let key_down = self.key_down();
             let hidden = self.discretion.judge(now, line.is_secret(), key_down, &self.pcm);
@@ -290,10 +294,14 @@ impl Receiving {
         let Some((_, receiver)) = &mut self.events else { return };
         receiver.handle_timeout(now);
         while let Some(press) = receiver.poll() {
-            self.counts.keys += 1;
             self.key_came = true;
-            line.give_event(Event::Dtmf(press.digit));
+            pressed(&mut self.presses, &mut self.counts, line, now, press.digit, presses::Source::Event);
         }
+    }
+
+    /// A key that came beside the media.
+    pub(super) fn press(&mut self, now: Instant, digit: Digit, line: &mut LineEnd) {
+        pressed(&mut self.presses, &mut self.counts, line, now, digit, presses::Source::Info);
     }
 
     /// Whether a key is down, or was since the last frame.
@@ -303,12 +311,11 @@ impl Receiving {
         std::mem::take(&mut self.key_came) || event || tone
     }
 
-    fn give_tones(&mut self, line: &mut LineEnd) {
+    fn give_tones(&mut self, now: Instant, line: &mut LineEnd) {
         let Some(tones) = &mut self.tones else { return };
         tones.process(&self.pcm, |event| {
             if let KeyEvent::Down { digit, .. } = event {
-                self.counts.keys += 1;
-                line.give_event(Event::Dtmf(digit));
+                pressed(&mut self.presses, &mut self.counts, line, now, digit, presses::Source::Audio);
             }
         });
     }
@@ -412,6 +419,21 @@ impl Receiving {
         report.underruns = jitter.underruns;
         report.dtmf_received = self.counts.keys;
         report.first_audio_in = self.first_played.map(|first| first.saturating_duration_since(opened));
+    }
+}
+
+/// The conversation hears of a press, unless it has by another source.
+fn pressed(
+    presses: &mut Presses,
+    counts: &mut Counts,
+    line: &mut LineEnd,
+    now: Instant,
+    digit: Digit,
+    source: presses::Source,
+) {
+    if !presses.is_repeat(now, digit, source) {
+        counts.keys += 1;
+        line.give_event(Event::Dtmf(digit));
     }
 }
 

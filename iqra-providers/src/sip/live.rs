@@ -8,9 +8,12 @@ use std::time::{Duration, Instant};
 use iqra_media::conversation::{self, Command, ConversationSink, EndReason as LineEnd, HangUpReason};
 use iqra_media::net::{CallOptions as OpenOptions, Leg, MediaPort};
 use iqra_media::quality::MediaReport;
+use iqra_media::rtp::telephone_event::Digit;
 use iqra_media::sdp::{self, Agreement, Capabilities, Change, Negotiated};
 use iqra_media::session::recording::{self, Recording, Tap};
 use iqra_sip::event::{Body, EndReason, Reply};
+use iqra_sip::message::dtmf::{KeyPress, KeyPressError};
+use iqra_sip::message::header::ContentType;
 use iqra_sip::net::{Call, CallEvent, InDialogRequest};
 use iqra_sip::{HeaderName, Headers, Method, StatusCode};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +23,7 @@ use super::refusal::Refused;
 use crate::lifecycle::EndCause;
 
 /// Methods that a call answers (RFC 3261 §20.5).
-pub(super) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE";
+pub(super) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO";
 
 /// What bounds a call, besides the people on it.
 #[derive(Debug, Clone)]
@@ -233,9 +236,29 @@ impl Running {
         let reply = match &request.request().method {
             Method::Invite | Method::Update => self.renegotiate(request.request()),
             Method::Options => with_allow(StatusCode::OK),
+            // What is no key the stack refuses by itself.
+            Method::Info => match self.key(request.request()) {
+                Some(reply) => reply,
+                None => return,
+            },
             _ => with_allow(StatusCode::METHOD_NOT_ALLOWED),
         };
         request.respond(reply);
+    }
+
+    /// The key in an INFO goes to the conversation; a flash is none.
+    fn key(&self, info: &iqra_sip::Request) -> Option<Reply> {
+        let kind = info.headers.typed::<ContentType>().ok()?;
+        match KeyPress::read(&kind, &info.body) {
+            Ok(press) => {
+                if let Some(digit) = Digit::from_char(press.key()) {
+                    self.leg.press(digit);
+                }
+                Some(Reply::new(StatusCode::OK))
+            }
+            Err(KeyPressError::Type) => None,
+            Err(fault) => Some(Reply::new(StatusCode::BAD_REQUEST).reason(fault.to_string())),
+        }
     }
 
     /// A new offer changes the media (hold, another address); none in a re-INVITE asks for ours.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use iqra_media::conversation::{EndReason, Event};
+use iqra_media::rtp::telephone_event::Digit;
 use iqra_media::session;
 use iqra_routing::handover::outcome::{EndedBy, Outcome};
 use iqra_routing::number::Number;
@@ -68,6 +69,31 @@ async fn hold_and_resume_reach_the_conversation() {
     world.noted(Note::Event(Event::Hold)).await;
     phone.reinvite(phone.sdp("sendrecv"), "").await;
     world.noted(Note::Event(Event::Resume)).await;
+    phone.bye().await;
+    world.noted(Note::Event(Event::End(EndReason::FarEnd))).await;
+    world.empty().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn keys_in_info_reach_the_conversation() {
+    let mut world = World::new().await;
+    let mut phone = Phone::new().await;
+    phone.connected(world.proxies[0]).await;
+    for (kind, body, status) in [
+        ("application/dtmf-relay", "Signal=5\r\nDuration=160\r\n", 200),
+        ("application/dtmf-relay", "Signal=!\r\nDuration=160\r\n", 200),
+        ("application/dtmf-relay", "Signal=55\r\n", 400),
+        ("application/dtmf", "#", 200),
+        ("application/x-other", "6", 415),
+        ("application/dtmf", "#", 200),
+    ] {
+        assert_eq!(phone.info(kind, body).await.status.code(), status, "{kind} {body}");
+    }
+    for key in ['5', '#', '#'] {
+        let digit = Digit::from_char(key).unwrap();
+        assert_eq!(world.note().await, Note::Event(Event::Dtmf(digit)));
+    }
     phone.bye().await;
     world.noted(Note::Event(Event::End(EndReason::FarEnd))).await;
     world.empty().await;

@@ -179,6 +179,15 @@ impl Phone {
         assert_eq!(self.response(&Method::Bye, 200).await.status.code(), 200);
     }
 
+    /// An INFO with this body; its answer.
+    pub(crate) async fn info(&mut self, kind: &'static str, body: &str) -> Response {
+        self.cseq += 1;
+        self.body.1 = kind;
+        let branch = format!("z9hG4bK-{}", LAST.fetch_add(1, Ordering::Relaxed));
+        self.send(&self.text("INFO", &self.target.1, &branch, body)).await;
+        self.response(&Method::Info, 200).await
+    }
+
     pub(crate) async fn options(&mut self, to: SocketAddr) -> Response {
         self.cseq += 1;
         self.target = (to, format!("sip:{to}"));
