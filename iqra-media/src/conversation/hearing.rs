@@ -337,7 +337,8 @@ impl HearingEnd {
         }
         if let Some(left) = self.buffers_left.checked_sub(1) {
             self.buffers_left = left;
-            return Some(Vec::with_capacity(samples));
+            // A frame may be stretched to nearly twice its length.
+            return Some(Vec::with_capacity(samples * 2));
         }
         let oldest = self.shared.audio.pop()?;
         self.shared.count_dropped(oldest.samples.len());

@@ -310,7 +310,7 @@ mod tests {
 
     /// Its threads find themselves overloaded by nothing that a machine under tests does to them.
     fn driver(ports: std::ops::RangeInclusive<u16>, threads: usize, refuse: bool) -> MediaDriver {
-        let overload = Overload { refuse, busy: 1.0, late: Duration::from_secs(60) };
+        let overload = Overload { refuse, busy: 1.0, late: Duration::from_secs(1) };
         let config =
             MediaConfig { ports, threads, overload, bind: [127, 0, 0, 1].into(), ..MediaConfig::default() };
         MediaDriver::start(config).unwrap()
