@@ -152,6 +152,33 @@ async fn peers_cannot_take_the_connections_that_are_kept_for_ours() {
     serving.await.unwrap();
 }
 
+/// Long requests, which may go by UDP only where TCP does not reach the peer (RFC 3261 §18.1.1).
+#[tokio::test]
+async fn what_a_broken_connection_had_not_written_goes_by_a_new_one() {
+    const LONG: usize = 1 << 20;
+    let (endpoint, incoming) = Endpoint::builder().tcp(LOOPBACK).udp(LOOPBACK).bind().await.unwrap();
+    let callee = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let hop = Hop::from((Transport::Tcp, callee.local_addr().unwrap()));
+    let mut request = Request::new(Method::Options, "sip:callee@127.0.0.1".parse().unwrap());
+    request.headers.push(HeaderName::FROM, "<sip:a@example.org>");
+    request.body = vec![b'x'; LONG].into();
+    for _ in 0..16 {
+        let (endpoint, request, hop) = (endpoint.clone(), request.clone(), hop.clone());
+        tokio::spawn(async move { endpoint.request(request, Some(hop)).await });
+    }
+    let (mut first, _) = callee.accept().await.unwrap();
+    // All of them wait by now, and the sockets hold no more than a few.
+    first.read_exact(&mut vec![0; LONG]).await.unwrap();
+    drop(first);
+    let again = tokio::time::timeout(Duration::from_secs(10), callee.accept());
+    let (mut second, _) = again.await.expect("a new connection").unwrap();
+    let mut start = [0; 8];
+    second.read_exact(&mut start).await.unwrap();
+    assert_eq!(&start, b"OPTIONS ");
+    drop((second, callee, incoming));
+    endpoint.shutdown(Duration::ZERO).await;
+}
+
 #[tokio::test]
 async fn a_network_of_ipv6_sources_has_a_limit_and_its_connections_give_it_back() {
     let net = NetConfig { max_connections_per_wide_source: 2, ..NetConfig::default() };

@@ -4,7 +4,11 @@
 //! Every connection has a task and a bounded queue of messages to write. A message that names its connection goes by
 //! that; any other goes by a connection to its address, on a secure transport only where the peer has proven the name
 //! that the message asks for: one address may have a connection for each of its names. Peers cannot take all places: a
-//! source and its network have limits, and some places are kept for the connections that we open. What a connection could not write goes back to [`Shared::unsent`].
+//! source and its network have limits, and some places are kept for the connections that we open.
+//!
+//! What a connection that was up could not write, since it broke, goes by a new one: a peer that was there a moment ago
+//! may have started anew, and a long request is not for UDP while TCP reaches its peer (RFC 3261 §18.1.1). What a
+//! connection that never carried anything could not write goes back to [`Shared::unsent`].
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -87,6 +91,10 @@ pub(super) struct Lane {
     /// What was written to a peer that has said nothing yet. TLS 1.3 refuses a client's certificate after the client has
     /// written: a connection that then ends has carried nothing.
     written: Vec<Transmit>,
+    /// Something was written, or the peer opened it.
+    carried: bool,
+    /// What could not be written.
+    unwritten: Vec<Transmit>,
 }
 
 impl Lane {
@@ -105,6 +113,7 @@ impl Lane {
 
     /// Remembers what was written, as long as nothing shows that the peer takes it.
     pub(super) fn wrote(&mut self, transmit: Transmit) {
+        self.carried = true;
         if self.heard.load(Ordering::Relaxed) {
             self.written = Vec::new();
         } else if self.written.len() < self.shared.config.write_queue {
@@ -112,7 +121,13 @@ impl Lane {
         }
     }
 
-    /// Leaves the table. What was not written, or only to a peer that closed without a word, tries its second way.
+    /// This message could not be written: the connection is over.
+    pub(super) fn broke(&mut self, transmit: Transmit) {
+        self.unwritten.push(transmit);
+    }
+
+    /// Leaves the table. What was not written goes by a new connection where this one was up; it tries its second way where
+    /// not, and so does what was only written to a peer that closed without a word.
     pub(super) fn close(mut self) {
         self.shared.streams.close(self.id);
         if let Some(flow) = self.flow {
@@ -122,8 +137,10 @@ impl Lane {
         if !self.heard.load(Ordering::Relaxed) {
             self.written.drain(..).for_each(|transmit| self.shared.unsent(transmit));
         }
-        while let Some(transmit) = self.queued() {
-            self.shared.unsent(transmit);
+        let mut unwritten = std::mem::take(&mut self.unwritten);
+        unwritten.extend(std::iter::from_fn(|| self.queued()));
+        for transmit in unwritten {
+            if self.carried { self.shared.send_anew(transmit) } else { self.shared.unsent(transmit) }
         }
     }
 }
@@ -282,7 +299,17 @@ impl Table {
         self.by_id.insert(id, Connection { transport, remote, alias: None, accepted, names, writer });
         self.by_peer.entry((transport, remote)).or_default().push(id);
         let heard = Arc::new(AtomicBool::new(accepted));
-        Some(Lane { shared: shared.clone(), id, first: None, queue, flow: None, heard, written: Vec::new() })
+        Some(Lane {
+            shared: shared.clone(),
+            id,
+            first: None,
+            queue,
+            flow: None,
+            heard,
+            written: Vec::new(),
+            carried: accepted,
+            unwritten: Vec::new(),
+        })
     }
 
     fn leave(&mut self, peer: (Transport, SocketAddr), id: ConnectionId) {

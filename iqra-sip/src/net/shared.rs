@@ -268,6 +268,14 @@ impl Shared {
         }
     }
 
+    /// Sends what a broken connection had not written. What names its connection has no other.
+    pub(super) fn send_anew(self: &Arc<Self>, transmit: Transmit) {
+        let from = ShardId(transmit.owner.map_or(0, Owner::place));
+        if let Err(refused) = self.send(from, transmit) {
+            self.unsent(*refused);
+        }
+    }
+
     /// Sends by the second way; false where there is none, or it fails too.
     fn resend(self: &Arc<Self>, failed: &mut Transmit, from: ShardId) -> bool {
         while let Some(second) = failed.by_fallback() {

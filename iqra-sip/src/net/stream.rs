@@ -53,14 +53,13 @@ async fn write(lane: &mut Lane, writer: &mut (impl AsyncWrite + Unpin)) {
     }
 }
 
-/// Writes one message; what could not be written tries its second way.
+/// Writes one message.
 async fn put(lane: &mut Lane, writer: &mut (impl AsyncWrite + Unpin), transmit: Transmit) -> bool {
-    let shared = lane.shared.clone();
     let written = async {
         writer.write_all(&transmit.bytes).await?;
         writer.flush().await
     };
-    match timeout(shared.config.write, written).await {
+    match timeout(lane.shared.config.write, written).await {
         Ok(Ok(())) => {
             lane.wrote(transmit);
             return true;
@@ -68,9 +67,9 @@ async fn put(lane: &mut Lane, writer: &mut (impl AsyncWrite + Unpin), transmit: 
         Ok(Err(error)) => {
             tracing::debug!(remote = %transmit.flow.remote, %error, "a message was not written");
         }
-        Err(_) => shared.streams.count(|closed| closed.slow_reader += 1),
+        Err(_) => lane.shared.streams.count(|closed| closed.slow_reader += 1),
     }
-    shared.unsent(transmit);
+    lane.broke(transmit);
     false
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::timeout;
 
 use super::connections::Lane;
@@ -61,14 +62,20 @@ pub(super) fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Queues a message on its connection, which is opened where the flow names none.
-pub(super) fn send(shared: &Arc<Shared>, transmit: Transmit) -> Result<(), Box<Transmit>> {
-    if let Some((id, writer)) = shared.streams.writer(&transmit.flow, transmit.name.as_deref()) {
-        return writer.try_send(transmit).map_err(|refused| {
+pub(super) fn send(shared: &Arc<Shared>, mut transmit: Transmit) -> Result<(), Box<Transmit>> {
+    while let Some((id, writer)) = shared.streams.writer(&transmit.flow, transmit.name.as_deref()) {
+        transmit = match writer.try_send(transmit) {
+            Ok(()) => return Ok(()),
+            // It has just ended.
+            Err(TrySendError::Closed(transmit)) => transmit,
             // A peer that reads so slowly is as good as gone.
-            shared.streams.count(|closed| closed.slow_reader += 1);
-            shared.streams.close(id);
-            Box::new(refused.into_inner())
-        });
+            Err(TrySendError::Full(transmit)) => {
+                shared.streams.count(|closed| closed.slow_reader += 1);
+                shared.streams.close(id);
+                return Err(Box::new(transmit));
+            }
+        };
+        shared.streams.close(id);
     }
     let built_in = is_built_in(transmit.flow.transport);
     if transmit.flow.connection.is_some() || shared.stop.is_cancelled() || !built_in {

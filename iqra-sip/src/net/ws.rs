@@ -240,7 +240,7 @@ where
     let written = write(&lane.shared, socket, message).await;
     match written {
         true => lane.wrote(transmit),
-        false => lane.shared.unsent(transmit),
+        false => lane.broke(transmit),
     }
     written
 }
