@@ -452,7 +452,7 @@ async fn a_press_that_comes_beside_the_media_too_is_heard_once() {
     assert_eq!(call.b.events, [key('#')]);
     press(&mut call);
     press(&mut call);
-    call.talk(20);
+    call.talk(100);
     assert_eq!(call.b.events, [key('#'), key('#'), key('#')]);
     assert_eq!(call.b.session.report().dtmf_received, 3);
 }

@@ -53,10 +53,10 @@ async fn call(world: &mut World) {
     world.empty().await;
 }
 
-/// Whether a packet of this channel is this note alone.
+/// Whether as much of this channel as a packet holds is this note alone.
 fn hums(wav: &Wav, channel: usize, hz: f64) -> bool {
     let side: Vec<i16> = wav.samples.chunks_exact(2).map(|pair| pair[channel]).collect();
-    side.chunks_exact(160).any(|part| purity(part, wav.sample_rate, hz) > 0.8)
+    side.windows(160).step_by(20).any(|part| purity(part, wav.sample_rate, hz) > 0.8)
 }
 
 #[tokio::test]

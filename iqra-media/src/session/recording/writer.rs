@@ -50,8 +50,9 @@ pub(super) struct Files {
     key: Option<Key>,
     make: MakeFile,
     open: Option<Open>,
-    /// Octets of audio in it.
+    /// Octets of audio in it, and how many of them its header tells of.
     octets: u64,
+    told: u64,
     number: u32,
     written: Vec<PathBuf>,
 }
@@ -71,6 +72,7 @@ impl Files {
             make,
             open: None,
             octets: 0,
+            told: 0,
             number: 0,
             written: Vec::new(),
         }
@@ -113,7 +115,7 @@ impl Files {
 
     fn begin(&mut self, path: PathBuf, disk: Box<dyn Disk>) -> Result<(), WavError> {
         self.written.push(path.clone());
-        self.octets = 0;
+        (self.octets, self.told) = (0, 0);
         #[cfg(feature = "encryption")]
         if let Some(key) = &self.key {
             let sealer = Sealer::begin(disk, key, self.rate).map_err(|source| refused(&path, source))?;
@@ -151,9 +153,20 @@ impl Files {
 
     fn flush(&mut self) -> Result<(), WavError> {
         match &mut self.open {
-            Some(Open::Wav(wav)) => wav.flush(),
+            Some(Open::Wav(wav)) => wav.flush()?,
             // A chunk is written when it is full.
-            _ => Ok(()),
+            _ => {}
+        }
+        self.told = self.octets;
+        Ok(())
+    }
+
+    /// Samples of a side that were handed to a WAV file whose header does not tell of them: after an error, nobody will find
+    /// them.
+    fn untold(&self) -> u64 {
+        match &self.open {
+            Some(Open::Wav(_)) => (self.octets - self.told) / FRAME_OCTETS,
+            _ => 0,
         }
     }
 
@@ -248,6 +261,7 @@ impl Writer {
         if let Err(error) = &written {
             self.shared.set(State::Failed);
             tracing::warn!(%error, "a recording ends early, the call goes on");
+            self.shared.lose(2 * self.files.untold());
             self.waste();
         }
         written.map(|()| self.files.written)
