@@ -13,7 +13,8 @@ pub const MAX_ORDER: usize = 12;
 
 /// Level in dB below overload at which noise is no longer told from silence.
 const SILENT: u8 = 127;
-/// A reflection coefficient's step, in 2^-15 (RFC 3389 §3.2).
+/// A reflection coefficient's step, in 2^-15 (RFC 3389 §3.2). What is sent has the sign of linear prediction's
+/// whitening filter, whose first coefficient is near -1 for dull noise; the lattice here adds where that one subtracts.
 const REFLECTION_STEP: i32 = 258;
 /// Fractional bits of reflection coefficients and gains.
 const FRACTION: u32 = 15;
@@ -52,7 +53,7 @@ impl Generator {
         let Some((&level, coefficients)) = payload.split_first() else { return false };
         self.order = coefficients.len().min(MAX_ORDER);
         for (reflection, &octet) in self.reflections.iter_mut().zip(coefficients) {
-            *reflection = (i32::from(octet.min(254)) - 127) * REFLECTION_STEP;
+            *reflection = (127 - i32::from(octet.min(254))) * REFLECTION_STEP;
         }
         self.gain = self.gain_for(level & 0x7F);
         true
@@ -151,6 +152,13 @@ mod tests {
         assert!(colour(&noise(&[30])).abs() < 0.05);
         let (one, other) = (colour(&noise(&[30, 20])), colour(&noise(&[30, 234])));
         assert!(one.abs() > 0.6 && other.abs() > 0.6 && one.signum() != other.signum(), "{one} {other}");
+    }
+
+    /// As ffmpeg's encoder describes brown noise, in which neighbours correlate by 0.98.
+    #[test]
+    fn dull_noise_of_another_encoder_comes_out_dull() {
+        let colour = colour(&noise(&[35, 3, 120, 130, 139, 106, 124, 131, 129, 129, 143]));
+        assert!(colour > 0.95, "{colour}");
     }
 
     #[test]
