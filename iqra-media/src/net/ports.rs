@@ -248,12 +248,23 @@ fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(address)?;
     socket.set_nonblocking(true)?;
     datagrams::stamp(&socket);
-    // Marking is a courtesy to the network; systems that refuse it still carry calls.
-    if address.is_ipv4() {
-        let _ = SockRef::from(&socket).set_tos_v4(TOS_AUDIO);
+    // Marking is a courtesy to the network; systems that refuse it still carry calls. A socket of IPv6 may carry IPv4.
+    let _ = SockRef::from(&socket).set_tos_v4(TOS_AUDIO);
+    if address.is_ipv6() {
+        mark_v6(&socket);
     }
     Ok(socket)
 }
+
+/// The traffic class has the place and the bits of the TOS octet (RFC 2474 §3).
+#[cfg(target_os = "linux")]
+fn mark_v6(socket: &UdpSocket) {
+    use nix::sys::socket::{setsockopt, sockopt};
+    let _ = setsockopt(socket, sockopt::Ipv6TClass, &(TOS_AUDIO as i32));
+}
+
+#[cfg(not(target_os = "linux"))]
+fn mark_v6(_: &UdpSocket) {}
 
 /// A bound RTP port and the RTCP port above it. Dropping it closes the sockets and lets the pair rest.
 #[derive(Debug)]
@@ -398,6 +409,17 @@ mod tests {
         let taken = UdpSocket::bind((LOCAL, 34_151)).unwrap();
         assert_eq!(ports.reserve(Outbound).unwrap().local_addr().port(), 34_152);
         drop(taken);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn packets_are_marked_for_expedited_forwarding_in_either_ip_version() {
+        use nix::sys::socket::{getsockopt, sockopt};
+        let socket = bind((LOCAL, 0).into()).unwrap();
+        assert_eq!(SockRef::from(&socket).tos_v4().unwrap(), 184);
+        let Ok(socket) = bind((std::net::Ipv6Addr::LOCALHOST, 0).into()) else { return }; // no IPv6 here
+        assert_eq!(getsockopt(&socket, sockopt::Ipv6TClass).unwrap(), 184);
+        assert_eq!(SockRef::from(&socket).tos_v4().unwrap(), 184);
     }
 
     #[test]
