@@ -148,7 +148,8 @@ pub struct Recorded {
     pub files: Vec<PathBuf>,
     /// How long they are together.
     pub length: Duration,
-    /// Samples that the disk was too slow for; silence stands in their place.
+    /// Samples that the disk was too slow for, or that came in a burst when their time was over; silence stands in
+    /// their place.
     pub lost_samples: u64,
 }
 
@@ -183,7 +184,8 @@ impl Recording {
         self.shared.state()
     }
 
-    /// Samples of either side that were lost so far, because the disk was slow or refused.
+    /// Samples of either side that were lost so far, because the disk was slow or refused, or because they came when
+    /// silence had taken their place.
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)
     }

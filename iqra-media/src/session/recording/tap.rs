@@ -193,6 +193,9 @@ impl Side {
             converted.fill(0);
         }
         let early = self.move_to(place).min(converted.len());
+        if !hidden {
+            self.shared.lose(early as u64);
+        }
         self.held.extend(&converted[early..]);
         self.converted = converted;
         self.let_go(self.most_held);

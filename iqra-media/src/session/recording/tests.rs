@@ -171,8 +171,11 @@ fn what_is_heard_off_its_beat_stays_within_the_slack() {
         heard_at.push((now - start).as_millis() as i64 * 8);
     }
     drop(tap);
-    recording.finish().unwrap();
+    let recorded = recording.finish().unwrap();
     let (left, _) = both_sides(lock(&disk.0.file).get_ref());
+    let kept = left.iter().filter(|sample| **sample != 0).count() as u64;
+    assert_eq!(recorded.lost_samples, (400 * PACKET) as u64 - kept);
+    assert!(recorded.lost_samples > PACKET as u64, "of the burst something is left out, and counted");
     for (n, &at) in heard_at.iter().enumerate() {
         let found = left.iter().position(|&sample| sample == n as i16 + 1);
         // Of a burst, what would be off by more is left out.
