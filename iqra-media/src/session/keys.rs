@@ -20,8 +20,17 @@ pub(super) struct Event {
 
 /// How keys go out.
 enum Way {
-    Events { payload_type: u8, sender: Sender, ptime_ms: u8 },
-    Tones { generator: Generator, rate: u32 },
+    /// With the clock rate of events and that of audio.
+    Events {
+        payload_type: u8,
+        sender: Sender,
+        ptime_ms: u8,
+        clocks: (u32, u32),
+    },
+    Tones {
+        generator: Generator,
+        rate: u32,
+    },
 }
 
 pub(super) struct Keys {
@@ -34,8 +43,9 @@ impl Keys {
     pub(super) fn new(agreed: Option<TelephoneEvent>, codec: CodecSpec, ptime_ms: u8) -> Self {
         let way = match agreed {
             Some(te) => {
-                let sender = Sender::new(te.clock_rate, ptime_ms);
-                Way::Events { payload_type: te.send_payload, sender, ptime_ms }
+                let sender = Sender::new(te.clock_rate, codec.clock_rate, ptime_ms);
+                let clocks = (te.clock_rate, codec.clock_rate);
+                Way::Events { payload_type: te.send_payload, sender, ptime_ms, clocks }
             }
             None => {
                 Way::Tones { generator: Generator::new(codec.sample_rate, pace()), rate: codec.sample_rate }
@@ -47,7 +57,9 @@ impl Keys {
     /// Takes over a re-INVITE. A key that is under way goes on as it began where it can, and else begins again.
     pub(super) fn update(&mut self, agreed: Option<TelephoneEvent>, codec: CodecSpec, ptime: u8) {
         match (&mut self.way, agreed) {
-            (Way::Events { payload_type, ptime_ms, .. }, Some(te)) if *ptime_ms == ptime => {
+            (Way::Events { payload_type, ptime_ms, clocks, .. }, Some(te))
+                if (*ptime_ms, *clocks) == (ptime, (te.clock_rate, codec.clock_rate)) =>
+            {
                 *payload_type = te.send_payload;
             }
             (Way::Tones { rate, .. }, None) if *rate == codec.sample_rate => {}

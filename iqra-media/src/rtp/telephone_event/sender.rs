@@ -3,6 +3,9 @@
 //! Once per packet interval the sender is asked with the timestamp that audio would carry. While a key is down it
 //! returns a packet that goes out *instead of* audio: fixed start timestamp, growing duration, marker on the first,
 //! the last one three times with the end bit. Between two keys it returns nothing for at least the gap.
+//!
+//! Timestamps are the audio's. Where events have another clock than the audio, as those of 8 kHz beside Opus have with
+//! far ends that list no others (which RFC 4733 §2.1 rules out, but many do), only the durations are in units of that.
 
 use std::collections::VecDeque;
 
@@ -48,7 +51,9 @@ struct Down {
 
 /// Turns queued digits into packets.
 pub struct Sender {
+    /// Clock of durations in Hz, and that of timestamps.
     clock_rate: u32,
+    audio_rate: u32,
     interval: u32,
     duration: u32,
     queue: VecDeque<Digit>,
@@ -58,11 +63,12 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// A sender for events with this clock rate in Hz, asked every `ptime_ms` milliseconds.
-    pub fn new(clock_rate: u32, ptime_ms: u8) -> Self {
+    /// A sender for events with this clock rate in Hz beside audio with that one, asked every `ptime_ms` milliseconds.
+    pub fn new(clock_rate: u32, audio_rate: u32, ptime_ms: u8) -> Self {
         let interval = clock_rate / 1000 * u32::from(ptime_ms);
         let mut sender = Self {
             clock_rate,
+            audio_rate: audio_rate.max(1),
             interval,
             duration: 0,
             queue: VecDeque::with_capacity(MAX_QUEUED),
@@ -76,7 +82,7 @@ impl Sender {
     /// How long each key is held, in milliseconds; clamped to [`DURATION_RANGE_MS`]. Applies from the next key on.
     pub fn set_duration(&mut self, ms: u16) {
         let ms = ms.clamp(*DURATION_RANGE_MS.start(), *DURATION_RANGE_MS.end());
-        self.duration = self.units(ms).min(u32::from(u16::MAX));
+        self.duration = units(self.clock_rate, ms).min(u32::from(u16::MAX));
     }
 
     /// Queues a key; `false` when [`MAX_QUEUED`] are waiting.
@@ -95,7 +101,8 @@ impl Sender {
             self.down = self.next_key(timestamp);
         }
         let mut down = self.down?;
-        let held = timestamp.wrapping_sub(down.start).saturating_add(self.interval).min(down.duration);
+        let elapsed = convert(timestamp.wrapping_sub(down.start), self.audio_rate, self.clock_rate);
+        let held = elapsed.saturating_add(self.interval).min(down.duration);
         let end = held >= down.duration;
         down.ends_sent += u8::from(end);
         self.down = (down.ends_sent < END_PACKETS).then_some(down);
@@ -114,14 +121,19 @@ impl Sender {
             return None;
         }
         let digit = self.queue.pop_front()?;
-        let gap = self.units(GAP_MS);
-        self.quiet_until = Some(timestamp.wrapping_add(self.duration + gap));
+        let down = convert(self.duration, self.clock_rate, self.audio_rate);
+        self.quiet_until = Some(timestamp.wrapping_add(down + units(self.audio_rate, GAP_MS)));
         Some(Down { digit, start: timestamp, duration: self.duration, ends_sent: 0 })
     }
+}
 
-    fn units(&self, ms: u16) -> u32 {
-        self.clock_rate / 1000 * u32::from(ms)
-    }
+fn units(clock_rate: u32, ms: u16) -> u32 {
+    clock_rate / 1000 * u32::from(ms)
+}
+
+/// A span in units of one clock in those of another.
+fn convert(span: u32, from: u32, to: u32) -> u32 {
+    u32::try_from(u64::from(span) * u64::from(to) / u64::from(from.max(1))).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -146,7 +158,7 @@ mod tests {
 
     #[test]
     fn one_key_is_five_packets_of_growing_duration_with_three_ends() {
-        let mut sender = Sender::new(8000, 20);
+        let mut sender = Sender::new(8000, 8000, 20);
         assert!(sender.press(digit('7')));
         let packets: Vec<_> = run(&mut sender, 4000, 20).into_iter().flatten().collect();
         let expected = [
@@ -165,7 +177,7 @@ mod tests {
 
     #[test]
     fn two_keys_are_kept_apart_by_the_gap() {
-        let mut sender = Sender::new(8000, 20);
+        let mut sender = Sender::new(8000, 8000, 20);
         assert!(sender.press(digit('1')) && sender.press(digit('1')));
         let starts: Vec<_> =
             run(&mut sender, 0, 40).into_iter().flatten().filter(|p| p.marker).map(|p| p.timestamp).collect();
@@ -175,8 +187,20 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_as_long_and_as_far_apart_beside_a_faster_clock() {
+        let mut sender = Sender::new(8000, 48_000, 20);
+        assert!(sender.press(digit('1')) && sender.press(digit('1')));
+        let packets: Vec<_> = (0..20).map(|n| sender.poll(n * 960)).collect();
+        let starts: Vec<_> = (0..20).filter(|n| packets[*n].is_some_and(|packet| packet.marker)).collect();
+        assert_eq!(starts, [0, 8], "at 0 and 160 ms");
+        let first: Vec<_> = packets[..8].iter().flatten().map(|packet| seen(packet).2).collect();
+        assert_eq!(first, [160, 320, 480, 640, 800, 800, 800]);
+        assert!(packets[..8].iter().flatten().all(|packet| packet.timestamp == 0));
+    }
+
+    #[test]
     fn our_receiver_hears_what_we_send_across_the_wrap() {
-        let (mut sender, mut receiver) = (Sender::new(8000, 20), Receiver::new(8000));
+        let (mut sender, mut receiver) = (Sender::new(8000, 8000, 20), Receiver::new(8000));
         let (keys, now) = ("0123456789*#ABCD", Instant::now());
         assert!(keys.chars().all(|k| sender.press(digit(k))));
         for packet in run(&mut sender, u32::MAX - 3000, 300).into_iter().flatten() {
@@ -189,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_press_is_never_shorter_than_a_receiver_needs() {
-        let mut sender = Sender::new(8000, 20);
+        let mut sender = Sender::new(8000, 8000, 20);
         sender.set_duration(5);
         assert!(sender.press(digit('1')));
         let last = run(&mut sender, 0, 10).into_iter().flatten().last().unwrap();
@@ -198,7 +222,7 @@ mod tests {
 
     #[test]
     fn the_queue_is_bounded() {
-        let mut sender = Sender::new(8000, 20);
+        let mut sender = Sender::new(8000, 8000, 20);
         assert!((0..MAX_QUEUED).all(|_| sender.press(digit('1'))));
         assert!(!sender.press(digit('1')));
     }
