@@ -64,6 +64,34 @@ fn a_tone_comes_out_at_the_rate_that_is_wanted() {
     }
 }
 
+/// The longest run of zeros.
+fn hole(pcm: &[i16]) -> usize {
+    pcm.split(|sample| *sample != 0).map(<[i16]>::len).max().unwrap_or(0)
+}
+
+#[test]
+fn a_gap_of_any_length_is_made_up_without_holes() {
+    for (rate, channels) in [(8_000, 1), (16_000, 1), (48_000, 1), (48_000, 2)] {
+        let mut random = fastrand::Rng::with_seed(5);
+        let noise: Vec<i16> = (0..rate * 2 / 5).map(|_| random.i16(-6_000..6_000)).collect();
+        let mut decoder = decoder(rate, channels);
+        let mut out = vec![0; decoder.spec().samples(20)];
+        for packet in packets(&mut *encoder("", rate, 1), &noise, 20) {
+            assert_eq!(decoder.decode(&packet, &mut out), Ok(out.len()));
+        }
+        let frames = [40, 317, 1, 79, 81, 160, 7, 20];
+        let mut gap = Vec::new();
+        for frame in frames {
+            let mut stretch = vec![0; frame * usize::from(channels)];
+            assert!(decoder.conceal(&mut stretch), "{frame} at {rate}");
+            gap.extend(stretch);
+        }
+        assert!(hole(&gap) < 16, "{} at {rate}", hole(&gap));
+        let packet = &packets(&mut *encoder("", rate, 1), &noise, 20)[0];
+        assert_eq!(decoder.decode(packet, &mut out), Ok(out.len()), "and it goes on");
+    }
+}
+
 #[test]
 fn frames_are_10_20_40_or_60_ms() {
     let mut encoder = encoder("", 16_000, 1);
@@ -196,7 +224,7 @@ fn without_a_copy_there_is_nothing_to_recover_from() {
     out.fill(7);
     assert!(!decoder.recover(&coded[6], &mut out));
     assert!(!decoder.recover(&[], &mut out));
-    assert!(!decoder.conceal(&mut out[..77]), "no length that Opus has");
+    assert!(!decoder.recover(&coded[5], &mut out[..77]), "no length that Opus has");
     assert_eq!(out, [7; 320]);
 }
 

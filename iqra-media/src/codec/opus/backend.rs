@@ -61,7 +61,7 @@ pub trait BackendDecoder: Send {
     /// # Errors
     /// [`CodecError::Malformed`], after which the stream goes on with the next packet.
     fn decode(&mut self, payload: &[u8], out: &mut [i16]) -> Result<usize, CodecError>;
-    /// As [`Decoder::conceal`](crate::codec::Decoder::conceal).
+    /// As [`Decoder::conceal`](crate::codec::Decoder::conceal), of whole pieces of 2.5 ms.
     fn conceal(&mut self, out: &mut [i16]) -> bool;
     /// As [`Decoder::recover`](crate::codec::Decoder::recover).
     fn recover(&mut self, next_payload: &[u8], out: &mut [i16]) -> bool;

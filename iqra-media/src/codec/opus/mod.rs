@@ -153,9 +153,15 @@ impl Encoder for OpusEncoder {
 }
 
 /// Decodes to the conversation's rate.
+///
+/// Opus makes up audio in pieces of 2.5 ms (RFC 6716 §4.4 leaves it to the decoder, libopus has no shorter ones). Gaps
+/// have any length, since the jitter buffer cuts and stretches them: of the last piece the rest waits for the stretch
+/// of the gap that follows.
 pub struct OpusDecoder {
     spec: CodecSpec,
     raw: Box<dyn BackendDecoder>,
+    /// Made up, and not yet asked for.
+    spare: Vec<i16>,
 }
 
 impl OpusDecoder {
@@ -165,7 +171,19 @@ impl OpusDecoder {
     /// [`CodecError::Library`] when the backend has no such decoder.
     pub fn new(backend: &dyn Backend, settings: &Settings<'_>) -> Result<Self, CodecError> {
         let spec = pcm_side(settings);
-        Ok(Self { spec, raw: backend.decoder(spec.sample_rate, spec.channels)? })
+        let raw = backend.decoder(spec.sample_rate, spec.channels)?;
+        Ok(Self { spec, raw, spare: Vec::with_capacity(piece(&spec)) })
+    }
+
+    /// Makes up the end of a stretch that is shorter than a piece.
+    fn conceal_part(&mut self, out: &mut [i16]) -> bool {
+        self.spare.resize(piece(&self.spec), 0);
+        let known = self.raw.conceal(&mut self.spare);
+        if known {
+            out.copy_from_slice(&self.spare[..out.len()]);
+        }
+        self.spare.drain(..if known { out.len() } else { self.spare.len() });
+        known
     }
 }
 
@@ -186,20 +204,33 @@ impl Decoder for OpusDecoder {
         }
         let samples = units * (self.spec.sample_rate / 1_000) / 48 * u32::from(self.spec.channels);
         let out = fitting(out, samples as usize)?;
+        self.spare.clear();
         self.raw.decode(payload, out)
     }
 
     fn conceal(&mut self, out: &mut [i16]) -> bool {
-        self.raw.conceal(out)
+        let kept = self.spare.len().min(out.len());
+        let (first, rest) = out.split_at_mut(kept);
+        first.copy_from_slice(&self.spare[..kept]);
+        self.spare.drain(..kept);
+        let (pieces, end) = rest.split_at_mut(rest.len() - rest.len() % piece(&self.spec));
+        (pieces.is_empty() || self.raw.conceal(pieces)) && (end.is_empty() || self.conceal_part(end))
     }
 
     fn recover(&mut self, next_payload: &[u8], out: &mut [i16]) -> bool {
+        self.spare.clear();
         packet::duration(next_payload) > 0 && self.raw.recover(next_payload, out)
     }
 
     fn reset(&mut self) {
+        self.spare.clear();
         self.raw.reset();
     }
+}
+
+/// Samples, all channels, of the least that is made up at once: 2.5 ms.
+fn piece(spec: &CodecSpec) -> usize {
+    spec.sample_rate as usize / 400 * usize::from(spec.channels)
 }
 
 #[cfg(test)]
