@@ -337,7 +337,7 @@ fn an_answer_may_use_other_numbers_than_the_offer() {
     let answer = "m=audio 5004 RTP/AVP 110 111\r\na=rtpmap:110 l16/16000\r\n\
         a=rtpmap:111 telephone-event/16000\r\na=ptime:40\r\n";
     let negotiated = accepted(&wide, answer).unwrap();
-    assert_eq!((negotiated.send_payload, negotiated.receive_payload, negotiated.ptime_ms), (110, 97, 40));
+    assert_eq!((negotiated.send_payload, negotiated.receive_payload, negotiated.ptime_ms), (110, 97, 30));
     assert_eq!(negotiated.telephone_event, Some(TelephoneEvent::new(111, 101, 16_000)));
 }
 

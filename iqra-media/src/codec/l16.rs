@@ -3,7 +3,8 @@
 //! Between machines that speak it, nothing is lost and no time spent; it needs 16 bits a sample. Payload types are
 //! dynamic here. The static ones 10 and 11 are of 44.1 kHz, which no packet time divides evenly: not supported.
 //!
-//! A packet of 20 ms is longer than [`LONGEST_PAYLOAD`] at 48 kHz, so [`Encoder::packet_time`] is 10 ms there.
+//! A packet of 20 ms is longer than [`LONGEST_PAYLOAD`] at 48 kHz, so [`Encoder::packet_time`] is 10 ms there. SDP that
+//! lists L16 asks for no longer packets either, of any codec of its m-line, since one `a=maxptime` is for all of them.
 
 use super::{CodecError, CodecSpec, Decoder, Encoder, LONGEST_PAYLOAD, Registry, fitting, simd};
 

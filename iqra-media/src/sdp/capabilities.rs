@@ -35,7 +35,8 @@ pub struct Capabilities {
     pub comfort_noise: bool,
     /// Packet time in milliseconds when the peer names none; see [`PTIME_RANGE_MS`].
     pub ptime_ms: u8,
-    /// Longest packet that we take and send, in milliseconds. Default the end of [`PTIME_RANGE_MS`].
+    /// Longest packet that we take and send, in milliseconds. Default the end of [`PTIME_RANGE_MS`]; less where
+    /// [`codecs`](Self::codecs) holds one of which so much does not fit a datagram (L16).
     pub maxptime_ms: u8,
     /// What we want to do: `SendOnly` or `Inactive` for a hold from our side. Default both ways.
     pub direction: Direction,

@@ -6,7 +6,7 @@ use sdp_types::{Attribute, Connection, Media, Origin, Session, Time};
 
 use super::crypto::Crypto;
 use super::dtls::Setup;
-use super::format::{Format, Kind, Numbers};
+use super::format::{Format, Kind, Numbers, longest_packet};
 use super::negotiate::Taken;
 use super::{Capabilities, Description, Direction, Profile, Security, SrtpKey, ice};
 
@@ -172,12 +172,22 @@ fn audio(ours: &Capabilities, stream: &Stream<'_>) -> Media {
             media.add_attribute_with_value("fmtp", format!("{payload} {}", kind.parameters()));
         }
     }
-    media.add_attribute_with_value("ptime", stream.ptime_ms);
-    media.add_attribute_with_value("maxptime", ours.longest_ms());
+    let longest = longest_ms(ours, &stream.formats);
+    media.add_attribute_with_value("ptime", stream.ptime_ms.min(longest));
+    media.add_attribute_with_value("maxptime", longest);
     add_transport(&mut media, ours, stream);
     add_security(&mut media, ours, stream);
     media.add_attribute_from_str(stream.direction.as_str());
     media
+}
+
+/// The longest packet that we take of every codec of an m-line, since `a=maxptime` is for all of them.
+fn longest_ms(ours: &Capabilities, formats: &[Format]) -> u8 {
+    let of_codec = |format: &Format| match format.kind {
+        Kind::Codec(codec) => Some(longest_packet(&codec)),
+        Kind::Noise | Kind::Events(_) => None,
+    };
+    formats.iter().filter_map(of_codec).fold(ours.longest_ms(), u8::min)
 }
 
 fn add_transport(media: &mut Media, ours: &Capabilities, stream: &Stream<'_>) {

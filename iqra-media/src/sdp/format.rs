@@ -1,7 +1,7 @@
 //! Formats of an m-line: what payload types mean, and which ones we use for what (RFC 3551 §6, RFC 3264 §8.3.2).
 
-use super::{Capabilities, TELEPHONE_EVENT_PAYLOAD_TYPE};
-use crate::codec::{CodecSpec, comfort_noise};
+use super::{Capabilities, PTIME_RANGE_MS, TELEPHONE_EVENT_PAYLOAD_TYPE};
+use crate::codec::{CodecSpec, comfort_noise, l16};
 
 /// Name of telephone-events in `a=rtpmap` (RFC 4733 §7.1.1).
 const EVENTS: &str = "telephone-event";
@@ -214,8 +214,16 @@ pub(super) fn event_codes(fmtp: &str) -> u16 {
     if ranges.is_empty() { u16::MAX } else { ranges.into_iter().fold(0, |all, codes| all | codes) }
 }
 
-/// A packet time that the codec can make: of whole frames, the longest that is not above `wanted`, else one frame.
+/// The longest packet of a codec in milliseconds, where it is its octets that set the bound: those of one packet.
+pub(super) fn longest_packet(codec: &CodecSpec) -> u8 {
+    let is_linear = codec.name.eq_ignore_ascii_case("L16");
+    if is_linear { l16::longest_packet_time(codec).max(*PTIME_RANGE_MS.start()) } else { u8::MAX }
+}
+
+/// A packet time that the codec can make: of whole frames that fit a packet, the longest that is not above `wanted`,
+/// else one frame.
 pub(super) fn whole_frames(codec: &CodecSpec, wanted: u8) -> u8 {
+    let wanted = wanted.min(longest_packet(codec));
     let named = |names: &[&str]| names.iter().any(|name| codec.name.eq_ignore_ascii_case(name));
     if named(&["opus"]) {
         return [60, 40, 20].into_iter().find(|ms| *ms <= wanted).unwrap_or(10);
@@ -241,7 +249,7 @@ mod tests {
     use crate::codec::g711::{PCMA, PCMU};
 
     fn codec(name: &'static str, payload_type: u8, clock_rate: u32) -> CodecSpec {
-        CodecSpec { name, payload_type, clock_rate, ..PCMU }
+        CodecSpec { name, payload_type, clock_rate, sample_rate: clock_rate, ..PCMU }
     }
 
     fn assigned(codecs: Vec<CodecSpec>, numbers: &Numbers) -> Vec<(u8, String)> {
@@ -303,6 +311,8 @@ mod tests {
         let ms = |name, wanted| whole_frames(&codec(name, 96, 8000), wanted);
         assert_eq!([ms("PCMU", 25), ms("PCMU", 60), ms("PCMU", 10)], [20, 60, 10]);
         assert_eq!([ms("opus", 30), ms("opus", 50), ms("opus", 60), ms("opus", 10)], [20, 40, 60, 10]);
+        let linear = |rate: u32, wanted| whole_frames(&codec("L16", 96, rate), wanted);
+        assert_eq!([linear(48_000, 20), linear(24_000, 40), linear(16_000, 60)], [10, 20, 30]);
         assert_eq!([ms("AMR-WB", 30), ms("AMR", 10), ms("ilbc", 20), ms("G723", 60)], [20, 20, 30, 60]);
     }
 
