@@ -60,6 +60,21 @@ fn delay_costs_marks_although_nothing_is_lost() {
     assert!(report.mos_in < 4.0, "{report}");
 }
 
+#[test]
+fn voip_metrics_tell_the_concealment_and_the_bounds_of_the_buffer() {
+    let mut call = call(Weather::default());
+    call.talk(10_000);
+    let target = call.a.session.report().target_delay;
+    let metrics =
+        call.a.reports.iter().flat_map(|report| read::compound(report).unwrap()).filter_map(|packet| {
+            if let RtcpPacket::VoipMetrics { metrics, .. } = packet { Some(metrics) } else { None }
+        });
+    let metrics = metrics.last().unwrap();
+    assert_eq!(metrics.receiver, 0b1011_0000, "enhanced, adaptive (RFC 3611 §4.7.6)");
+    assert_eq!(u128::from(metrics.buffer_nominal), target.as_millis());
+    assert_eq!((metrics.buffer_maximum, metrics.buffer_limit), (200, 200));
+}
+
 /// What is in the last compound, by kind.
 fn kinds(compound: &[u8]) -> Vec<&'static str> {
     let kind = |packet| match packet {

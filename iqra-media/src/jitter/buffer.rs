@@ -225,6 +225,11 @@ impl Buffer {
         Duration::from_nanos(self.arrivals.target().unsigned_abs())
     }
 
+    /// The delay beyond which packets are dropped while others wait: [`Config::max`].
+    pub fn limit(&self) -> Duration {
+        self.config.max
+    }
+
     /// How evenly packets came.
     pub fn lateness(&self) -> Lateness {
         self.arrivals.report()

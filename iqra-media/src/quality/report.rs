@@ -69,6 +69,8 @@ pub struct MediaReport {
     pub delay: Duration,
     /// The delay that the jitter buffer aims at.
     pub target_delay: Duration,
+    /// The delay up to which the jitter buffer goes before it drops packets.
+    pub delay_limit: Duration,
     /// Time put in by lengthening audio, to bring the delay up to its target.
     pub stretched: Duration,
     /// Time taken out by shortening audio, to bring the delay down to its target.

@@ -142,8 +142,9 @@ impl Control {
             mos_listening: tenths(e_model::mos(rated.listening_r_factor())),
             mos_conversational: tenths(rated.mos_in),
             receiver: VoipMetrics::ADAPTIVE_AND_CONCEALED,
-            buffer_nominal: ms(rated.delay),
-            buffer_maximum: ms(rated.delay),
+            buffer_nominal: ms(rated.target_delay),
+            buffer_maximum: ms(rated.delay_limit),
+            buffer_limit: ms(rated.delay_limit),
             ..VoipMetrics::default()
         }
     }

@@ -414,6 +414,7 @@ impl Receiving {
         report.bursts = self.bursts.counts();
         report.concealed = span(self.counts.concealed, self.decoded.sample_rate);
         report.target_delay = self.jitter.target();
+        report.delay_limit = self.jitter.limit();
         report.stretched = jitter.stretched;
         report.shortened = jitter.shortened;
         report.underruns = jitter.underruns;

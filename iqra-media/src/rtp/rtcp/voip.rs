@@ -44,11 +44,11 @@ pub struct VoipMetrics {
     pub mos_conversational: u8,
     /// Kind of concealment and of jitter buffer, in bits (RFC 3611 §4.7.6).
     pub receiver: u8,
-    /// Present delay of the jitter buffer in ms.
+    /// Present delay of the jitter buffer in ms, for a packet that comes on time.
     pub buffer_nominal: u16,
-    /// Present delay for a packet that comes at the last moment, in ms.
+    /// How long the earliest packet that is not discarded would wait now, in ms.
     pub buffer_maximum: u16,
-    /// The longest delay that the buffer can reach in ms.
+    /// The longest delay that the buffer can reach in ms; no less than `buffer_maximum`.
     pub buffer_limit: u16,
 }
 
@@ -83,7 +83,7 @@ impl Default for VoipMetrics {
 
 impl VoipMetrics {
     /// `receiver` of an adaptive jitter buffer whose concealment is more than silence (RFC 3611 §4.7.6: enhanced).
-    pub const ADAPTIVE_AND_CONCEALED: u8 = 0b11_11_0000;
+    pub const ADAPTIVE_AND_CONCEALED: u8 = 0b10_11_0000;
 
     pub(super) fn octets(&self) -> [u8; 4 * WORDS as usize] {
         let mut out = [0; 4 * WORDS as usize];
