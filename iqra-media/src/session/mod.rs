@@ -51,6 +51,7 @@ use send::Sending;
 use crate::codec::CodecSpec;
 use crate::conversation::{EndReason, Event, HangUpReason, LineEnd};
 use crate::jitter;
+use crate::pcm::agc;
 use crate::quality::MediaReport;
 #[cfg(feature = "webrtc")]
 use crate::rtp::ice::{Check, IceResponder};
@@ -74,6 +75,9 @@ pub struct Config {
     /// Comfort noise instead of audio while nothing is said, where the far end negotiated it. Default `None`: silence is
     /// sent as audio.
     pub silence_suppression: Option<SilenceSuppression>,
+    /// Automatic gain on what is heard: by the conversation, a bridge and the detectors of voice. Recordings, and the
+    /// search for keys, have the audio as it came. Default `None`: off.
+    pub agc: Option<agc::Config>,
 }
 
 impl Default for Config {
@@ -84,6 +88,7 @@ impl Default for Config {
             media_timeout: Duration::from_secs(60),
             detect: Detect::default(),
             silence_suppression: None,
+            agc: None,
         }
     }
 }

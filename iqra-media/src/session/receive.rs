@@ -1,5 +1,8 @@
 //! The receiving half: datagram → source lock → reception → jitter buffer → decode or conceal → stretch → resample →
-//! hearing.
+//! gain → hearing.
+//!
+//! The far end may change among the codecs of its answer (`decoders.rs`): packets wait with the number of their codec,
+//! and where clock rates differ the time line begins anew.
 //!
 //! Telephone-events leave the path after the reception and become key presses (RFC 4733 §2.5.2).
 
@@ -20,6 +23,7 @@ use crate::jitter::conceal::Concealer;
 use crate::jitter::stretch::Stretch;
 use crate::jitter::{Adjustment, Buffer, Frame};
 use crate::pcm::Resampler;
+use crate::pcm::agc::Agc;
 use crate::quality::MediaReport;
 use crate::quality::bursts::Bursts;
 use crate::rtp::packet::Packet;
@@ -64,6 +68,7 @@ pub(super) struct Receiving {
     discretion: Discretion,
     decoder: Box<dyn Decoder>,
     to_hearing: Resampler,
+    agc: Option<Agc>,
     source: SourceLock,
     /// The far end's side of ICE by its SDP.
     ice: Option<RemoteIce>,
@@ -109,6 +114,7 @@ impl Receiving {
             events: negotiated.telephone_event.map(|te| (te.receive_payload, Receiver::new(te.clock_rate))),
             decoder,
             to_hearing,
+            agc: config.agc.map(|agc| Agc::new(line.hears().sample_rate(), agc)),
             source: SourceLock::new(config.symmetric_rtp, negotiated.remote),
             ice: negotiated.ice,
             reception: Reception::new(codec.clock_rate),
@@ -269,6 +275,9 @@ impl Receiving {
             line.keep_back(hidden.from_bridge);
             self.heard.clear();
             self.to_hearing.process(&self.pcm, &mut self.heard);
+            if let Some(agc) = &mut self.agc {
+                agc.process(&mut self.heard);
+            }
             line.give_audio(&self.heard, concealed);
             if let Some(ears) = &mut self.ears {
                 ears.hear(&self.heard, line);
