@@ -35,7 +35,7 @@ impl Listener {
                     assert_eq!(done == Adjustment::Keep, before == self.pcm.len());
                     self.buffer.adjusted(done);
                 }
-                Frame::Lost { samples } => {
+                Frame::Lost { samples } | Frame::Dry { samples } => {
                     self.pcm.resize(samples.min(5_760) as usize, 0);
                     self.concealer.conceal(&mut self.pcm);
                 }

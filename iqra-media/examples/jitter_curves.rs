@@ -126,7 +126,7 @@ impl Listener {
                         wanted = self.buffer.adjustment();
                     }
                 }
-                Frame::Lost { samples } => {
+                Frame::Lost { samples } | Frame::Dry { samples } => {
                     pcm.resize(samples as usize, 0);
                     self.concealer.conceal(&mut pcm);
                 }

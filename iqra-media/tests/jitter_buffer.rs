@@ -60,7 +60,7 @@ impl Line {
             let audio = matches!(frame, Frame::Audio { .. });
             let (letter, samples) = match frame {
                 Frame::Audio { payload, .. } => (char::from(payload[0]), payload.len() as u32),
-                Frame::Lost { samples } => ('.', samples),
+                Frame::Lost { samples } | Frame::Dry { samples } => ('.', samples),
                 Frame::Silence { samples } => ('_', samples),
             };
             self.heard.push(letter);
@@ -222,7 +222,48 @@ fn sequence_and_timestamp_gaps_of_silence_suppression_are_silence_not_loss() {
     // The next packet by number is 60 ms on by timestamp.
     line.push_at(60, 1, 100_000 + u64::from(FRAME) * 3);
     line.pop_all(130);
-    assert_eq!((line.heard.as_str(), line.counts().lost), ("a__b.", 1));
+    assert_eq!((line.heard.as_str(), line.counts().lost), ("a__b.", 0));
+}
+
+/// Packets 0 to 4, then nothing for as long as the buffer conceals and longer, then this packet, then evenly on.
+fn dry_until(ms: u64, n: u64, timestamp: u64) -> Line {
+    let mut line = Line::new();
+    line.run(even(5), ms - 5);
+    for k in 0..10 {
+        line.push_at(ms + 20 * k, n + k, timestamp + k * u64::from(FRAME));
+        line.pop_all(ms + 20 * k);
+    }
+    line
+}
+
+#[test]
+fn a_pause_without_a_gap_in_the_sequence_is_neither_loss_nor_underrun() {
+    for frames in [4, 6, 30] {
+        let mut line = dry_until((5 + frames) * 20, 5, 100_000 + (5 + frames) * u64::from(FRAME));
+        assert!(line.heard.contains("e."), "nobody knew yet: {}", line.heard);
+        let Counts { lost, underruns, late, .. } = line.counts();
+        assert_eq!((lost, underruns, late, line.buffer.settle()), (0, 0, 0, 0), "{frames} frames");
+    }
+}
+
+#[test]
+fn what_the_buffer_ran_dry_of_is_missing_where_it_was_sent() {
+    let frame = u64::from(FRAME);
+    // Lost, of which 80 ms before anybody knew; late by 120 ms; three packets lost, and a pause as long.
+    let cases =
+        [(11, 100_000 + 11 * frame, 6, 4), (5, 100_000 + 5 * frame, 4, 4), (8, 100_000 + 11 * frame, 3, 3)];
+    for (n, timestamp, lost, dry) in cases {
+        let mut line = dry_until(220, n, timestamp);
+        assert_eq!((line.counts().lost, line.counts().underruns), (lost, 1), "packet {n}: {}", line.heard);
+        assert_eq!((line.buffer.settle(), line.buffer.settle()), (dry * FRAME, 0));
+    }
+}
+
+#[test]
+fn a_stream_that_ends_is_not_an_underrun() {
+    let mut line = Line::new();
+    line.run(even(5), 2_000);
+    assert_eq!((line.counts().lost, line.counts().underruns), (0, 0));
 }
 
 #[test]
@@ -393,8 +434,8 @@ fn the_next_payload_can_be_seen_after_a_loss() {
     line.push(40, 2);
     let now = line.at(60);
     assert!(matches!(line.buffer.pop(now), Some(Frame::Audio { .. })));
-    assert!(matches!(line.buffer.pop(now), Some(Frame::Lost { .. })));
-    assert_eq!(line.buffer.peek().map(|payload| payload[0]), Some(b'c'));
+    assert!(matches!(line.buffer.pop(now), Some(Frame::Lost { .. } | Frame::Dry { .. })));
+    assert_eq!(line.buffer.peek().map(|(_, payload)| payload[0]), Some(b'c'));
     assert!(matches!(line.buffer.pop(line.start + Duration::from_millis(80)), Some(Frame::Audio { .. })));
     assert_eq!(line.buffer.peek(), None);
 }
@@ -417,6 +458,8 @@ fn another_packet_time_goes_on_without_a_gap() {
 fn an_underrun_is_counted_once_however_long_it_lasts() {
     let mut line = Line::new();
     line.run(even(3), 1000);
+    line.push(1000, 50);
+    line.pop_all(1100);
     assert_eq!((line.counts().underruns, line.counts().lost), (1, 4));
 }
 

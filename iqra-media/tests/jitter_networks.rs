@@ -95,7 +95,7 @@ fn listen(arrivals: &[Sent], config: Config) -> Outcome {
         }
         let settled = now > end / 2 && !arrivals.is_empty() && now < end - 1_000_000;
         while let Some(frame) = buffer.pop(at(now)) {
-            let Frame::Audio { payload, timestamp } = frame else { continue };
+            let Frame::Audio { payload, timestamp, .. } = frame else { continue };
             let n = u64::from_be_bytes(payload.try_into().unwrap());
             assert!(heard.insert(n), "packet {n} twice");
             assert!(timestamp > highest, "packet {n} after a later one");

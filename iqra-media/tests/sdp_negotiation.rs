@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use iqra_media::codec::CodecSpec;
 use iqra_media::codec::g711::{PCMA, PCMU};
 use iqra_media::sdp::{
-    Agreement, Capabilities, Direction, Limits, Negotiated, Order, Refusal, TelephoneEvent, accept_answer,
-    answer, offer,
+    Agreement, Alternative, Capabilities, Direction, Limits, Negotiated, Order, Refusal, TelephoneEvent,
+    accept_answer, answer, offer,
 };
 
 /// A dynamic codec, to see that nothing is special about G.711.
@@ -65,6 +65,22 @@ fn a_plain_offer_gets_this_answer() {
     let telephone_event = Some(TelephoneEvent::new(101, 101, 8000));
     assert_eq!(negotiated, Negotiated { telephone_event, ..Negotiated::new(PCMU, remote) });
     assert_eq!(negotiated.remote_rtcp.port(), 5005);
+}
+
+#[test]
+fn what_an_answer_lists_beside_its_first_codec_may_come_too() {
+    let ours = Capabilities { codecs: vec![PCMU, PCMA, WIDE], ..ours() };
+    let other = |codec, receive_payload, fmtp: &str| Alternative {
+        codec,
+        receive_payload,
+        remote_fmtp: fmtp.to_owned(),
+    };
+    let media = "m=audio 5004 RTP/AVP 8 120 18 0 120 101\r\na=rtpmap:120 L16/16000\r\na=fmtp:120 x=1\r\n";
+    let negotiated = accepted(&ours, media).unwrap();
+    assert_eq!((negotiated.codec, negotiated.receive_payload), (PCMA, 8));
+    assert_eq!(negotiated.alternatives, [other(WIDE, 97, "x=1"), other(PCMU, 0, "")]);
+    assert_eq!(accepted(&ours, "m=audio 5004 RTP/AVP 0 101\r\n").unwrap().alternatives, []);
+    assert_eq!(with(&ours, "m=audio 5004 RTP/AVP 0 8\r\n").1.alternatives, [], "our answers name one codec");
 }
 
 #[test]

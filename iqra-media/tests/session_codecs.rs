@@ -7,10 +7,13 @@ mod link;
 use std::time::{Duration, Instant, SystemTime};
 
 use iqra_media::codec::g711::PCMU;
-use iqra_media::codec::{CodecError, CodecSpec, Decoder, Encoder, Registry, comfort_noise, g722, l16};
+use iqra_media::codec::{CodecError, CodecSpec, Decoder, Encoder, Settings, comfort_noise, g711, g722, l16};
 use iqra_media::conversation::{AudioFormat, Formats, Heard, Limits, Line, line};
 use iqra_media::detect::goertzel;
+use iqra_media::pcm::agc;
+use iqra_media::pcm::tone::Tone;
 use iqra_media::rtp::packet::{Header, Packet};
+use iqra_media::sdp::{self, Alternative, Capabilities, Negotiated};
 use iqra_media::session::{Config, MediaSession, Plan, Port, Transmit};
 use link::{Call, Setup, address, negotiated};
 
@@ -56,6 +59,38 @@ fn linear_samples_go_in_packets_that_fit_the_path() {
         let second = &call.b.heard[rate as usize / 2..rate as usize];
         assert!(goertzel::purity(second, rate, 1_000.0) > 0.99, "{codec:?}");
     }
+}
+
+#[test]
+fn packets_of_the_length_that_our_sdp_asks_for_are_heard() {
+    for codec in [l16::HZ_16000, l16::HZ_24000, l16::HZ_48000, PCMU] {
+        let side = |host| Capabilities::new(vec![codec, PCMU], [192, 0, 2, host].into(), 4_000, 1);
+        let offer = sdp::offer(&side(2));
+        let value =
+            |name| offer.lines().find_map(|line| line.strip_prefix(name)?.parse::<u8>().ok()).unwrap();
+        for ms in [value("a=ptime:"), value("a=maxptime:")] {
+            let answer = offer.replace("192.0.2.2", "192.0.2.1");
+            let agreed = sdp::accept_answer(&side(2), &offer, answer.as_bytes()).unwrap();
+            assert!(agreed.negotiated.ptime_ms <= ms, "{codec:?}");
+            let mut end = End::with(agreed.negotiated);
+            let length = codec.duration(ms.into()) as usize * if codec == PCMU { 1 } else { 2 };
+            for n in 0..50u16 {
+                let timestamp = u32::from(n) * codec.duration(ms.into());
+                end.take(codec.payload_type, n, timestamp, &vec![0x2a; length]);
+                end.pass_for(ms);
+            }
+            let loud = end.heard.iter().filter(|sample| sample.unsigned_abs() > 1_000).count();
+            assert!(loud >= 40 * 8 * usize::from(ms), "{loud} samples of {codec:?} at {ms} ms");
+            assert_eq!(end.session.report().overflow, 0);
+        }
+    }
+}
+
+#[test]
+fn packets_that_are_longer_than_an_ethernet_frame_are_counted() {
+    let mut end = End::new(l16::HZ_48000);
+    end.take(115, 1, 0, &[0; 1_920]);
+    assert_eq!(end.session.report().overflow, 1);
 }
 
 /// A codec for tests, of one octet a packet of 20 ms: the level, with that of the packet before. Level 0 is not sent.
@@ -114,12 +149,16 @@ struct End {
 
 impl End {
     fn new(codec: CodecSpec) -> Self {
-        let mut codecs = Registry::default();
+        Self::with(negotiated(codec, 20, address(1)))
+    }
+
+    fn with(negotiated: Negotiated) -> Self {
+        let mut codecs = link::codecs();
         let stairs = || Box::new(Stairs { before: 0, concealed: 77 });
         codecs.register(STAIRS, move |_| Ok(stairs()), move |_| Ok(stairs()));
         let formats = Formats::both(AudioFormat::HZ_8000);
         let (line, end, _commands) = line(formats, &Limits::default());
-        let plan = Plan::new(negotiated(codec, 20, address(1)), formats, &codecs).unwrap();
+        let plan = Plan::new(negotiated, formats, &codecs).unwrap();
         let now = Instant::now();
         Self {
             session: MediaSession::new(plan, Config::default(), end, None, 1, now, SystemTime::UNIX_EPOCH),
@@ -130,7 +169,7 @@ impl End {
     }
 
     fn take(&mut self, payload_type: u8, sequence: u16, timestamp: u32, payload: &[u8]) {
-        let mut datagram = [0; 200];
+        let mut datagram = [0; 2_000];
         let header = Header { payload_type, marker: false, sequence, timestamp, ssrc: 9 };
         let length = header.write(payload, &mut datagram).unwrap();
         self.session.handle_packet(self.now, address(1), Port::Rtp, &mut datagram[..length]);
@@ -138,7 +177,11 @@ impl End {
 
     /// Lets 20 ms pass; gives the packets that left.
     fn pass(&mut self) -> Vec<Vec<u8>> {
-        self.now += Duration::from_millis(20);
+        self.pass_for(20)
+    }
+
+    fn pass_for(&mut self, millis: u8) -> Vec<Vec<u8>> {
+        self.now += Duration::from_millis(millis.into());
         self.session.tick(self.now);
         let (mut out, mut sent) = ([0; 1_500], Vec::new());
         while let Some(Transmit { length, .. }) = self.session.poll_transmit(&mut out) {
@@ -194,6 +237,162 @@ fn what_the_codec_leaves_out_is_not_sent_and_time_goes_on() {
     assert_eq!(packets[1].sequence().wrapping_sub(packets[0].sequence()), 1);
     assert_eq!(packets[1].timestamp().wrapping_sub(packets[0].timestamp()), 10 * 160);
     assert_eq!(end.session.report().packets_sent, 2);
+}
+
+/// The next `packets` of a far end that sends a tone of 1 kHz in this codec.
+fn hum(end: &mut End, codec: CodecSpec, stream: &mut (u16, u32), packets: u32) {
+    let codecs = link::codecs();
+    let mut encoder =
+        codecs.encoder(&codec, &Settings { sample_rate: 16_000, ..Settings::default() }).unwrap();
+    let spec = encoder.spec();
+    let mut tone = Tone::new(1_000.0, spec.sample_rate, 8_000);
+    for _ in 0..packets {
+        let (mut pcm, mut payload) = (vec![0; spec.samples(20) / usize::from(spec.channels)], [0; 1_200]);
+        tone.fill(&mut pcm);
+        let length = encoder.encode(&pcm, &mut payload).unwrap();
+        end.take(codec.payload_type, stream.0, stream.1, &payload[..length]);
+        *stream = (stream.0.wrapping_add(1), stream.1.wrapping_add(codec.duration(20)));
+        end.pass();
+    }
+}
+
+/// An end whose far end answered with PCMU first, and these codecs beside it.
+fn with_alternatives(codecs: &[CodecSpec]) -> End {
+    let alternative = |codec: &CodecSpec| Alternative {
+        codec: *codec,
+        receive_payload: codec.payload_type,
+        remote_fmtp: String::new(),
+    };
+    let alternatives = codecs.iter().map(alternative).collect();
+    End::with(Negotiated { alternatives, ..negotiated(PCMU, 20, address(1)) })
+}
+
+#[test]
+fn a_far_end_may_change_to_whatever_its_answer_lists() {
+    let mut codecs = vec![g711::PCMA, g722::G722, l16::HZ_16000];
+    if cfg!(feature = "opus") {
+        codecs.push(iqra_media::codec::opus::OPUS);
+    }
+    let mut end = with_alternatives(&codecs);
+    let mut stream = (1, 0);
+    for codec in codecs.iter().flat_map(|codec| [PCMU, *codec]) {
+        let before = end.heard.len();
+        hum(&mut end, codec, &mut stream, 75);
+        let last = &end.heard[end.heard.len() - 8_000..];
+        assert!(goertzel::purity(last, 8_000, 1_000.0) > 0.95, "{codec:?}");
+        let heard = end.heard.len() - before;
+        assert!(heard >= 11_000, "{heard} samples of 12000 with {codec:?}");
+        let report = end.session.report();
+        assert_eq!((report.codec, report.unknown, report.lost), (codec.name, 0, 0));
+        assert!(report.jitter < Duration::from_millis(1), "{:?} with {codec:?}", report.jitter);
+    }
+}
+
+#[test]
+fn a_change_within_one_clock_costs_no_sample() {
+    let mut end = with_alternatives(&[g711::PCMA]);
+    let mut stream = (1, 0);
+    for n in 0..30 {
+        hum(&mut end, [PCMU, g711::PCMA][n % 2], &mut stream, 7);
+    }
+    let report = end.session.report();
+    assert_eq!((report.concealed, report.late, report.underruns), (Duration::ZERO, 0, 0), "{report}");
+}
+
+#[test]
+fn a_codec_that_the_answer_does_not_list_is_counted_and_not_heard() {
+    let mut end = with_alternatives(&[]);
+    hum(&mut end, g711::PCMA, &mut (1, 0), 50);
+    assert!(end.heard.iter().all(|sample| *sample == 0));
+    assert_eq!(end.session.report().unknown, 50);
+}
+
+#[test]
+fn a_re_invite_leads_back_to_its_first_codec() {
+    let mut end = with_alternatives(&[l16::HZ_16000]);
+    let mut stream = (1, 0);
+    hum(&mut end, l16::HZ_16000, &mut stream, 30);
+    let formats = Formats::both(AudioFormat::HZ_8000);
+    let plan = Plan::new(negotiated(PCMU, 20, address(1)), formats, &link::codecs()).unwrap();
+    end.session.update(end.now, plan);
+    hum(&mut end, PCMU, &mut stream, 75);
+    assert!(goertzel::purity(&end.heard[end.heard.len() - 8_000..], 8_000, 1_000.0) > 0.95);
+    hum(&mut end, l16::HZ_16000, &mut stream, 5);
+    assert_eq!(end.session.report().unknown, 5);
+}
+
+/// The payload types and fmtp of a far end that leaves out what it does not say.
+#[cfg(feature = "opus")]
+fn with_dtx() -> End {
+    let remote_fmtp = "usedtx=1".to_owned();
+    End::with(Negotiated { remote_fmtp, ..negotiated(iqra_media::codec::opus::OPUS, 20, address(1)) })
+}
+
+/// Speech for 2 s and then for one of six seconds, over a soft noise.
+#[cfg(feature = "opus")]
+#[test]
+fn pauses_of_opus_have_no_holes_and_are_not_loss() {
+    let mut end = with_dtx();
+    let settings = Settings { fmtp: "usedtx=1", sample_rate: 8_000, ..Settings::default() };
+    let opus = iqra_media::codec::opus::OPUS;
+    let mut encoder = link::codecs().encoder(&opus, &settings).unwrap();
+    let mut random = fastrand::Rng::with_seed(1);
+    let (mut sequence, mut unsent, mut tone) = (0, 0, Tone::new(300.0, 8_000, 6_000));
+    for n in 0..1_500u32 {
+        let (mut pcm, mut payload) = ([0; 160], [0; 1_200]);
+        if n < 100 || n / 50 % 6 == 0 {
+            tone.fill(&mut pcm);
+        }
+        pcm.iter_mut().for_each(|sample| *sample += random.i16(-60..60));
+        match encoder.encode(&pcm, &mut payload).unwrap() {
+            0 => unsent += 1,
+            length => {
+                end.take(111, sequence, n * 960, &payload[..length]);
+                sequence += 1;
+            }
+        }
+        end.pass();
+    }
+    assert!(unsent > 500, "{unsent} frames were left out");
+    let hole = end.heard[16_000..].split(|sample| *sample != 0).map(<[i16]>::len).max();
+    assert!(hole < Some(16), "{hole:?} samples of nothing");
+    let report = end.session.report();
+    assert_eq!((report.lost, report.underruns, report.concealed), (0, 0, Duration::ZERO), "{report}");
+    assert!(report.missing == 0.0 && report.mos_in > 4.3, "{report}");
+}
+
+#[test]
+fn what_is_lost_before_a_pause_is_missing_and_the_pause_is_not() {
+    let mut end = End::new(PCMU);
+    for n in 0..200u16 {
+        if n % 50 < 20 && n != 119 {
+            let before = n / 50 * 30;
+            end.take(0, n - before, u32::from(n) * 160, &[0x2a; 160]);
+        }
+        end.pass();
+    }
+    let report = end.session.report();
+    assert_eq!(
+        (report.lost, report.underruns, report.concealed),
+        (1, 1, Duration::from_millis(20)),
+        "{report}"
+    );
+    assert!((report.missing - 1.0 / 80.0).abs() < 1e-9, "{}", report.missing);
+}
+
+#[test]
+fn gain_brings_a_soft_voice_to_its_level_where_it_is_wanted() {
+    let loudest = |agc| {
+        let config = Config { agc, ..Config::default() };
+        let mut call = Call::new(&Setup { config, ..Setup::default() });
+        let mut soft = vec![0; 8_000 * 3];
+        Tone::new(440.0, 8_000, 400).fill(&mut soft);
+        assert_eq!(call.a.line.speaking().play(&soft), soft.len());
+        call.talk(3_000);
+        call.b.heard[16_000..].iter().map(|sample| sample.unsigned_abs()).max().unwrap()
+    };
+    let (off, on) = (loudest(Config::default().agc), loudest(Some(agc::Config::default())));
+    assert!((380..420).contains(&off) && (1_600..3_600).contains(&on), "{off} and {on}");
 }
 
 fn level(pcm: &[i16]) -> u8 {

@@ -96,6 +96,13 @@ impl Arrivals {
         self.move_base(now, 0);
     }
 
+    /// Timestamps count in other units from here on, on a time line that begins with the next packet.
+    pub(super) fn change_clock(&mut self, clock_rate: u32) {
+        self.clock_rate = clock_rate.max(1);
+        self.anchor = None;
+        self.beyond_since = None;
+    }
+
     /// A talk spurt begins with this packet: a sender that stops its timestamps meanwhile has a new time line.
     pub(super) fn resume(&mut self, now: Instant, timestamp: u64) {
         if self.lateness(now, timestamp).is_none_or(|late| late.abs() > self.most_target) {

@@ -5,6 +5,10 @@
 //! the sender left out (silence suppression, key presses) as `Silence`. When nothing came for [`Config::conceal`] the
 //! buffer falls silent, and the next packet starts anew with the target delay.
 //!
+//! **Dry.** Until then nobody knows why nothing came: it comes out as `Dry`. The packet that comes next settles it: where
+//! its sequence number goes on without a gap and its timestamp does not, the sender paused, and what was concealed was
+//! neither lost nor an underrun.
+//!
 //! **Target and level.** [`Arrivals`] says how long the fastest packet should wait (the target); the level is how long
 //! it would wait with the line as it is. Where they differ, [`Buffer::adjustment`] asks for shorter or longer audio,
 //! which [`Stretch`](super::stretch::Stretch) makes out of decoded samples, and [`Buffer::adjusted`] moves the line.
@@ -21,6 +25,7 @@
 use std::time::{Duration, Instant};
 
 use super::arrivals::{Arrivals, Lateness};
+use super::dry::Dry;
 use super::model::{Adjustment, Config, Counts, Frame, Pushed};
 use super::ring::{CAPACITY, Ring};
 use crate::rtp::reception::Position;
@@ -72,6 +77,9 @@ pub struct Buffer {
     frame: u32,
     /// Concealed in a row, in clock units.
     concealed: u32,
+    dry: Option<Dry>,
+    /// In clock units; see [`Buffer::settle`].
+    missing: u32,
     after_other: bool,
     arrivals: Arrivals,
     delay: Duration,
@@ -81,6 +89,7 @@ pub struct Buffer {
 enum Step {
     Audio(Position),
     Lost(u32),
+    Dry(u32),
     Silence(u32),
 }
 
@@ -98,6 +107,8 @@ impl Buffer {
             history: 0,
             frame: config.clock_rate / 50,
             concealed: 0,
+            dry: None,
+            missing: 0,
             after_other: false,
             arrivals: Arrivals::new(&config, now),
             delay: Duration::ZERO,
@@ -107,6 +118,18 @@ impl Buffer {
 
     /// Takes an audio packet that plays for `duration` clock units.
     pub fn push(&mut self, now: Instant, position: Position, duration: u32, payload: &[u8]) -> Pushed {
+        self.push_format(now, position, duration, 0, payload)
+    }
+
+    /// The same of a stream in which several codecs take turns: `format` comes back with the payload.
+    pub fn push_format(
+        &mut self,
+        now: Instant,
+        position: Position,
+        duration: u32,
+        format: u8,
+        payload: &[u8],
+    ) -> Pushed {
         if duration == 0 {
             return self.push_other(now, position);
         }
@@ -115,7 +138,7 @@ impl Buffer {
             return Pushed::TooLong;
         }
         self.start(now, position);
-        let pushed = self.store(now, position, duration, payload);
+        let pushed = self.store(now, position, duration, (format, payload));
         if pushed != Pushed::Duplicate {
             self.arrivals.observe(now, position.timestamp);
         }
@@ -128,11 +151,12 @@ impl Buffer {
         match self.state {
             State::Idle => Pushed::Stored,
             State::Silent if position.sequence >= self.next.sequence => {
+                self.end_dry(position);
                 self.skip_to(position.sequence + 1);
                 Pushed::Stored
             }
             State::Silent => Pushed::Late,
-            State::Playing => self.store(now, position, 0, &[]),
+            State::Playing => self.store(now, position, 0, (0, &[])),
         }
     }
 
@@ -151,17 +175,27 @@ impl Buffer {
         };
         Some(match step {
             Step::Audio(position) => {
-                Frame::Audio { payload: self.ring.payload(position.sequence), timestamp: position.timestamp }
+                let (format, payload) = self.ring.content(position.sequence);
+                Frame::Audio { payload, format, timestamp: position.timestamp }
             }
             Step::Lost(samples) => Frame::Lost { samples },
+            Step::Dry(samples) => Frame::Dry { samples },
             Step::Silence(samples) => Frame::Silence { samples },
         })
     }
 
-    /// The payload that plays next, when it is there: after [`Frame::Lost`], what may hold a copy of what was lost.
-    pub fn peek(&self) -> Option<&[u8]> {
+    /// Format and payload that play next, when they are there: after [`Frame::Lost`], what may hold a copy of what was
+    /// lost.
+    pub fn peek(&self) -> Option<(u8, &[u8])> {
         let slot = self.ring.get(self.next.sequence)?;
-        (slot.duration > 0 && slot.position.timestamp == self.next.timestamp).then_some(&*slot.payload)
+        let plays = slot.duration > 0 && slot.position.timestamp == self.next.timestamp;
+        plays.then_some((slot.format, &*slot.payload))
+    }
+
+    /// How much of the [`Frame::Dry`] given out turned out to have been sent, lost or late, since this was asked last; in
+    /// clock units. The rest was a pause, or is open until the next packet.
+    pub fn settle(&mut self) -> u32 {
+        std::mem::take(&mut self.missing)
     }
 
     /// By how much the frame just popped should change its length.
@@ -204,10 +238,19 @@ impl Buffer {
         self.counts.resets += 1;
         self.counts.forgotten += self.ring.clear();
         self.state = State::Idle;
+        self.dry = None;
         self.hold_until = self.cursor;
         self.highest = 0;
         self.history = 0;
         self.next = Position { sequence: 0, timestamp: 0 };
+    }
+
+    /// The same for a sender that changed to a codec with another clock, in Hz.
+    pub fn change_clock(&mut self, clock_rate: u32) {
+        self.reset();
+        self.config.clock_rate = clock_rate;
+        self.frame = clock_rate / 50;
+        self.arrivals.change_clock(clock_rate);
     }
 
     /// What happened so far.
@@ -245,14 +288,14 @@ impl Buffer {
         self.len() == 0
     }
 
-    fn store(&mut self, now: Instant, position: Position, duration: u32, payload: &[u8]) -> Pushed {
+    fn store(&mut self, now: Instant, position: Position, duration: u32, content: (u8, &[u8])) -> Pushed {
         if position.sequence < self.next.sequence
             && let Err(refused) = self.go_back_to(position)
         {
             return refused;
         }
         self.make_room(position.sequence);
-        if !self.ring.put(now, position, duration, payload) {
+        if !self.ring.put(now, position, duration, content) {
             self.counts.duplicate += 1;
             return Pushed::Duplicate;
         }
@@ -334,6 +377,7 @@ impl Buffer {
         }
         let Some(slot) = self.ring.first_from(self.next.sequence) else { return self.run_dry() };
         let (position, duration, arrival) = (slot.position, slot.duration, slot.arrival);
+        self.end_dry(position);
         if duration == 0 {
             self.skip_to(position.sequence);
             self.consume(position.sequence);
@@ -376,20 +420,35 @@ impl Buffer {
     fn run_dry(&mut self) -> Option<Step> {
         let concealed = self.concealed + self.frame;
         if self.state == State::Playing && !self.after_other && self.span(concealed) <= self.config.conceal {
-            self.counts.underruns += u64::from(self.concealed == 0);
             self.concealed = concealed;
-            return self.lose(self.frame);
+            let dry = self.dry.get_or_insert(Dry::at(self.next));
+            (dry.frames, dry.samples) = (dry.frames + 1, dry.samples + self.frame);
+            return Some(Step::Dry(self.pass_by(self.frame)));
         }
         self.state = State::Silent;
         self.silence(self.frame)
     }
 
+    /// The packet that comes next tells why nothing was there.
+    fn end_dry(&mut self, next: Position) {
+        let Some(dry) = self.dry.take() else { return };
+        let missing = dry.missing(next, self.frame);
+        self.counts.lost += dry.frames_of(missing);
+        self.counts.underruns += u64::from(missing > 0);
+        self.missing += missing;
+    }
+
     fn lose(&mut self, samples: u32) -> Option<Step> {
+        self.counts.lost += 1;
+        Some(Step::Lost(self.pass_by(samples)))
+    }
+
+    /// The next packet's time goes by without it.
+    fn pass_by(&mut self, samples: u32) -> u32 {
         self.skip_to(self.next.sequence + 1);
         self.next.timestamp += u64::from(samples);
-        self.counts.lost += 1;
         self.advance(samples);
-        Some(Step::Lost(samples))
+        samples
     }
 
     /// A gap that the sender left, with `ahead` still to come: where the delay is to change, the gap does.

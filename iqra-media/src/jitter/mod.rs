@@ -3,6 +3,7 @@
 mod arrivals;
 mod buffer;
 pub mod conceal;
+mod dry;
 mod model;
 mod pitch;
 mod ring;

@@ -36,11 +36,19 @@ pub enum Frame<'a> {
     Audio {
         /// The packet's payload.
         payload: &'a [u8],
+        /// What it was pushed as: 0, unless by [`push_format`](super::Buffer::push_format).
+        format: u8,
         /// Its extended timestamp.
         timestamp: u64,
     },
     /// Conceal this much: the packet did not come in time.
     Lost {
+        /// Length in clock units.
+        samples: u32,
+    },
+    /// Conceal this much: nothing is there. Whether it was lost, is late, or is a pause of the sender shows with the
+    /// packet that comes next; [`Buffer::settle`](super::Buffer::settle) tells.
+    Dry {
         /// Length in clock units.
         samples: u32,
     },
@@ -83,7 +91,7 @@ pub enum Adjustment {
 pub struct Counts {
     /// Audio packets played.
     pub played: u64,
-    /// Frames given out as lost.
+    /// Frames given out as lost, and dry ones that turned out not to be a pause.
     pub lost: u64,
     /// Packets dropped because their time was over.
     pub late: u64,
@@ -99,7 +107,7 @@ pub struct Counts {
     pub forgotten: u64,
     /// Late packets played after all, each adding delay.
     pub awaited: u64,
-    /// How often audio was due and none was there.
+    /// How often audio was due and none was there, although it had been sent.
     pub underruns: u64,
     /// Time put in to bring the delay up to its target.
     pub stretched: Duration,

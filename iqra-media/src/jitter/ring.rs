@@ -7,6 +7,10 @@ use crate::rtp::reception::Position;
 /// Packets that are held at most: 1.28 s at 20 ms.
 pub(super) const CAPACITY: u64 = 64;
 
+/// Octets that each slot has room for from the start: a packet of the telephone, or most of a codec whose packets differ
+/// in length. A longer one makes its slot grow, once.
+const ROOM: usize = 256;
+
 /// One packet, waiting for its time.
 #[derive(Clone, Debug)]
 pub(super) struct Slot {
@@ -14,6 +18,7 @@ pub(super) struct Slot {
     /// Clock units that it plays; 0 for a packet that is no audio.
     pub(super) duration: u32,
     pub(super) arrival: Instant,
+    pub(super) format: u8,
     pub(super) payload: Vec<u8>,
     occupied: bool,
 }
@@ -32,11 +37,14 @@ impl Ring {
         arrival: Instant,
         position: Position,
         duration: u32,
-        payload: &[u8],
+        (format, payload): (u8, &[u8]),
     ) -> bool {
         if self.slots.is_empty() {
-            let empty = Slot { position, duration: 0, arrival, payload: Vec::new(), occupied: false };
-            self.slots = vec![empty; CAPACITY as usize];
+            let empty = || {
+                let payload = Vec::with_capacity(ROOM.max(payload.len()));
+                Slot { position, duration: 0, arrival, format, payload, occupied: false }
+            };
+            self.slots = std::iter::repeat_with(empty).take(CAPACITY as usize).collect();
         }
         let slot = &mut self.slots[(position.sequence % CAPACITY) as usize];
         if slot.occupied {
@@ -45,6 +53,7 @@ impl Ring {
         slot.payload.clear();
         slot.payload.extend_from_slice(payload);
         (slot.position, slot.duration, slot.arrival, slot.occupied) = (position, duration, arrival, true);
+        slot.format = format;
         self.occupied += 1;
         true
     }
@@ -63,7 +72,7 @@ impl Ring {
         (sequence..sequence + CAPACITY).find_map(|n| self.get(n))
     }
 
-    /// Frees a packet's slot. Its payload stays readable with [`payload`](Self::payload) until the slot is reused.
+    /// Frees a packet's slot. Its payload stays readable with [`content`](Self::content) until the slot is reused.
     pub(super) fn free(&mut self, sequence: u64) -> bool {
         let held = self.get(sequence).is_some();
         if held {
@@ -73,9 +82,9 @@ impl Ring {
         held
     }
 
-    /// Payload of the packet that was freed last at this sequence number.
-    pub(super) fn payload(&self, sequence: u64) -> &[u8] {
-        self.slots.get((sequence % CAPACITY) as usize).map_or(&[], |slot| &slot.payload)
+    /// Format and payload of the packet that was freed last at this sequence number.
+    pub(super) fn content(&self, sequence: u64) -> (u8, &[u8]) {
+        self.slots.get((sequence % CAPACITY) as usize).map_or((0, &[]), |slot| (slot.format, &slot.payload))
     }
 
     /// Frees all; gives how many packets with audio waited.

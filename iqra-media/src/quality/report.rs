@@ -25,12 +25,16 @@ pub struct MediaReport {
     pub lost: u64,
     /// Packets that came too late to be played, or were left out because too many waited.
     pub late: u64,
+    /// Packets that were too long to be taken, or more than can wait at once.
+    pub overflow: u64,
     /// Packets that came twice.
     pub duplicate: u64,
     /// Packets that came after a later one.
     pub reordered: u64,
     /// Datagrams that were no RTP.
     pub malformed: u64,
+    /// RTP packets of payload types that nobody agreed on.
+    pub unknown: u64,
     /// RTCP compounds taken from the far end.
     pub rtcp_received: u64,
     /// RTCP compounds sent.
@@ -127,7 +131,7 @@ impl fmt::Display for MediaReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "codec={} sent={} received={} lost={} late={} duplicate={} reordered={} refused={} jitter_ms={:.1} \
+            "codec={} sent={} received={} lost={} late={} overflow={} duplicate={} reordered={} refused={} unknown={} jitter_ms={:.1} \
              late_p50_ms={} late_p95_ms={} late_max_ms={} delay_ms={} target_ms={} concealed_ms={} stretched_ms={} \
              shortened_ms={} underruns={} unheard_ms={} dtmf_in={} dtmf_out={}",
             self.codec,
@@ -135,9 +139,11 @@ impl fmt::Display for MediaReport {
             self.packets_received,
             self.lost,
             self.late,
+            self.overflow,
             self.duplicate,
             self.reordered,
             self.refused,
+            self.unknown,
             self.jitter.as_secs_f64() * 1_000.0,
             self.lateness.p50.as_millis(),
             self.lateness.p95.as_millis(),

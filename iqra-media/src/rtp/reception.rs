@@ -45,7 +45,8 @@ struct Stream {
     highest: Position,
     received: u64,
     last_timestamp: u32,
-    last_transit: i64,
+    /// `None` after a change of the clock.
+    last_transit: Option<i64>,
 }
 
 /// Reception state of one media stream.
@@ -90,6 +91,16 @@ impl Reception {
                 None => self.confirm(packet, arrival),
             },
             Some(_) => self.confirm(packet, arrival),
+        }
+    }
+
+    /// The sender changed to a codec with another clock, in Hz: the jitter is that of before until two packets with the
+    /// new one have come (RFC 7160 §4.2).
+    pub fn change_clock(&mut self, clock_rate: u32) {
+        self.jitter *= f64::from(clock_rate) / f64::from(self.clock_rate);
+        self.clock_rate = clock_rate;
+        if let Some(stream) = &mut self.stream {
+            stream.last_transit = None;
         }
     }
 
@@ -142,7 +153,7 @@ impl Reception {
             highest: position,
             received: 1,
             last_timestamp: packet.timestamp(),
-            last_transit: arrival - position.timestamp as i64,
+            last_transit: Some(arrival - position.timestamp as i64),
         });
         position
     }
@@ -181,10 +192,9 @@ impl Stream {
             return 0.0;
         }
         let transit = arrival - position.timestamp as i64;
-        let difference = transit.abs_diff(self.last_transit) as f64;
         self.last_timestamp = packet.timestamp();
-        self.last_transit = transit;
-        (difference - jitter) / 16.0
+        let before = self.last_transit.replace(transit);
+        before.map_or(0.0, |before| (transit.abs_diff(before) as f64 - jitter) / 16.0)
     }
 
     fn lost(&self) -> u64 {

@@ -36,7 +36,7 @@ pub use crypto::{MasterKeyIdentifier, SrtpKey};
 pub use description::{Description, Limits};
 pub use dtls::{DtlsRole, Fingerprint, LocalDtls};
 pub use ice::{Candidate, CandidateKind, IceLite, RemoteIce};
-pub use negotiated::{Change, ComfortNoise, Direction, Negotiated, TelephoneEvent};
+pub use negotiated::{Alternative, Change, ComfortNoise, Direction, Negotiated, TelephoneEvent};
 pub use refusal::Refusal;
 pub use security::{Profile, Security, SecurityPolicy, SecuritySettings};
 

@@ -4,8 +4,8 @@ use super::crypto::Crypto;
 use super::dtls::Setup;
 use super::format::whole_frames;
 use super::{
-    Audio, Capabilities, ComfortNoise, Description, Negotiated, Order, PTIME_RANGE_MS, Profile, Refusal,
-    RemoteIce, Security, SecurityPolicy, SecuritySettings, SrtpKey, TelephoneEvent,
+    Alternative, Audio, Capabilities, ComfortNoise, Description, Negotiated, Order, PTIME_RANGE_MS, Profile,
+    Refusal, RemoteIce, Security, SecurityPolicy, SecuritySettings, SrtpKey, TelephoneEvent,
 };
 use crate::codec::CodecSpec;
 
@@ -156,11 +156,31 @@ pub(super) fn accept(
     let receive = mine.payload_type_of(&codec).ok_or_else(|| no_common_codec(&theirs, ours))?;
     let mux = mine.rtcp_mux().0 && theirs.rtcp_mux().0;
     let mut negotiated = Read { audio: theirs, ours, codec, send, receive }.negotiated(remote, mux, ice);
+    negotiated.alternatives = alternatives(ours, &mine, &theirs, codec);
     negotiated.security = security;
     negotiated.direction =
         theirs.direction(negotiated.ice.is_some()).reversed().and(mine.direction(negotiated.ice.is_some()));
     receive_under_our_numbers(&mut negotiated, &mine);
     Ok(Taken { stream, negotiated, tag: None })
+}
+
+/// What the answer lists beside the codec that we use: the peer may send any of it (RFC 3264 §7).
+fn alternatives(
+    ours: &Capabilities,
+    mine: &Audio<'_>,
+    theirs: &Audio<'_>,
+    used: CodecSpec,
+) -> Vec<Alternative> {
+    let mut found: Vec<Alternative> = Vec::new();
+    for payload in theirs.payload_types() {
+        let Some(codec) = theirs.codec_of(payload, &ours.codecs) else { continue };
+        let Some(receive_payload) = mine.payload_type_of(&codec) else { continue };
+        if codec != used && found.iter().all(|other| other.codec != codec) {
+            let remote_fmtp = theirs.parameters(payload).to_owned();
+            found.push(Alternative { codec, receive_payload, remote_fmtp });
+        }
+    }
+    found
 }
 
 /// Events and noise come under the payload types of our offer; without one of ours there are none. Who gives events

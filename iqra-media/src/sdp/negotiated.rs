@@ -94,6 +94,17 @@ pub struct ComfortNoise {
     pub receive_payload: u8,
 }
 
+/// A codec beside the one in use, which the peer may change to without a word since its answer lists it (RFC 3264 §7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alternative {
+    /// The codec.
+    pub codec: CodecSpec,
+    /// Payload type of audio that we receive.
+    pub receive_payload: u8,
+    /// The peer's `a=fmtp` text for the codec.
+    pub remote_fmtp: String,
+}
+
 /// The outcome of an offer and its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Negotiated {
@@ -106,6 +117,9 @@ pub struct Negotiated {
     /// The peer's `a=fmtp` text for the codec, without the payload type: how it wants to be sent to. Empty where it
     /// has none.
     pub remote_fmtp: String,
+    /// What else the peer may send, in its order: the other codecs of its answer. Empty where we answered, since our
+    /// answers name one codec.
+    pub alternatives: Vec<Alternative>,
     /// Packet time that we send, in milliseconds.
     pub ptime_ms: u8,
     /// Keys as events; `None` when a side cannot.
@@ -135,6 +149,7 @@ impl Negotiated {
             send_payload: codec.payload_type,
             receive_payload: codec.payload_type,
             remote_fmtp: String::new(),
+            alternatives: Vec::new(),
             ptime_ms: DEFAULT_PTIME_MS,
             telephone_event: None,
             comfort_noise: None,
@@ -158,7 +173,7 @@ pub(super) fn above(rtp: SocketAddr) -> SocketAddr {
 pub struct Change {
     /// Where we send RTP or RTCP, or whether they share a port.
     pub address: bool,
-    /// The codec, its payload types, its parameters, or comfort noise.
+    /// The codec, its payload types, its parameters, its alternatives, or comfort noise.
     pub codec: bool,
     /// Telephone-events.
     pub events: bool,
@@ -179,7 +194,8 @@ impl Change {
         Self {
             address: (before.remote, before.remote_rtcp, before.rtcp_mux)
                 != (after.remote, after.remote_rtcp, after.rtcp_mux),
-            codec: codec(before) != codec(after) || before.remote_fmtp != after.remote_fmtp,
+            codec: codec(before) != codec(after)
+                || (&before.remote_fmtp, &before.alternatives) != (&after.remote_fmtp, &after.alternatives),
             events: before.telephone_event != after.telephone_event,
             direction: before.direction != after.direction,
             keys: before.security != after.security,

@@ -20,6 +20,7 @@
 //! frames.
 
 mod control;
+mod decoders;
 mod detection;
 mod discretion;
 #[cfg(feature = "webrtc")]

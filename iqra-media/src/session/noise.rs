@@ -47,11 +47,13 @@ impl Noise {
         self.since = None;
     }
 
-    /// Fills a gap; `false` when the far side described no noise.
-    pub(super) fn fill(&mut self, pcm: &mut [i16]) -> bool {
-        if self.since.is_some() {
-            self.generator.fill(pcm);
-        }
+    /// Whether the far side said how this gap sounds.
+    pub(super) fn is_described(&self) -> bool {
         self.since.is_some()
+    }
+
+    /// Fills a gap as it was described.
+    pub(super) fn fill(&mut self, pcm: &mut [i16]) {
+        self.generator.fill(pcm);
     }
 }

@@ -8,10 +8,11 @@ use std::net::SocketAddr;
 #[cfg(feature = "webrtc")]
 use std::time::Instant;
 
+use super::decoders::Decoders;
 #[cfg(feature = "webrtc")]
 use super::handshake::{Agreed, Dtls};
 use super::protection::{Protection, Srtp};
-use crate::codec::{CodecError, Decoder, Encoder, Registry, Settings};
+use crate::codec::{CodecError, Encoder, Registry, Settings};
 use crate::conversation::Formats;
 use crate::pcm::{Resampler, UnsupportedRate};
 #[cfg(feature = "webrtc")]
@@ -48,7 +49,7 @@ pub enum PlanError {
 pub struct Plan {
     negotiated: Negotiated,
     encoder: Box<dyn Encoder>,
-    decoder: Box<dyn Decoder>,
+    decoders: Decoders,
     to_hearing: Resampler,
     to_codec: Resampler,
     formats: Formats,
@@ -100,13 +101,19 @@ impl Plan {
         protection: Protection,
     ) -> Result<Self, PlanError> {
         let (hears, speaks) = (formats.hears.sample_rate(), formats.speaks.sample_rate());
-        let encoder = codecs.encoder(&negotiated.codec, &settings(&negotiated, speaks))?;
-        let decoder = codecs.decoder(&negotiated.codec, &settings(&negotiated, hears))?;
+        let settings = Settings {
+            fmtp: &negotiated.remote_fmtp,
+            ptime_ms: negotiated.ptime_ms,
+            sample_rate: speaks,
+            channels: 1, // a line is mono
+        };
+        let encoder = codecs.encoder(&negotiated.codec, &settings)?;
+        let decoders = Decoders::new(&negotiated, hears, codecs)?;
         Ok(Self {
-            to_hearing: Resampler::new(decoder.spec().sample_rate, hears)?,
+            to_hearing: Resampler::new(decoders.sample_rate(), hears)?,
             to_codec: Resampler::new(speaks, encoder.spec().sample_rate)?,
             encoder,
-            decoder,
+            decoders,
             protection,
             #[cfg(feature = "webrtc")]
             ice: None,
@@ -128,11 +135,6 @@ fn protection(security: &Security) -> Result<Protection, PlanError> {
     }
 }
 
-/// What the call asks of the codec. A line is mono.
-fn settings(negotiated: &Negotiated, sample_rate: u32) -> Settings<'_> {
-    Settings { fmtp: &negotiated.remote_fmtp, ptime_ms: negotiated.ptime_ms, sample_rate, channels: 1 }
-}
-
 impl Plan {
     pub(super) fn negotiated(&self) -> &Negotiated {
         &self.negotiated
@@ -143,15 +145,15 @@ impl Plan {
         (!self.negotiated.rtcp_mux).then_some(self.negotiated.remote_rtcp)
     }
 
-    /// Sample rates in Hz of the decoder and the encoder.
+    /// Sample rates in Hz of the decoders and the encoder.
     pub(super) fn rates(&self) -> (u32, u32) {
-        (self.decoder.spec().sample_rate, self.encoder.spec().sample_rate)
+        (self.decoders.sample_rate(), self.encoder.spec().sample_rate)
     }
 
     /// What each half of the session needs, and what both do.
     pub(super) fn into_halves(self) -> Halves {
-        let Self { negotiated, encoder, decoder, to_hearing, to_codec, protection, .. } = self;
-        let to_receive = Parts { negotiated: negotiated.clone(), codec: decoder, resampler: to_hearing };
+        let Self { negotiated, encoder, decoders, to_hearing, to_codec, protection, .. } = self;
+        let to_receive = Parts { negotiated: negotiated.clone(), codec: decoders, resampler: to_hearing };
         let to_send = Parts { negotiated, codec: encoder, resampler: to_codec };
         Halves {
             to_receive,
@@ -179,7 +181,7 @@ pub(super) struct Parts<C> {
     pub(super) resampler: Resampler,
 }
 
-pub(super) type ToReceive = Parts<Box<dyn Decoder>>;
+pub(super) type ToReceive = Parts<Decoders>;
 pub(super) type ToSend = Parts<Box<dyn Encoder>>;
 
 impl fmt::Debug for Plan {

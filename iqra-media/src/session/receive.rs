@@ -10,12 +10,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::Config;
+use super::decoders::Decoders;
 use super::detection::Ears;
 use super::discretion::Discretion;
 use super::noise::Noise;
 use super::plan::{Parts, ToReceive};
 use super::recording::Tap;
-use crate::codec::{CodecSpec, Decoder};
+use crate::codec::CodecSpec;
 use crate::conversation::{Event, LineEnd};
 use crate::detect::dtmf::{self, KeyEvent};
 use crate::detect::presses::{self, MERGE, Presses};
@@ -33,9 +34,6 @@ use crate::rtp::source::{Source, SourceLock};
 use crate::rtp::telephone_event::{Digit, Receiver};
 use crate::sdp::{RemoteIce, TelephoneEvent};
 
-/// The longest frame that is decoded: 120 ms of stereo at 48 kHz.
-const MAX_FRAME: usize = 11_520;
-
 /// The most packets that one stretch of made-up audio counts as; a stretch is no longer than a frame.
 const MAX_MISSING: u32 = 12;
 
@@ -44,19 +42,18 @@ const MAX_MISSING: u32 = 12;
 struct Counts {
     bytes: u64,
     malformed: u64,
+    /// Packets of payload types that nobody agreed on.
+    unknown: u64,
     keys: u64,
-    concealed: u64,
+    /// Audio made up for packets that were missing.
+    concealed: Duration,
 }
 
 pub(super) struct Receiving {
-    /// As negotiated.
-    codec: CodecSpec,
-    /// What the far end says of it, by its `a=fmtp`.
-    fmtp: String,
-    /// What the decoder gives.
-    decoded: CodecSpec,
+    decoders: Decoders,
+    /// Units of the stream's timestamps in Hz.
+    clock_rate: u32,
     noise: Noise,
-    payload_type: u8,
     events: Option<(u8, Receiver)>,
     /// Listens for keys in the audio, where the far end has no other way to send them.
     tones: Option<dtmf::Detector>,
@@ -66,7 +63,6 @@ pub(super) struct Receiving {
     ears: Option<Box<Ears>>,
     is_recorded: bool,
     discretion: Discretion,
-    decoder: Box<dyn Decoder>,
     to_hearing: Resampler,
     agc: Option<Agc>,
     source: SourceLock,
@@ -97,22 +93,19 @@ impl Receiving {
         is_recorded: bool,
         now: Instant,
     ) -> Self {
-        let Parts { negotiated, codec: decoder, resampler: to_hearing } = parts;
-        let (codec, decoded) = (negotiated.codec, decoder.spec());
+        let Parts { negotiated, codec: decoders, resampler: to_hearing } = parts;
+        let (codec, decoded) = (negotiated.codec, decoders.decoded());
         let tones = listener(config, negotiated.telephone_event, decoded);
         Self {
-            codec,
-            fmtp: negotiated.remote_fmtp,
-            decoded,
+            decoders,
+            clock_rate: codec.clock_rate,
             noise: Noise::new(codec, decoded, negotiated.comfort_noise),
             discretion: Discretion::new(guard(is_recorded, tones.is_some(), decoded)),
             tones,
             key_came: false,
             ears: Ears::new(&config.detect, line),
             is_recorded,
-            payload_type: negotiated.receive_payload,
             events: negotiated.telephone_event.map(|te| (te.receive_payload, Receiver::new(te.clock_rate))),
-            decoder,
             to_hearing,
             agc: config.agc.map(|agc| Agc::new(line.hears().sample_rate(), agc)),
             source: SourceLock::new(config.symmetric_rtp, negotiated.remote),
@@ -137,10 +130,10 @@ impl Receiving {
     /// the stream.
     pub(super) fn update(&mut self, parts: ToReceive, config: &Config, now: Instant) {
         let negotiated = parts.negotiated;
-        self.payload_type = negotiated.receive_payload;
+        let before = self.decoders.first_codec();
         let receiver = |te: TelephoneEvent| (te.receive_payload, Receiver::new(te.clock_rate));
         self.events = match (self.events.take(), negotiated.telephone_event) {
-            (Some((_, running)), Some(te)) if negotiated.codec == self.codec => {
+            (Some((_, running)), Some(te)) if negotiated.codec == before => {
                 Some((te.receive_payload, running))
             }
             (_, offered) => offered.map(receiver),
@@ -154,22 +147,25 @@ impl Receiving {
         self.wanted = negotiated.direction.receives();
         self.last_packet = now;
         self.noise.renumbered(negotiated.comfort_noise);
-        if negotiated.codec != self.codec || negotiated.remote_fmtp != self.fmtp {
-            if negotiated.codec.clock_rate != self.codec.clock_rate {
-                self.reception = Reception::new(negotiated.codec.clock_rate);
-            }
-            self.codec = negotiated.codec;
-            self.fmtp = negotiated.remote_fmtp;
-            self.decoder = parts.codec;
-            self.decoded = self.decoder.spec();
-            self.noise = Noise::new(self.codec, self.decoded, negotiated.comfort_noise);
-            self.to_hearing = parts.resampler;
-            self.jitter = Buffer::new(config.jitter_for(self.codec), now);
-            self.concealer = Concealer::new(self.decoded.sample_rate);
-            self.stretch = Stretch::new(self.decoded.sample_rate);
+        if !self.decoders.is_first() {
+            self.jitter.reset();
+            self.use_clock(before.clock_rate);
         }
-        self.tones = listener(config, negotiated.telephone_event, self.decoded);
-        self.discretion.set_guard(guard(self.is_recorded, self.tones.is_some(), self.decoded));
+        if self.decoders.update(parts.codec) {
+            let (codec, decoded) = (negotiated.codec, self.decoders.decoded());
+            if codec.clock_rate != before.clock_rate {
+                self.reception = Reception::new(codec.clock_rate);
+            }
+            self.clock_rate = codec.clock_rate;
+            self.noise = Noise::new(codec, decoded, negotiated.comfort_noise);
+            self.to_hearing = parts.resampler;
+            self.jitter = Buffer::new(config.jitter_for(codec), now);
+            self.concealer = Concealer::new(decoded.sample_rate);
+            self.stretch = Stretch::new(decoded.sample_rate);
+        }
+        let decoded = self.decoders.decoded();
+        self.tones = listener(config, negotiated.telephone_event, decoded);
+        self.discretion.set_guard(guard(self.is_recorded, self.tones.is_some(), decoded));
     }
 
     /// Where packets go: to whom we listen, else to the signalled address.
@@ -203,6 +199,9 @@ impl Receiving {
         }
         self.last_packet = now;
         self.counts.bytes += datagram.len() as u64;
+        if let Some(format) = self.decoders.find(packet.payload_type()) {
+            self.use_clock(self.decoders.codec_of(format).clock_rate);
+        }
         match self.reception.receive(now, &packet) {
             Verdict::Accepted(position) => self.accept(now, position, &packet),
             Verdict::Restarted(position) => {
@@ -225,30 +224,50 @@ impl Receiving {
     }
 
     fn accept(&mut self, now: Instant, position: Position, packet: &Packet<'_>) {
-        let payload_type = packet.payload_type();
-        if payload_type == self.payload_type && self.wanted {
-            let duration = self.decoder.duration(packet.payload());
-            if duration > 0 {
-                self.packet_units = duration;
+        match self.decoders.find(packet.payload_type()) {
+            Some(format) if self.wanted => {
+                let duration = self.decoders.duration(format, packet.payload());
+                if duration > 0 {
+                    self.packet_units = duration;
+                }
+                self.jitter.push_format(now, position, duration, format, packet.payload());
+                return;
             }
-            self.jitter.push(now, position, duration, packet.payload());
-            return;
+            Some(_) => {}
+            None => self.accept_other(now, position, packet),
         }
+        self.jitter.push_other(now, position);
+    }
+
+    /// Keys, comfort noise, or what nobody agreed on.
+    fn accept_other(&mut self, now: Instant, position: Position, packet: &Packet<'_>) {
+        let payload_type = packet.payload_type();
         if let Some((events, receiver)) = &mut self.events
             && payload_type == *events
         {
             receiver.receive(now, packet.timestamp(), packet.payload());
-        }
-        if self.noise.is_described_by(payload_type) {
+        } else if self.noise.is_described_by(payload_type) {
             self.noise.describe(position.timestamp, packet.payload());
+        } else {
+            self.counts.unknown += 1;
         }
-        self.jitter.push_other(now, position);
+    }
+
+    /// The far end changed to a codec whose clock may be another one. What waits in other units is left out.
+    fn use_clock(&mut self, rate: u32) {
+        if rate != self.clock_rate {
+            self.packet_units =
+                (u64::from(self.packet_units) * u64::from(rate) / u64::from(self.clock_rate.max(1))) as u32;
+            self.clock_rate = rate;
+            self.reception.change_clock(rate);
+            self.jitter.change_clock(rate);
+        }
     }
 
     fn restart(&mut self) {
         self.jitter.reset();
         self.concealer.reset();
-        self.decoder.reset();
+        self.decoders.reset();
         self.noise.stop();
         if let Some((_, receiver)) = &mut self.events {
             receiver.restart();
@@ -331,27 +350,45 @@ impl Receiving {
 
     /// Puts the next due frame into `pcm`, mono; tells whether it was made up.
     fn next_frame(&mut self, now: Instant) -> Option<bool> {
+        let mut is_dry = false;
         let lost = match self.jitter.pop(now)? {
-            Frame::Audio { payload, timestamp } => {
-                let length = self.decoder.duration(payload);
-                if decode(self.decoder.as_mut(), self.decoded, payload, &mut self.pcm) {
+            Frame::Audio { payload, format, timestamp } => {
+                self.decoders.change_to(format);
+                let length = self.decoders.duration(format, payload);
+                if self.decoders.decode(payload, &mut self.pcm) {
                     self.noise.stop_at(timestamp);
                     self.concealer.heard(&mut self.pcm);
                     self.first_played.get_or_insert(now);
+                    self.settle();
                     self.bursts.came();
                     return Some(false);
                 }
                 length
             }
             Frame::Lost { samples } => samples,
+            Frame::Dry { samples } => {
+                is_dry = true;
+                samples
+            }
             Frame::Silence { samples } => {
                 self.be_silent(samples);
                 return Some(false);
             }
         };
+        self.settle();
         self.conceal(lost);
-        self.count_missing(lost);
+        if !is_dry {
+            self.count_missing(lost);
+        }
         Some(true)
+    }
+
+    /// What was dry before the packet that has come: of a pause of the sender nothing was missing.
+    fn settle(&mut self) {
+        let missing = self.jitter.settle();
+        if missing > 0 {
+            self.count_missing(missing);
+        }
     }
 
     /// Makes the frame in `pcm` as long as the jitter buffer wants it; what was made up stays as it is.
@@ -362,40 +399,30 @@ impl Receiving {
 
     /// Audio that was made up stands for as many packets as are as long.
     fn count_missing(&mut self, clock_units: u32) {
+        self.counts.concealed += span(clock_units.into(), self.clock_rate);
         let packets = clock_units.div_ceil(self.packet_units.max(1)).clamp(1, MAX_MISSING);
         (0..packets).for_each(|_| self.bursts.missing());
     }
 
     /// What was lost: by the copy in the packet that follows, else as the codec does it, else from the last frame.
     fn conceal(&mut self, clock_units: u32) {
-        self.make_frame(clock_units);
         let next = self.jitter.peek();
-        let known = next.is_some_and(|payload| self.decoder.recover(payload, &mut self.pcm))
-            || self.decoder.conceal(&mut self.pcm);
-        mix_down(&mut self.pcm, self.decoded.channels);
-        if known {
+        if self.decoders.recover(clock_units, next, &mut self.pcm) {
             self.concealer.heard(&mut self.pcm);
         } else {
             self.concealer.conceal(&mut self.pcm);
         }
-        self.counts.concealed += self.pcm.len() as u64;
     }
 
     /// What the sender left out: comfort noise as it described it, else as its codec does it, else silence.
     fn be_silent(&mut self, clock_units: u32) {
-        self.make_frame(clock_units);
-        if !self.noise.fill(&mut self.pcm) {
-            self.decoder.conceal(&mut self.pcm);
+        if self.noise.is_described() {
+            self.decoders.be_silent(clock_units, &mut self.pcm);
+            self.noise.fill(&mut self.pcm);
+        } else {
+            self.decoders.recover(clock_units, None, &mut self.pcm);
         }
-        mix_down(&mut self.pcm, self.decoded.channels);
         self.concealer.reset();
-    }
-
-    /// An empty frame of this length, with all channels of the decoder.
-    fn make_frame(&mut self, clock_units: u32) {
-        let samples = samples_of(self.decoded, clock_units);
-        self.pcm.clear();
-        self.pcm.resize(samples.min(MAX_FRAME), 0);
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -405,23 +432,25 @@ impl Receiving {
 
     pub(super) fn report(&self, opened: Instant, report: &mut MediaReport) {
         let jitter = self.jitter.counts();
-        report.codec = self.codec.name;
+        report.codec = self.decoders.codec().name;
         report.packets_received = self.reception.received();
         report.bytes_received = self.counts.bytes;
         report.lost = self.reception.lost();
         report.late = jitter.late + jitter.dropped;
+        report.overflow = jitter.overflow;
         report.duplicate = jitter.duplicate;
         report.reordered = jitter.reordered;
         report.malformed = self.counts.malformed;
+        report.unknown = self.counts.unknown;
         report.refused = self.source.refused();
         report.jitter = self.reception.jitter();
         report.lateness = self.jitter.lateness();
         report.delay = self.jitter.delay();
-        report.packet_time = span(self.packet_units.into(), self.codec.clock_rate);
+        report.packet_time = span(self.packet_units.into(), self.clock_rate);
         report.missing = self.bursts.missing_share();
         report.burst_ratio = self.bursts.burst_ratio();
         report.bursts = self.bursts.counts();
-        report.concealed = span(self.counts.concealed, self.decoded.sample_rate);
+        report.concealed = self.counts.concealed;
         report.target_delay = self.jitter.target();
         report.delay_limit = self.jitter.limit();
         report.stretched = jitter.stretched;
@@ -461,31 +490,6 @@ fn listener(config: &Config, events: Option<TelephoneEvent>, decoded: CodecSpec)
 /// Hears keys for the sake of secrets in a recording, where nobody else listens.
 fn guard(is_recorded: bool, is_listened: bool, decoded: CodecSpec) -> Option<dtmf::Detector> {
     (is_recorded && !is_listened).then(|| dtmf::Detector::new(decoded.sample_rate))
-}
-
-/// Decodes into `pcm`, mono; `false` when the payload was no good.
-fn decode(decoder: &mut dyn Decoder, spec: CodecSpec, payload: &[u8], pcm: &mut Vec<i16>) -> bool {
-    pcm.resize(samples_of(spec, decoder.duration(payload)).min(MAX_FRAME), 0);
-    let decoded = decoder.decode(payload, pcm).unwrap_or(0);
-    pcm.truncate(decoded);
-    mix_down(pcm, spec.channels);
-    decoded > 0
-}
-
-/// Samples, all channels, that last as long as this many RTP clock units.
-fn samples_of(spec: CodecSpec, units: u32) -> usize {
-    let per_channel = u64::from(units) * u64::from(spec.sample_rate) / u64::from(spec.clock_rate.max(1));
-    usize::try_from(per_channel).unwrap_or(usize::MAX).saturating_mul(spec.channels.max(1).into())
-}
-
-fn mix_down(pcm: &mut Vec<i16>, channels: u8) {
-    if channels == 2 {
-        let frames = pcm.len() / 2;
-        for at in 0..frames {
-            pcm[at] = i16::midpoint(pcm[2 * at], pcm[2 * at + 1]);
-        }
-        pcm.truncate(frames);
-    }
 }
 
 pub(super) fn span(samples: u64, rate: u32) -> Duration {
