@@ -15,13 +15,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use iqra_media::codec::g711::{G711, PCMU};
-use iqra_media::codec::{CodecError, CodecSpec, Encoder, Registry, Settings, comfort_noise, l16};
+use iqra_media::codec::g711::{self, G711, PCMU};
+use iqra_media::codec::{CodecError, CodecSpec, Encoder, Registry, Settings, comfort_noise, g722, l16};
 use iqra_media::conversation::{AudioFormat, Bridge, Direction, Formats, Heard, Limits, Line, Party, line};
 use iqra_media::detect::{machine, voice};
 use iqra_media::net::{MediaConfig, MediaDriver, Overload, Reading};
+use iqra_media::pcm::agc;
 use iqra_media::rtp::packet::Header;
-use iqra_media::sdp::Negotiated;
+use iqra_media::sdp::{Alternative, CryptoSuite, Negotiated, Security, SrtpKey, TelephoneEvent};
 use iqra_media::session::recording::{self, Recording};
 use iqra_media::session::{Config, Detect, MediaSession, Plan, Port};
 
@@ -147,6 +148,121 @@ fn thousands_of_packets_touch_no_memory_manager() {
         assert_eq!(told > 20, detects, "{told} events at {rate} Hz");
         assert!(reports >= 7, "{reports} reports of RTCP");
     }
+}
+
+/// A session of Opus with keys of its own, which hears the other one of a call.
+struct Protected {
+    session: MediaSession,
+    line: Line,
+}
+
+impl Protected {
+    fn new(local: SrtpKey, remote: SrtpKey, now: Instant) -> Self {
+        let codecs = Registry::default();
+        let codec = codecs.specs()[0];
+        let from = SocketAddr::from(([192, 0, 2, 1], 4_000));
+        let negotiated = Negotiated {
+            security: Security::Sdes { local, remote },
+            telephone_event: Some(TelephoneEvent::new(101, 101, codec.clock_rate)),
+            remote_fmtp: "useinbandfec=1;usedtx=1".into(),
+            rtcp_mux: true,
+            ..Negotiated::new(codec, from)
+        };
+        let formats = Formats::both(AudioFormat::HZ_16000);
+        let (line, end, _commands) = line(formats, &Limits::default());
+        let plan = Plan::new(negotiated, formats, &codecs).unwrap();
+        let config = Config { agc: Some(agc::Config::default()), ..Config::default() };
+        Self { session: MediaSession::new(plan, config, end, None, 1, now, SystemTime::UNIX_EPOCH), line }
+    }
+
+    /// Hands all that is due over to the other side; gives how many datagrams that were.
+    fn deliver(&mut self, to: &mut Self, now: Instant) -> u64 {
+        let (mut out, mut sent) = ([0; 1_500], 0);
+        self.session.tick(now);
+        while let Some(transmit) = self.session.poll_transmit(&mut out) {
+            to.session.handle_packet(now, transmit.to, Port::Rtp, &mut out[..transmit.length]);
+            sent += 1;
+        }
+        sent
+    }
+}
+
+/// SRTP of every suite, Opus (where it is built) with pauses, keys sent and received, and gain.
+#[test]
+fn a_protected_session_that_sends_keys_touches_no_memory_manager() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for suite in CryptoSuite::ALL {
+        let key = |seed: u8| SrtpKey::new(suite, &vec![seed; suite.material_len()]).unwrap();
+        let mut now = Instant::now();
+        let (mut a, mut b) = (Protected::new(key(1), key(2), now), Protected::new(key(2), key(1), now));
+        let voice = [4_000, -4_000, 1_000, -1_000].repeat(80);
+        let (mut sent, mut keys, mut touched) = (0, 0, 0);
+        for packet in 0..2_100 {
+            // What the conversations do is not counted, as on threads of their own.
+            if packet % 300 == 100 {
+                assert!(runtime.block_on(a.line.speaking().send_dtmf("0123456789*#")).is_ok());
+            }
+            if packet % 100 < 50 {
+                b.line.speaking().play(&voice);
+            }
+            if packet == 800 {
+                assert!(touched > 0, "the counter counts");
+                (sent, keys, touched) = (0, 0, 0);
+            }
+            let before = TOUCHED.get();
+            now += Duration::from_millis(20);
+            sent += a.deliver(&mut b, now) + b.deliver(&mut a, now);
+            while let Some(heard) = b.line.try_next() {
+                keys += u64::from(matches!(heard, Heard::Event(_)));
+            }
+            while a.line.try_next().is_some() {}
+            touched += TOUCHED.get() - before;
+        }
+        assert_eq!(touched, 0, "{suite:?}");
+        assert!(sent > 1_000 && keys >= 36, "{sent} datagrams, {keys} keys with {suite:?}");
+    }
+}
+
+/// Among codecs of one clock and of several.
+#[test]
+fn a_far_end_that_changes_its_codec_touches_no_memory_manager() {
+    let mut codecs = Registry::default();
+    l16::register(&mut codecs);
+    let sorts = [PCMU, g711::PCMA, g722::G722, l16::HZ_16000];
+    let alternative = |codec: &CodecSpec| Alternative {
+        codec: *codec,
+        receive_payload: codec.payload_type,
+        remote_fmtp: String::new(),
+    };
+    let from = SocketAddr::from(([192, 0, 2, 1], 4_000));
+    let alternatives = sorts[1..].iter().map(alternative).collect();
+    let formats = Formats::both(AudioFormat::HZ_24000);
+    let plan =
+        Plan::new(Negotiated { alternatives, ..Negotiated::new(PCMU, from) }, formats, &codecs).unwrap();
+    let (mut line, end, _commands) = line(formats, &Limits::default());
+    let mut now = Instant::now();
+    let mut session = MediaSession::new(plan, Config::default(), end, None, 1, now, SystemTime::UNIX_EPOCH);
+    let (mut timestamp, mut heard, mut before) = (0, 0, 0);
+    for packet in 0..3_000_u16 {
+        if packet == 500 {
+            (heard, before) = (0, TOUCHED.get());
+            assert!(before > 0, "the counter counts");
+        }
+        let codec = sorts[usize::from(packet / 40 % 4)];
+        let length = if codec == l16::HZ_16000 { 640 } else { 160 };
+        let header =
+            Header { payload_type: codec.payload_type, marker: false, sequence: packet, timestamp, ssrc: 7 };
+        let mut datagram = [0; 700];
+        let length = header.write(&[0x55; 640][..length], &mut datagram).unwrap();
+        session.handle_packet(now, from, Port::Rtp, &mut datagram[..length]);
+        timestamp += codec.duration(20);
+        now += Duration::from_millis(20);
+        session.tick(now);
+        while session.poll_transmit(&mut [0; 1_500]).is_some() {}
+        heard += converse(&mut line).0;
+    }
+    assert_eq!(TOUCHED.get() - before, 0);
+    assert!(heard > 2_000, "{heard} frames heard");
 }
 
 /// Two calls that are bridged, one of them recorded, which hear and say something all the time.
