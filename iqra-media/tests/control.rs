@@ -4,13 +4,15 @@
 
 mod link;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use iqra_media::quality::MediaReport;
 use iqra_media::rtp::packet::Packet;
 use iqra_media::rtp::rtcp::read::{self, RtcpPacket};
 use iqra_media::rtp::rtcp::write::Writer;
-use iqra_media::session::{Port, Transmit};
+use iqra_media::rtp::source::SymmetricRtp;
+use iqra_media::session::{Config, Port, Transmit};
 use link::{Call, Setup, Weather, address};
 
 fn call(weather: Weather) -> Call {
@@ -185,19 +187,70 @@ fn a_far_end_that_echoes_our_packets_is_fled_from_once() {
     assert_eq!(byes.count(), 1);
 }
 
+/// A port of the far end's address that SDP does not name.
+fn other_port(port: u16) -> SocketAddr {
+    SocketAddr::new(address(1).ip(), port)
+}
+
+/// Hands B a report by the stream `ssrc` from that port.
+fn reports_from(call: &mut Call, port: u16, ssrc: u32) {
+    let mut report = [0; 100];
+    let mut writer = Writer::new(&mut report);
+    writer.receiver_report(ssrc, None);
+    let length = writer.finish().unwrap();
+    call.b.session.handle_packet(call.now, other_port(port), Port::Rtcp, &mut report[..length]);
+}
+
+/// Where the next report of B goes, by the port beside that of RTP.
+fn report_goes_to(call: &mut Call) -> SocketAddr {
+    call.b.session.close();
+    let mut out = [0; 1_500];
+    let sent = std::iter::from_fn(|| call.b.session.poll_transmit(&mut out)).last();
+    let Some(Transmit { to, port: Port::Rtcp, .. }) = sent else { panic!("{sent:?}") };
+    to
+}
+
+fn stream_of_a(call: &Call) -> u32 {
+    Packet::parse(call.a.sent.last().unwrap()).unwrap().ssrc()
+}
+
 #[test]
 fn a_port_that_a_nat_gave_rtcp_is_learnt() {
     let mut call = call(Weather::default());
     call.talk(1_000);
-    let mut report = [0; 100];
-    let mut writer = Writer::new(&mut report);
-    writer.receiver_report(9, None);
-    let length = writer.finish().unwrap();
-    let mut behind_nat = address(1);
-    behind_nat.set_port(61_000);
-    call.b.session.handle_packet(call.now, behind_nat, Port::Rtcp, &mut report[..length]);
-    call.b.session.close();
-    let mut out = [0; 1_500];
-    let sent = std::iter::from_fn(|| call.b.session.poll_transmit(&mut out)).last();
-    assert!(matches!(sent, Some(Transmit { to, port: Port::Rtcp, .. }) if to == behind_nat), "{sent:?}");
+    let theirs = stream_of_a(&call);
+    reports_from(&mut call, 61_000, theirs);
+    assert_eq!(report_goes_to(&mut call), other_port(61_000));
+    reports_from(&mut call, 62_000, theirs);
+    assert_eq!(report_goes_to(&mut call), other_port(61_000), "who was learnt stays while it reports");
+    call.now += Duration::from_secs(25);
+    reports_from(&mut call, 62_000, theirs);
+    assert_eq!(report_goes_to(&mut call), other_port(62_000), "a NAT gave it yet another");
+    reports_from(&mut call, 4_001, theirs);
+    assert_eq!(report_goes_to(&mut call), other_port(4_001), "SDP names this one");
+}
+
+#[test]
+fn rtcp_that_is_not_of_the_stream_that_we_hear_turns_ours_nowhere() {
+    let mut call = call(Weather::default());
+    call.talk(1_000);
+    reports_from(&mut call, 6_666, 9);
+    for junk in [&[0x80, 200, 0, 0][..], &[0x80, 201, 0, 1, 0, 0, 0]] {
+        call.b.session.handle_packet(call.now, other_port(6_666), Port::Rtcp, &mut junk.to_vec());
+    }
+    assert_eq!(call.b.session.report().malformed, 2);
+    assert_eq!(report_goes_to(&mut call), other_port(4_001));
+}
+
+#[test]
+fn without_symmetric_rtp_the_signalled_port_alone_is_heard_and_reported_to() {
+    let config = Config { symmetric_rtp: SymmetricRtp::Off, ..Config::default() };
+    let mut call = Call::new(&Setup { config, ..Setup::default() });
+    call.talk(1_000);
+    let theirs = stream_of_a(&call);
+    reports_from(&mut call, 6_666, theirs);
+    assert_eq!(call.b.session.report().rtcp_refused, 1);
+    assert_eq!(report_goes_to(&mut call), other_port(4_001));
+    call.talk(10_000);
+    assert!(call.b.session.report().rtcp_received > 0);
 }

@@ -76,6 +76,29 @@ fn who_has_no_key_is_not_heard_whatever_address_he_sends_from() {
 }
 
 #[test]
+fn reports_without_the_key_turn_ours_nowhere_and_with_it_they_do() {
+    let mut call = sdes(CryptoSuite::AeadAes128Gcm, &Setup::default());
+    call.talk(8_000);
+    let mut report_goes_to = |forged: &mut [u8], port| {
+        let from = SocketAddr::new(address(1).ip(), port);
+        call.b.session.handle_packet(call.now, from, Port::Rtcp, forged);
+        call.b.session.close();
+        let mut out = [0; 1_500];
+        std::iter::from_fn(|| call.b.session.poll_transmit(&mut out)).last().unwrap().to.port()
+    };
+    assert_eq!(report_goes_to(&mut [0x80, 200, 0, 0], 6_666), 4_001);
+    let mut changed = call.a.reports.last().unwrap().clone();
+    *changed.last_mut().unwrap() ^= 1;
+    assert_eq!(report_goes_to(&mut changed, 6_666), 4_001);
+    // The next one of A, which did not arrive yet.
+    call.a.session.close();
+    let mut out = [0; 1_500];
+    let sent = std::iter::from_fn(|| call.a.session.poll_transmit(&mut out)).last().unwrap();
+    assert_eq!(report_goes_to(&mut out[..sent.length], 61_000), 61_000);
+    assert_eq!(call.b.session.report().not_authentic, 2);
+}
+
+#[test]
 fn packets_in_the_clear_are_refused_where_srtp_was_agreed() {
     let mut call = sdes(CryptoSuite::AeadAes128Gcm, &Setup::default());
     let mut clear = Call::new(&Setup::default());

@@ -1,8 +1,7 @@
 //! The RTCP of one call: what comes, when a report of ours is due, and what both say of the call's quality.
 //!
 //! It goes over the RTP port where that was agreed (RFC 5761), else over the port beside it. Only from whom we take RTP
-//! do we take RTCP; where it comes by a port of its own, that port is learnt as the RTP port was, since a NAT gives it
-//! another number.
+//! do we take RTCP; where it comes by a port of its own, [`Beside`] says from which ones, and where ours goes.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
@@ -12,6 +11,7 @@ use crate::quality::MediaReport;
 use crate::quality::e_model::{self, Impairment};
 use crate::rtp::rtcp::read;
 use crate::rtp::rtcp::{Farewell, Heard, Reporter, ReporterConfig, Sent, Told, VoipMetrics};
+use crate::rtp::source::SymmetricRtp;
 
 /// What a far end that says nothing of it is taken to add to the way: its jitter buffer and its packet time.
 const FAR_DELAY: Duration = Duration::from_millis(60);
@@ -32,54 +32,120 @@ struct Counts {
     sent: u64,
 }
 
+/// How long nothing must have come from a port that was learnt before another may be: five reports (RFC 3550 §6.3.5).
+const RELEARN_SILENCE: Duration = Duration::from_secs(25);
+
+/// RTCP on a port of its own. A NAT gives that one another number than SDP says, so it is learnt: from a compound that
+/// proved itself where there is SRTP, can be read, and is of the far end whose RTP we hear, which only who hears the
+/// call can name. Once learnt it stays, unless the signalled one speaks up, nothing comes from it for
+/// [`RELEARN_SILENCE`], or the far end proves that it moved (SRTP). `SymmetricRtp::Off` knows the signalled one alone.
+struct Beside {
+    mode: SymmetricRtp,
+    signalled: SocketAddr,
+    learnt: Option<(SocketAddr, Instant)>,
+}
+
+impl Beside {
+    fn accepts(&self, from: SocketAddr, peer: SocketAddr) -> bool {
+        match self.mode {
+            SymmetricRtp::Off => from == self.signalled,
+            SymmetricRtp::Auto | SymmetricRtp::On => from.ip() == peer.ip(),
+        }
+    }
+
+    fn learn(&mut self, now: Instant, from: SocketAddr, is_authentic: bool) {
+        let free = self.learnt.is_none_or(|(known, heard)| {
+            known == from || now.saturating_duration_since(heard) >= RELEARN_SILENCE
+        });
+        if self.mode != SymmetricRtp::Off && (free || is_authentic || from == self.signalled) {
+            self.learnt = Some((from, now));
+        }
+    }
+
+    fn target(&self, peer: SocketAddr) -> Option<SocketAddr> {
+        let learnt = self.learnt.map(|(known, _)| known).filter(|known| known.ip() == peer.ip());
+        // Behind a NAT the signalled address is as useless for RTCP as for RTP.
+        let guessed = || match self.signalled.ip() == peer.ip() || self.mode == SymmetricRtp::Off {
+            true => Some(self.signalled),
+            false => Some(SocketAddr::new(peer.ip(), peer.port().checked_add(1)?)),
+        };
+        learnt.or_else(guessed)
+    }
+}
+
+/// A compound that is for us and in the clear, and how it came.
+#[derive(Clone, Copy)]
+pub(super) struct Arrived<'a> {
+    pub(super) now: Instant,
+    pub(super) from: SocketAddr,
+    pub(super) own_port: bool,
+    /// SRTP vouches for it.
+    pub(super) is_authentic: bool,
+    pub(super) compound: &'a [u8],
+}
+
 pub(super) struct Control {
     reporter: Reporter,
-    /// Where RTCP goes by what SDP says; `None` where it shares the RTP port.
-    signalled: Option<SocketAddr>,
-    learnt: Option<SocketAddr>,
+    mode: SymmetricRtp,
+    /// `None` where it shares the RTP port.
+    beside: Option<Beside>,
     farewell: Option<(Farewell, Known)>,
     counts: Counts,
 }
 
 impl Control {
-    pub(super) fn new(signalled: Option<SocketAddr>, seed: u64, now: Instant, wall: SystemTime) -> Self {
+    /// `signalled` is where RTCP goes by what SDP says, `None` where it shares the RTP port.
+    pub(super) fn new(
+        mode: SymmetricRtp,
+        signalled: Option<SocketAddr>,
+        seed: u64,
+        now: Instant,
+        wall: SystemTime,
+    ) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let config = ReporterConfig::new(&mut random);
         let reporter = Reporter::new(config, random, now, wall);
-        Self { reporter, signalled, learnt: None, farewell: None, counts: Counts::default() }
+        let mut control = Self { reporter, mode, beside: None, farewell: None, counts: Counts::default() };
+        control.update(signalled);
+        control
     }
 
     /// Takes over a re-INVITE.
     pub(super) fn update(&mut self, signalled: Option<SocketAddr>) {
-        if signalled != self.signalled {
-            self.signalled = signalled;
-            self.learnt = None;
+        if signalled != self.beside.as_ref().map(|beside| beside.signalled) {
+            let mode = self.mode;
+            self.beside = signalled.map(|signalled| Beside { mode, signalled, learnt: None });
         }
     }
 
     pub(super) fn has_own_port(&self) -> bool {
-        self.signalled.is_some()
+        self.beside.is_some()
     }
 
-    /// Whether RTCP from here is for us, while RTP goes to `peer`. On a port of its own the address alone must be the
-    /// peer's, and its port is learnt.
+    /// Whether RTCP from here is for us, while RTP goes to `peer`. Nothing is learnt from it yet.
     pub(super) fn accepts(&mut self, from: SocketAddr, peer: SocketAddr, own_port: bool) -> bool {
-        let accepted = if own_port { from.ip() == peer.ip() } else { from == peer };
+        let beside = self.beside.as_ref().filter(|_| own_port);
+        let accepted = beside.map_or(!own_port && from == peer, |beside| beside.accepts(from, peer));
         self.counts.refused += u64::from(!accepted);
-        if accepted && own_port {
-            self.learnt = Some(from);
-        }
         accepted
     }
 
-    /// Takes a compound that is for us and in the clear.
-    pub(super) fn receive(&mut self, now: Instant, datagram: &[u8], ours: u32) -> Told {
-        let Ok(packets) = read::compound(datagram) else {
+    /// Takes a compound; `heard` is the stream that we hear and `ours` our SSRC.
+    pub(super) fn receive(&mut self, arrived: Arrived<'_>, heard: Option<u32>, ours: u32) -> Told {
+        let Arrived { now, from, own_port, is_authentic, compound } = arrived;
+        let Ok(packets) = read::compound(compound) else {
             self.counts.malformed += 1;
             return Told::default();
         };
         self.counts.received += 1;
-        self.reporter.handle(now, packets, ours)
+        let told = self.reporter.handle(now, packets, ours);
+        if let Some(beside) = self.beside.as_mut().filter(|_| own_port)
+            && told.sender.is_some()
+            && told.sender == heard
+        {
+            beside.learn(now, from, is_authentic);
+        }
+        told
     }
 
     /// Share of our packets that the far end lost of late, by its reports.
@@ -89,13 +155,10 @@ impl Control {
 
     /// Where RTCP goes, and by which socket; `None` where the far end cannot be reached.
     pub(super) fn target(&self, peer: SocketAddr) -> Option<(SocketAddr, Port)> {
-        let Some(signalled) = self.signalled else { return Some((peer, Port::Rtp)) };
-        // Behind a NAT the signalled address is as useless for RTCP as for RTP.
-        let guessed = || match signalled.ip() == peer.ip() {
-            true => Some(signalled),
-            false => Some(SocketAddr::new(peer.ip(), peer.port().checked_add(1)?)),
-        };
-        self.learnt.or_else(guessed).map(|target| (target, Port::Rtcp))
+        match &self.beside {
+            None => Some((peer, Port::Rtp)),
+            Some(beside) => beside.target(peer).map(|target| (target, Port::Rtcp)),
+        }
     }
 
     pub(super) fn poll_timeout(&self) -> Instant {

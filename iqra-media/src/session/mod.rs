@@ -43,7 +43,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
-use control::{Control, Known};
+use control::{Arrived, Control, Known};
 use protection::Protection;
 use receive::Receiving;
 use recording::Tap;
@@ -157,7 +157,7 @@ impl MediaSession {
     ) -> Self {
         let direction = plan.negotiated().direction;
         let rates = plan.rates();
-        let control = plan.control();
+        let signalled = plan.control();
         let halves = plan.into_halves();
         let mut random = fastrand::Rng::with_seed(seed);
         let tap = tap.map(|mut tap| {
@@ -174,7 +174,7 @@ impl MediaSession {
                 random.u64(..),
                 now,
             ),
-            control: Control::new(control, random.u64(..), now, wall),
+            control: Control::new(config.symmetric_rtp, signalled, random.u64(..), now, wall),
             protection: halves.protection,
             #[cfg(feature = "webrtc")]
             ice: halves.ice,
@@ -234,12 +234,15 @@ impl MediaSession {
     }
 
     fn take_rtcp(&mut self, arrival: Instant, from: SocketAddr, port: Port, datagram: &mut [u8]) {
-        let peer = self.receiving.target();
-        if !self.control.accepts(from, peer, port == Port::Rtcp) {
+        let (peer, own_port) = (self.receiving.target(), port == Port::Rtcp);
+        if !self.control.accepts(from, peer, own_port) {
             return;
         }
         let Some(length) = self.protection.open_rtcp(datagram) else { return };
-        let told = self.control.receive(arrival, &datagram[..length], self.sending.ssrc());
+        let is_authentic = self.protection.is_protected();
+        let arrived = Arrived { now: arrival, from, own_port, is_authentic, compound: &datagram[..length] };
+        let heard = self.receiving.heard().map(|heard| heard.ssrc);
+        let told = self.control.receive(arrived, heard, self.sending.ssrc());
         if let Some(share) = self.control.far_loss() {
             self.sending.expect_loss(share);
         }

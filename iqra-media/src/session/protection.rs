@@ -63,6 +63,11 @@ impl Protection {
         }
     }
 
+    /// Whether what opens was made by who has the key.
+    pub(super) fn is_protected(&self) -> bool {
+        !matches!(self, Self::Clear)
+    }
+
     /// The length of an RTP packet once it is open; `None` when it does not prove itself, or there are no keys yet.
     pub(super) fn open(&mut self, packet: &mut [u8]) -> Option<usize> {
         self.pass(packet.len(), |srtp| srtp.incoming.open(packet))

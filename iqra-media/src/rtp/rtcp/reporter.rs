@@ -75,6 +75,8 @@ pub enum Farewell {
 /// What a compound of the far end meant for the call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Told {
+    /// Whose report it is.
+    pub sender: Option<u32>,
     /// The far end's stream ended.
     pub bye: bool,
     /// The far end calls itself by our SSRC.
@@ -154,6 +156,7 @@ impl Reporter {
                 }
                 RtcpPacket::VoipMetrics { .. } | RtcpPacket::Other(_) => continue,
             };
+            told.sender.get_or_insert(ssrc);
             told.collision |= ssrc == ours;
             if let Some(block) = blocks.about(ours) {
                 self.learn(now, &block);
@@ -405,7 +408,7 @@ mod tests {
         let mut back = [0; 600];
         let length = ends.b.poll_report(answers, Some(about), sent(THEIRS, 5), None, &mut back).unwrap();
         let told = ends.a.handle(answers + way, read(&back[..length]), OURS);
-        assert_eq!(told, Told::default());
+        assert_eq!(told, Told { sender: Some(THEIRS), ..Told::default() });
         let round_trip = ends.a.round_trip().unwrap();
         assert!(round_trip.abs_diff(way * 2) < Duration::from_micros(100), "{round_trip:?}");
         let view = ends.a.far_view().unwrap();
