@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use iqra_media::conversation::{Command, HangUpReason};
 use iqra_media::detect::goertzel;
-use iqra_media::rtp::dtls::{Certificate, HANDSHAKE_TIMEOUT};
+use iqra_media::rtp::dtls::{Certificate, HANDSHAKE_TIMEOUT, Handshake};
 use iqra_media::rtp::packet::{Packet, Protocol};
 use iqra_media::sdp::{
     CryptoSuite, DtlsRole, Fingerprint, IceLite, Negotiated, RemoteIce, Security, SrtpKey,
@@ -192,6 +192,102 @@ async fn a_far_end_that_shakes_no_hands_ends_the_call_in_time() {
     call.talk(HANDSHAKE_TIMEOUT.as_millis() as u64 + 1_000);
     let command = call.b.commands.next().await;
     assert!(matches!(command, Some(Command::HangUp(HangUpReason::MediaSecurity(_)))), "{command:?}");
+}
+
+/// A record of DTLS in the clear with this body.
+fn record(kind: u8, body: &[u8]) -> Vec<u8> {
+    [&[kind, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 99, 0, body.len() as u8], body].concat()
+}
+
+/// What anybody can send without having seen anything.
+fn forged() -> Vec<Vec<u8>> {
+    let mut hello = vec![0; 1_500];
+    let stranger = Certificate::generate().unwrap();
+    let mut begun = Handshake::new(&stranger, true, [1; 32], std::time::Instant::now()).unwrap();
+    let length = begun.poll_transmit(&mut hello).unwrap();
+    hello.truncate(length);
+    let server_hello =
+        [&[2, 0, 0, 38, 0, 0, 0, 0, 0, 0, 0, 38, 0xfe, 0xfd][..], &[7; 32], &[0, 0xc0, 0x2b, 0]];
+    vec![
+        vec![22],
+        record(21, &[2, 40]),
+        record(21, &[1, 0]),
+        record(22, &[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        record(22, &server_hello.concat()),
+        record(22, &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        record(20, &[1]),
+        [record(20, &[1]), record(21, &[2, 40])].concat(),
+        hello,
+    ]
+}
+
+fn distant() -> Call {
+    browser(Weather { delay: Duration::from_millis(50), ..Weather::default() }, true).call
+}
+
+/// Hands both ends a datagram of somebody else.
+fn intrude(call: &mut Call, from: u8, datagram: &[u8]) {
+    call.a.session.handle_packet(call.now, address(from), Port::Rtp, &mut datagram.to_vec());
+    call.b.session.handle_packet(call.now, address(from), Port::Rtp, &mut datagram.to_vec());
+}
+
+/// That the call goes on: packets pass both ways, and nobody hangs up.
+fn goes_on(call: &mut Call, why: &str) {
+    call.talk(1_000);
+    for side in [&call.a, &call.b] {
+        let report = side.session.report();
+        assert!(report.packets_received > 20 && report.not_authentic == 0, "{why}: {report}");
+    }
+    assert!(call.a.asked().is_none() && call.b.asked().is_none(), "{why}");
+}
+
+#[test]
+fn a_stranger_turns_no_flight_of_a_handshake_round() {
+    for datagram in forged() {
+        let mut call = distant();
+        intrude(&mut call, 66, &datagram);
+        call.a.session.tick(call.now);
+        let sent = call.a.session.poll_transmit(&mut [0; 1_500]).unwrap();
+        assert_eq!(sent.to, address(2), "after {datagram:?}");
+    }
+}
+
+#[test]
+fn no_datagram_of_a_stranger_ends_a_handshake_or_its_media_whenever_it_comes() {
+    for datagram in forged() {
+        for at in [0, 60, 110, 160, 2_000] {
+            let mut call = distant();
+            call.run(at);
+            intrude(&mut call, 66, &datagram);
+            goes_on(&mut call, &format!("{datagram:?} at {at} ms"));
+        }
+    }
+}
+
+#[test]
+fn strangers_who_never_stop_do_not_keep_the_far_end_from_shaking_hands() {
+    let forged = forged();
+    let mut call = distant();
+    for n in 0..200 {
+        intrude(&mut call, 60 + n % 7, &forged[usize::from(n) % forged.len()]);
+        call.run(5);
+    }
+    goes_on(&mut call, "under fire");
+}
+
+/// An alert that the far end's address seems to send is nobody's either (RFC 6347 §4.1.2.7), and a handshake that it
+/// spoils begins anew.
+#[test]
+fn what_comes_in_the_far_end_s_name_delays_a_handshake_and_does_not_end_the_call() {
+    for datagram in forged() {
+        for at in [0, 60] {
+            let mut call = distant();
+            call.run(at);
+            call.a.session.handle_packet(call.now, address(2), Port::Rtp, &mut datagram.clone());
+            call.talk(1_000);
+            assert!(call.a.asked().is_none() && call.b.asked().is_none(), "{datagram:?} at {at} ms");
+        }
+    }
 }
 
 #[test]

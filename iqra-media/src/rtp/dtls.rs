@@ -131,34 +131,33 @@ impl Handshake {
         })
     }
 
-    /// Takes a datagram that is DTLS; what cannot be of this handshake is passed over. Only who has the certificate gets
-    /// on, whatever address it sends from.
-    pub fn handle_packet(&mut self, now: Instant, datagram: &[u8]) {
-        if !self.is_plausible(datagram) {
-            return;
+    /// Takes a datagram that is DTLS; what cannot be of this handshake is passed over, and so is an alert that nothing
+    /// vouches for (RFC 6347 §4.1.2.7): anybody can send one. Only who has the certificate gets on.
+    ///
+    /// A handshake is with one far end: the caller hands in what comes from one address, and makes another handshake for
+    /// another one. Gives whether it has the form of what comes next; an error is told by [`failure`](Self::failure).
+    pub fn handle_packet(&mut self, now: Instant, datagram: &[u8]) -> bool {
+        let records = records(datagram);
+        if records.is_empty() || !(self.begun || self.begins(records)) {
+            return false;
         }
         self.begun = true;
-        let taken = self.dtls.handle_timeout(now).and_then(|()| self.dtls.handle_packet(datagram));
+        let taken = self.dtls.handle_timeout(now).and_then(|()| self.dtls.handle_packet(records));
         self.settle(taken);
+        true
     }
 
-    /// The library gives up where much comes that is no handshake, and anybody can send it: a handshake begins with a
-    /// hello, and goes on with whole records (RFC 6347 §4.1, RFC 9147 §4).
-    fn is_plausible(&self, datagram: &[u8]) -> bool {
-        const HANDSHAKE: u8 = 22;
-        const HEADER: usize = 13;
-        let Some(&[kind, major, .., high, low]) = datagram.first_chunk::<HEADER>() else { return false };
-        let length = usize::from(u16::from_be_bytes([high, low]));
-        let whole = major == 0xfe && (1..=datagram.len() - HEADER).contains(&length);
-        match kind {
-            HANDSHAKE if !self.begun => {
-                let hellos: &[u8] = if self.is_client { &[2, 3, 6] } else { &[1] };
-                whole && datagram.get(HEADER).is_some_and(|message| hellos.contains(message))
-            }
-            20..=26 => self.begun && whole,
-            32..=63 => self.begun,
-            _ => false,
-        }
+    /// The library gives up where much comes that is no handshake: one begins with a hello.
+    fn begins(&self, records: &[u8]) -> bool {
+        let hellos: &[u8] = if self.is_client { &[2, 3, 6] } else { &[1] };
+        records[0] == HANDSHAKE && records.get(HEADER).is_some_and(|message| hellos.contains(message))
+    }
+
+    /// Whether the datagram begins a handshake with a server.
+    pub fn is_client_hello(datagram: &[u8]) -> bool {
+        records(datagram)
+            .first_chunk::<{ HEADER + 1 }>()
+            .is_some_and(|head| (head[0], head[HEADER]) == (HANDSHAKE, 1))
     }
 
     /// Repeats what was not answered, or gives up.
@@ -233,6 +232,50 @@ impl fmt::Debug for Handshake {
             .field("failed", &self.failed)
             .finish_non_exhaustive()
     }
+}
+
+/// The content types of records in the clear (RFC 6347 §4.1, RFC 9147 §4), and octets of their header.
+const ALERT: u8 = 21;
+const HANDSHAKE: u8 = 22;
+const HEADER: usize = 13;
+
+/// The whole records at the start of a datagram, up to the first that is cut off, unknown, or an alert in the clear.
+fn records(datagram: &[u8]) -> &[u8] {
+    let mut at = 0;
+    while let Some(length) = record_len(&datagram[at..]) {
+        at += length;
+    }
+    &datagram[..at]
+}
+
+/// Octets of the first record.
+fn record_len(octets: &[u8]) -> Option<usize> {
+    const CONNECTION_ID: u8 = 0x10;
+    const LONG_NUMBER: u8 = 0x08;
+    const HAS_LENGTH: u8 = 0x04;
+    let first = *octets.first()?;
+    let length = match first {
+        20..=26 => {
+            let header = octets.first_chunk::<HEADER>()?;
+            let in_clear = header[3..5] == [0, 0];
+            let body = usize::from(u16::from_be_bytes([header[11], header[12]]));
+            let taken = header[1] == 0xfe && body > 0 && !(first == ALERT && in_clear);
+            HEADER + taken.then_some(body)?
+        }
+        // The header of RFC 9147 §4; we agree on no connection identifiers.
+        32..=63 if first & CONNECTION_ID == 0 => {
+            let number = if first & LONG_NUMBER == 0 { 2 } else { 3 };
+            match first & HAS_LENGTH {
+                0 => octets.len(),
+                _ => {
+                    let body = octets.get(number..number + 2)?;
+                    number + 2 + usize::from(u16::from_be_bytes([body[0], body[1]]))
+                }
+            }
+        }
+        _ => return None,
+    };
+    (length <= octets.len()).then_some(length)
 }
 
 /// Whether the error says no more than that a datagram was no answer to our first one: anybody can send such a one.
@@ -362,6 +405,47 @@ mod tests {
         ends.run();
         assert!(ends.client.failure().is_some() && ends.server.failure().is_some());
         assert!(ends.now - began <= HANDSHAKE_TIMEOUT);
+    }
+
+    /// A record in the clear with this body.
+    fn record(kind: u8, body: &[u8]) -> Vec<u8> {
+        [&[kind, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 99, 0, body.len() as u8], body].concat()
+    }
+
+    #[test]
+    fn an_alert_in_the_clear_ends_nothing_whatever_it_comes_with() {
+        let [fatal, close] = [[2, 40], [1, 0]].map(|alert| record(ALERT, &alert));
+        for alert in [fatal.clone(), close, [record(20, &[1]), fatal].concat()] {
+            let mut ends = Ends::new(0.0, 1, true);
+            let mut out = [0; 1_500];
+            for step in 0..4 {
+                ends.client.handle_packet(ends.now, &alert);
+                ends.server.handle_packet(ends.now, &alert);
+                let (from, to) = match step % 2 {
+                    0 => (&mut ends.client, &mut ends.server),
+                    _ => (&mut ends.server, &mut ends.client),
+                };
+                while let Some(length) = from.poll_transmit(&mut out) {
+                    to.handle_packet(ends.now, &out[..length]);
+                }
+            }
+            ends.run();
+            assert_eq!((ends.client.failure(), ends.server.failure()), (None, None), "{alert:?}");
+        }
+    }
+
+    #[test]
+    fn records_are_taken_up_to_the_first_that_is_none() {
+        let hello = record(HANDSHAKE, &[1, 0, 0]);
+        let cut = &record(HANDSHAKE, &[1, 0])[..14];
+        for rest in [&record(ALERT, &[2, 40])[..], cut, &[22], &[0x3f, 0], &[200; 20]] {
+            assert_eq!(records(&[&hello, rest].concat()), hello, "{rest:?}");
+        }
+        let sealed =
+            [&[ALERT, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 1, 0, 2, 9, 9][..], &[0x2c, 1, 2, 0, 1, 7]].concat();
+        assert_eq!(records(&sealed), sealed);
+        assert_eq!(records(&[0x20, 1, 7, 7]), [0x20, 1, 7, 7], "without a length it is the last");
+        assert!(Handshake::is_client_hello(&hello) && !Handshake::is_client_hello(&record(HANDSHAKE, &[2])));
     }
 
     #[test]

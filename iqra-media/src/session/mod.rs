@@ -44,6 +44,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use control::{Arrived, Control, Known};
+#[cfg(feature = "webrtc")]
+use handshake::Peer;
 use protection::Protection;
 use receive::Receiving;
 use recording::Tap;
@@ -217,9 +219,12 @@ impl MediaSession {
     /// Where there is ICE, only who proved by a check that he is the far end has a say in the handshake.
     #[cfg(feature = "webrtc")]
     fn take_dtls(&mut self, from: SocketAddr, datagram: &[u8]) {
-        let known = self.ice.as_ref().is_none_or(|ice| ice.knows(from));
+        let checked = self.ice.as_ref().map(|ice| ice.knows(from));
+        let is_known = checked.unwrap_or(from == self.receiving.target());
         match &mut self.protection {
-            Protection::Dtls(dtls) if known => dtls.handle_packet(self.now, from, datagram),
+            Protection::Dtls(dtls) if checked != Some(false) => {
+                dtls.handle_packet(self.now, Peer { from, is_known }, datagram);
+            }
             _ => self.receiving.malformed(),
         }
     }
@@ -299,7 +304,7 @@ impl MediaSession {
         let peer = self.receiving.target();
         let answer = self.ice.as_mut().and_then(|ice| ice.poll_transmit(out));
         let flight = || match &mut self.protection {
-            Protection::Dtls(dtls) => dtls.poll_transmit(peer, out),
+            Protection::Dtls(dtls) => dtls.poll_transmit(self.now, peer, out),
             _ => None,
         };
         let (length, to) = answer.or_else(flight).filter(|(_, to)| send::is_reachable(*to))?;

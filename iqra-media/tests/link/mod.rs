@@ -2,12 +2,15 @@
 //! repeats exactly by its seed.
 #![allow(dead_code)] // Each user runs some of it.
 
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
 use iqra_media::codec::g711::PCMU;
 use iqra_media::codec::{CodecSpec, Registry, l16};
-use iqra_media::conversation::{AudioFormat, Commands, Event, Formats, Heard, Limits, Line, line};
+use iqra_media::conversation::{AudioFormat, Command, Commands, Event, Formats, Heard, Limits, Line, line};
 use iqra_media::pcm::tone::Tone;
 use iqra_media::rtp::telephone_event::Digit;
 use iqra_media::sdp::{Negotiated, TelephoneEvent};
@@ -106,6 +109,14 @@ impl Side {
         Tone::new(frequency, format.sample_rate(), 8_000).fill(&mut samples);
         assert_eq!(self.line.speaking().play(&samples), samples.len());
         samples
+    }
+
+    /// What the session asked the call for since the last look.
+    pub(crate) fn asked(&mut self) -> Option<Command> {
+        match pin!(self.commands.next()).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(command) => command,
+            Poll::Pending => None,
+        }
     }
 
     /// The keys heard, as text.
