@@ -16,6 +16,7 @@ use iqra_media::sdp::{
     CryptoSuite, DtlsRole, Fingerprint, IceLite, Negotiated, RemoteIce, Security, SrtpKey,
 };
 use iqra_media::session::{Plan, PlanError, Port};
+use link::nat::{Kind, Nat};
 use link::{Call, Setup, Weather, address, codecs, negotiated};
 
 fn key(suite: CryptoSuite, seed: u8) -> SrtpKey {
@@ -288,6 +289,48 @@ fn what_comes_in_the_far_end_s_name_delays_a_handshake_and_does_not_end_the_call
             assert!(call.a.asked().is_none() && call.b.asked().is_none(), "{datagram:?} at {at} ms");
         }
     }
+}
+
+#[test]
+fn a_client_behind_a_nat_shakes_hands_from_where_its_nat_put_it() {
+    let mut call = distant();
+    call.nats[0] = Some(Nat::new(Kind::PortRestricted, address(101).ip()));
+    goes_on(&mut call, "behind a NAT");
+    for (from, octets) in [(66, &forged()[0]), (101, &record(21, &[2, 40]))] {
+        intrude(&mut call, from, octets);
+        goes_on(&mut call, "afterwards");
+    }
+}
+
+/// A server that answers from another address than SDP names is taken once that one was silent for long.
+#[test]
+fn a_client_takes_answers_from_elsewhere_while_its_peer_is_silent() {
+    let [ours, theirs] = [(); 2].map(|()| Certificate::generate().unwrap());
+    let setup = Setup { weather: Weather { loss: 1.0, ..Weather::default() }, ..Setup::default() };
+    let mut call = Call::planned(&setup, |negotiated, now| {
+        let fingerprint = Fingerprint(theirs.fingerprint());
+        let security = Security::Dtls { fingerprint, role: DtlsRole::Client, tls_id: None };
+        let negotiated = Negotiated { security, rtcp_mux: true, ..negotiated };
+        Plan::webrtc(negotiated, setup.formats, &codecs(), &ours, None, now).unwrap()
+    });
+    let began = call.now;
+    let mut server = Handshake::new(&theirs, false, ours.fingerprint(), began).unwrap();
+    let (mut seen, mut out) = (0, [0; 1_500]);
+    while !call.a.sent.iter().any(|packet| Protocol::of(packet) == Protocol::Rtp) {
+        assert!(call.now - began < Duration::from_secs(15), "no keys");
+        for flight in call.a.sent.split_off(seen) {
+            server.handle_packet(call.now, &flight);
+            call.a.sent.push(flight);
+        }
+        seen = call.a.sent.len();
+        server.handle_timeout(call.now);
+        while let Some(length) = server.poll_transmit(&mut out) {
+            call.a.session.handle_packet(call.now, address(9), Port::Rtp, &mut out[..length]);
+        }
+        call.run(5);
+    }
+    assert!(call.now - began >= Duration::from_secs(3), "{:?}", call.now - began);
+    assert!(call.a.asked().is_none());
 }
 
 #[test]

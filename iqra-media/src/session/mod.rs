@@ -210,8 +210,8 @@ impl MediaSession {
 
     fn take_rtp(&mut self, arrival: Instant, from: SocketAddr, datagram: &mut [u8]) {
         let Some(length) = self.protection.open(datagram) else { return };
-        let ours = self.sending.ssrc();
-        if self.receiving.packet(arrival, from, &datagram[..length], ours) {
+        let (ours, is_authentic) = (self.sending.ssrc(), self.protection.is_protected());
+        if self.receiving.packet(arrival, (from, is_authentic), &datagram[..length], ours) {
             self.avoid_collision(from);
         }
     }

@@ -30,7 +30,7 @@ use crate::quality::bursts::Bursts;
 use crate::rtp::packet::Packet;
 use crate::rtp::reception::{Position, Reception, Verdict};
 use crate::rtp::rtcp::Heard;
-use crate::rtp::source::{Source, SourceLock};
+use crate::rtp::source::{Claim, Source, SourceLock};
 use crate::rtp::telephone_event::{Digit, Receiver};
 use crate::sdp::{RemoteIce, TelephoneEvent};
 
@@ -188,13 +188,20 @@ impl Receiving {
         now.saturating_duration_since(self.last_packet)
     }
 
-    /// Takes a packet that is in the clear; tells whether its sender calls itself as we do (RFC 3550 §8.2).
-    pub(super) fn packet(&mut self, now: Instant, from: SocketAddr, datagram: &[u8], ours: u32) -> bool {
+    /// Takes a packet that is in the clear by now, and `is_authentic` where SRTP vouches for it; tells whether its sender
+    /// calls itself as we do (RFC 3550 §8.2).
+    pub(super) fn packet(
+        &mut self,
+        now: Instant,
+        (from, is_authentic): (SocketAddr, bool),
+        datagram: &[u8],
+        ours: u32,
+    ) -> bool {
         let Ok(packet) = Packet::parse(datagram) else {
             self.counts.malformed += 1;
             return false;
         };
-        if self.source.check(now, from) == Source::Refuse {
+        if self.source.check(now, from, Claim::of(&packet, is_authentic)) == Source::Refuse {
             return false;
         }
         self.last_packet = now;

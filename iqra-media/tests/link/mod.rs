@@ -2,6 +2,8 @@
 //! repeats exactly by its seed.
 #![allow(dead_code)] // Each user runs some of it.
 
+pub(crate) mod nat;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -16,6 +18,8 @@ use iqra_media::rtp::telephone_event::Digit;
 use iqra_media::sdp::{Negotiated, TelephoneEvent};
 use iqra_media::session::recording::Tap;
 use iqra_media::session::{Config, MediaSession, Plan, Port, Transmit};
+
+use nat::Nat;
 
 /// What the network does to packets.
 #[derive(Clone, Copy, Default)]
@@ -132,6 +136,8 @@ pub(crate) struct Call {
     pub(crate) b: Side,
     pub(crate) now: Instant,
     pub(crate) weather: Weather,
+    /// What is in front of A and of B; whose address is then a private one that nobody else reaches.
+    pub(crate) nats: [Option<Nat>; 2],
     random: fastrand::Rng,
     underway: Vec<Underway>,
 }
@@ -178,6 +184,7 @@ impl Call {
             b: side(1, None, setup.seed + 1),
             now,
             weather: setup.weather,
+            nats: [None, None],
             random: fastrand::Rng::with_seed(setup.seed),
             underway: Vec::new(),
         }
@@ -225,7 +232,9 @@ impl Call {
             for _ in 0..if lost { 0 } else { copies } {
                 let jitter = self.weather.jitter.mul_f64(self.random.f64());
                 let arrival = self.now + self.weather.delay + jitter;
-                let (from, packet) = (beside(from, port), packet[..length].to_vec());
+                let (inside, packet) = (beside(from, port), packet[..length].to_vec());
+                let nat = &mut self.nats[usize::from(!at_a)];
+                let from = nat.as_mut().map_or(inside, |nat| nat.out(inside, to));
                 self.underway.push(Underway { arrival, from, to, port, packet });
             }
         }
@@ -235,10 +244,24 @@ impl Call {
         let now = self.now;
         self.underway.sort_by_key(|underway| underway.arrival);
         let due = self.underway.partition_point(|underway| underway.arrival <= now);
-        for Underway { arrival, from, to, port, mut packet } in self.underway.drain(..due) {
-            let side = if to == beside(address(1), port) { &mut self.a } else { &mut self.b };
+        let due: Vec<_> = self.underway.drain(..due).collect();
+        for Underway { arrival, from, to, port, mut packet } in due {
+            let Some(at_a) = self.reaches(from, to) else { continue };
+            let side = if at_a { &mut self.a } else { &mut self.b };
             side.session.handle_packet(arrival.max(now), from, port, &mut packet);
         }
+    }
+}
+
+impl Call {
+    /// Whether a packet gets to A, or to B, or nowhere.
+    fn reaches(&self, from: SocketAddr, to: SocketAddr) -> Option<bool> {
+        let host = |at_b: usize| address(1 + at_b as u8).ip();
+        let gets_to = |at_b: usize| match &self.nats[at_b] {
+            None => to.ip() == host(at_b),
+            Some(nat) => nat.inward(from, to, host(at_b)).is_some(),
+        };
+        [0, 1].into_iter().find(|at_b| gets_to(*at_b)).map(|at_b| at_b == 0)
     }
 }
 
