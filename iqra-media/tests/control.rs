@@ -7,13 +7,16 @@ mod link;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use iqra_media::codec::g711::PCMU;
+use iqra_media::conversation::{Command, HangUpReason};
 use iqra_media::quality::MediaReport;
 use iqra_media::rtp::packet::Packet;
 use iqra_media::rtp::rtcp::read::{self, RtcpPacket};
 use iqra_media::rtp::rtcp::write::Writer;
 use iqra_media::rtp::source::SymmetricRtp;
-use iqra_media::session::{Config, Port, Transmit};
-use link::{Call, Setup, Weather, address};
+use iqra_media::sdp::{Direction, Negotiated};
+use iqra_media::session::{Config, Plan, Port, Transmit};
+use link::{Call, Setup, Weather, address, codecs, negotiated};
 
 fn call(weather: Weather) -> Call {
     Call::new(&Setup { weather, ..Setup::default() })
@@ -253,4 +256,78 @@ fn without_symmetric_rtp_the_signalled_port_alone_is_heard_and_reported_to() {
     assert_eq!(report_goes_to(&mut call), other_port(4_001));
     call.talk(10_000);
     assert!(call.b.session.report().rtcp_received > 0);
+}
+
+fn wants_to_hang_up(call: &mut Call) -> [bool; 2] {
+    [&mut call.a, &mut call.b]
+        .map(|side| matches!(side.asked(), Some(Command::HangUp(HangUpReason::MediaTimeout))))
+}
+
+fn hold(call: &mut Call) {
+    for (side, direction, remote) in
+        [(&mut call.a, Direction::Inactive, 2), (&mut call.b, Direction::SendOnly, 1)]
+    {
+        let negotiated = Negotiated { direction, ..negotiated(PCMU, 20, address(remote)) };
+        let plan = Plan::new(negotiated, Setup::default().formats, &codecs()).unwrap();
+        side.session.update(call.now, plan);
+    }
+}
+
+#[test]
+fn reports_are_a_sign_of_life_of_a_far_end_that_says_nothing() {
+    let mut call = call(Weather::default());
+    call.deaf = [true, true];
+    call.talk(130_000);
+    assert_eq!(wants_to_hang_up(&mut call), [false, false]);
+    call.weather.loss = 1.0;
+    call.talk(50_000);
+    assert_eq!(wants_to_hang_up(&mut call), [false, false]);
+    call.talk(12_000);
+    assert_eq!(wants_to_hang_up(&mut call), [true, true]);
+}
+
+#[test]
+fn a_far_end_that_reports_on_hold_is_missed_when_it_stops() {
+    let mut call = call(Weather::default());
+    call.talk(10_000);
+    hold(&mut call);
+    call.talk(130_000);
+    assert_eq!(wants_to_hang_up(&mut call), [false, false], "held for long");
+    call.weather.loss = 1.0;
+    call.talk(70_000);
+    assert_eq!(wants_to_hang_up(&mut call), [true, true]);
+}
+
+#[test]
+fn a_far_end_that_does_not_report_on_hold_is_not_missed() {
+    let mut call = call(Weather::default());
+    call.talk(10_000);
+    hold(&mut call);
+    let theirs = stream_of_a(&call);
+    reports_from(&mut call, 4_001, theirs);
+    call.weather.loss = 1.0;
+    call.talk(200_000);
+    assert_eq!(wants_to_hang_up(&mut call), [false, false]);
+}
+
+#[test]
+fn reports_of_strangers_and_of_a_stream_that_ended_are_no_sign_of_life() {
+    let mut call = call(Weather::default());
+    call.talk(1_000);
+    let theirs = stream_of_a(&call);
+    call.weather.loss = 1.0;
+    let mut bye = [0; 100];
+    let mut writer = Writer::new(&mut bye);
+    writer.receiver_report(theirs, None);
+    writer.bye(theirs, "");
+    let length = writer.finish().unwrap();
+    call.b.session.close();
+    call.talk(200);
+    for _ in 0..12 {
+        call.talk(5_000);
+        reports_from(&mut call, 6_666, 9);
+        call.b.session.handle_packet(call.now, other_port(4_001), Port::Rtcp, &mut bye[..length]);
+    }
+    call.talk(1_000);
+    assert!(wants_to_hang_up(&mut call)[1]);
 }

@@ -62,6 +62,10 @@ impl Beside {
         }
     }
 
+    fn knows(&self, from: SocketAddr) -> bool {
+        from == self.signalled || self.learnt.is_some_and(|(known, _)| known == from)
+    }
+
     fn target(&self, peer: SocketAddr) -> Option<SocketAddr> {
         let learnt = self.learnt.map(|(known, _)| known).filter(|known| known.ip() == peer.ip());
         // Behind a NAT the signalled address is as useless for RTCP as for RTP.
@@ -89,6 +93,8 @@ pub(super) struct Control {
     mode: SymmetricRtp,
     /// `None` where it shares the RTP port.
     beside: Option<Beside>,
+    /// When the far end last reported, and how often since the direction of media changed.
+    lived: Option<(Instant, u32)>,
     farewell: Option<(Farewell, Known)>,
     counts: Counts,
 }
@@ -105,7 +111,8 @@ impl Control {
         let mut random = fastrand::Rng::with_seed(seed);
         let config = ReporterConfig::new(&mut random);
         let reporter = Reporter::new(config, random, now, wall);
-        let mut control = Self { reporter, mode, beside: None, farewell: None, counts: Counts::default() };
+        let mut control =
+            Self { reporter, mode, beside: None, lived: None, farewell: None, counts: Counts::default() };
         control.update(signalled);
         control
     }
@@ -139,13 +146,38 @@ impl Control {
         };
         self.counts.received += 1;
         let told = self.reporter.handle(now, packets, ours);
-        if let Some(beside) = self.beside.as_mut().filter(|_| own_port)
-            && told.sender.is_some()
-            && told.sender == heard
-        {
-            beside.learn(now, from, is_authentic);
+        let is_of_stream = told.sender.is_some() && told.sender == heard;
+        let mut is_known = is_authentic || is_of_stream;
+        if let Some(beside) = self.beside.as_mut().filter(|_| own_port) {
+            if is_of_stream {
+                beside.learn(now, from, is_authentic);
+            }
+            is_known |= beside.knows(from);
+        } else {
+            is_known = true;
+        }
+        if is_known && !told.bye {
+            let reports = self.lived.map_or(0, |(_, reports)| reports);
+            self.lived = Some((now, reports + 1));
         }
         told
+    }
+
+    /// How long the far end reported nothing, or its stream ended; `None` where it never did.
+    pub(super) fn silent_for(&self, now: Instant) -> Option<Duration> {
+        self.lived.map(|(at, _)| now.saturating_duration_since(at))
+    }
+
+    /// Whether it reports in the present direction of media; one report may have been under way before.
+    pub(super) fn reports_on(&self) -> bool {
+        self.lived.is_some_and(|(_, reports)| reports >= 2)
+    }
+
+    /// Media flows in other directions from here on.
+    pub(super) fn turned(&mut self) {
+        if let Some((_, reports)) = &mut self.lived {
+            *reports = 0;
+        }
     }
 
     /// Share of our packets that the far end lost of late, by its reports.

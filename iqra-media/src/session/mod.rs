@@ -71,7 +71,8 @@ pub struct Config {
     pub symmetric_rtp: SymmetricRtp,
     /// The jitter buffer; its clock rate is taken from the codec.
     pub jitter: jitter::Config,
-    /// Without packets for this long while media flows both ways, a hang-up is asked for. Default 60 s; zero: never.
+    /// With neither RTP nor RTCP of the far end for this long, a hang-up is asked for: while media flows both ways, and on
+    /// hold from a far end that reported at least twice since it began. Default 60 s; zero: never.
     pub media_timeout: Duration,
     /// What is looked for in the audio of the far end. Default: keys alone.
     pub detect: Detect,
@@ -423,7 +424,10 @@ impl MediaSession {
 
     /// On hold is who may not send: the far end does not want to hear us (RFC 3264 §8.4).
     fn follow(&mut self, direction: Direction) {
-        self.direction = direction;
+        if direction != self.direction {
+            self.direction = direction;
+            self.control.turned();
+        }
         if !direction.receives() {
             self.receiving.pause(&mut self.line);
         }
@@ -434,10 +438,13 @@ impl MediaSession {
         }
     }
 
+    /// On hold RTP is not to be expected; RTCP is, where the far end sends any (RFC 3550 §6.3.5).
     fn watch_silence(&mut self, now: Instant) {
         let limit = self.config.media_timeout;
-        let expected = self.direction == Direction::SendRecv && !limit.is_zero();
-        if expected && self.receiving.silent_for(now) >= limit {
+        let watched = self.direction == Direction::SendRecv || self.control.reports_on();
+        let silent =
+            self.control.silent_for(now).unwrap_or(Duration::MAX).min(self.receiving.silent_for(now));
+        if watched && !limit.is_zero() && silent >= limit {
             self.line.hang_up(HangUpReason::MediaTimeout);
         }
     }

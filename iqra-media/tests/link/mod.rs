@@ -136,6 +136,8 @@ pub(crate) struct Call {
     pub(crate) b: Side,
     pub(crate) now: Instant,
     pub(crate) weather: Weather,
+    /// Whether RTP gets lost on its way to A and to B, while RTCP arrives.
+    pub(crate) deaf: [bool; 2],
     /// What is in front of A and of B; whose address is then a private one that nobody else reaches.
     pub(crate) nats: [Option<Nat>; 2],
     random: fastrand::Rng,
@@ -184,6 +186,7 @@ impl Call {
             b: side(1, None, setup.seed + 1),
             now,
             weather: setup.weather,
+            deaf: [false; 2],
             nats: [None, None],
             random: fastrand::Rng::with_seed(setup.seed),
             underway: Vec::new(),
@@ -247,6 +250,9 @@ impl Call {
         let due: Vec<_> = self.underway.drain(..due).collect();
         for Underway { arrival, from, to, port, mut packet } in due {
             let Some(at_a) = self.reaches(from, to) else { continue };
+            if port == Port::Rtp && self.deaf[usize::from(!at_a)] {
+                continue;
+            }
             let side = if at_a { &mut self.a } else { &mut self.b };
             side.session.handle_packet(arrival.max(now), from, port, &mut packet);
         }
