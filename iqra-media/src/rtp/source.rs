@@ -170,7 +170,7 @@ impl SourceLock {
         let silent = now.saturating_duration_since(holder.heard) >= RELOCK_SILENCE;
         let moved = from.ip() == holder.address.ip() && claim.follows(holder.last);
         match self.mode {
-            _ if self.is_vouched_for(claim) => true,
+            _ if self.is_vouched_for(from, claim) => true,
             SymmetricRtp::Auto if from == self.signalled => true,
             SymmetricRtp::Auto => silent && (holder.address != self.signalled || moved),
             SymmetricRtp::On | SymmetricRtp::Off => silent,
@@ -180,15 +180,15 @@ impl SourceLock {
     fn proves_itself(&mut self, from: SocketAddr, claim: Claim) -> bool {
         match self.mode {
             SymmetricRtp::Off => from == self.signalled,
-            _ if self.is_vouched_for(claim) => true,
+            _ if self.is_vouched_for(from, claim) => true,
             SymmetricRtp::Auto if from == self.signalled => true,
             SymmetricRtp::Auto | SymmetricRtp::On => self.passes_probation(from, claim),
         }
     }
 
-    /// What ICE chose is not turned round by packets.
-    fn is_vouched_for(&self, claim: Claim) -> bool {
-        claim.is_authentic && !self.nominated
+    /// By SRTP, or by ICE: what that chose is not turned round by packets.
+    fn is_vouched_for(&self, from: SocketAddr, claim: Claim) -> bool {
+        if self.nominated { from == self.signalled } else { claim.is_authentic }
     }
 
     fn passes_probation(&mut self, from: SocketAddr, last: Claim) -> bool {
