@@ -129,6 +129,45 @@ fn a_new_key_in_a_renegotiation_is_taken_over_and_the_same_one_counts_on() {
     assert!(refused <= 2, "{refused} packets: those that were under way");
 }
 
+/// Our stream passes a wrap of its sequence numbers before the key changes; with the far end's address the count of
+/// wraps begins anew, without it it goes on.
+#[test]
+fn the_roll_over_counter_outlives_a_new_key_but_not_a_new_address() {
+    use iqra_media::rtp::srtp::Incoming;
+    let suite = CryptoSuite::AesCm128HmacSha1_80;
+    let setup = Setup::default();
+    let with = |ours: u8, remote: u8| {
+        let security = Security::Sdes { local: key(suite, ours), remote: key(suite, 99) };
+        let negotiated = negotiated(iqra_media::codec::g711::PCMU, 20, address(remote));
+        Plan::new(Negotiated { security, ..negotiated }, setup.formats, &codecs()).unwrap()
+    };
+    let mut call = Call::planned(&setup, |_, _| with(1, 2));
+    let mut out = [0; 1_500];
+    let mut last = 0;
+    let mut next = |call: &mut Call| loop {
+        call.now += Duration::from_millis(20);
+        call.a.session.tick(call.now);
+        while let Some(sent) = call.a.session.poll_transmit(&mut out) {
+            if sent.port == Port::Rtp {
+                return out[..sent.length].to_vec();
+            }
+        }
+    };
+    loop {
+        let packet = next(&mut call);
+        let sequence = u16::from_be_bytes([packet[2], packet[3]]);
+        if sequence < std::mem::replace(&mut last, sequence) {
+            break;
+        }
+    }
+    for (ours, remote, begins_anew) in [(2, 2, false), (3, 9, true)] {
+        call.a.session.update(call.now, with(ours, remote));
+        let mut packet = next(&mut call);
+        let opened = Incoming::new(key(suite, ours).master()).open(&mut packet);
+        assert_eq!(opened.is_ok(), begins_anew, "{remote}");
+    }
+}
+
 struct Browser {
     call: Call,
 }

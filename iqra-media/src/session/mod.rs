@@ -62,7 +62,7 @@ use crate::rtp::packet::Protocol;
 use crate::rtp::rtcp::Farewell;
 use crate::rtp::source::SymmetricRtp;
 use crate::rtp::telephone_event::Digit;
-use crate::sdp::Direction;
+use crate::sdp::{Direction, Negotiated};
 
 /// How one call's media is handled.
 #[derive(Debug, Clone)]
@@ -138,6 +138,8 @@ pub struct MediaSession {
     random: fastrand::Rng,
     /// Who was last seen to use our SSRC.
     collided: Option<IpAddr>,
+    /// The far end's address by its SDP.
+    remote: SocketAddr,
     direction: Direction,
     on_hold: bool,
     opened: Instant,
@@ -158,7 +160,7 @@ impl MediaSession {
         now: Instant,
         wall: SystemTime,
     ) -> Self {
-        let direction = plan.negotiated().direction;
+        let Negotiated { direction, remote, .. } = *plan.negotiated();
         let rates = plan.rates();
         let signalled = plan.control();
         let halves = plan.into_halves();
@@ -186,6 +188,7 @@ impl MediaSession {
             config,
             line,
             tap,
+            remote,
             direction,
             on_hold: false,
             opened: now,
@@ -366,13 +369,14 @@ impl MediaSession {
     /// Takes over a re-INVITE or UPDATE (RFC 3264 §8): direction, address, packet time, codec. The conversation's
     /// formats stay, so the plan must be made with the same ones.
     pub fn update(&mut self, now: Instant, plan: Plan) {
-        let direction = plan.negotiated().direction;
+        let Negotiated { direction, remote, .. } = *plan.negotiated();
         let rates = plan.rates();
         self.control.update(plan.control());
         let halves = plan.into_halves();
         self.receiving.update(halves.to_receive, &self.config, now);
         self.sending.update(halves.to_send, self.line.speaks().sample_rate());
-        self.protection.update(halves.protection);
+        let moved = std::mem::replace(&mut self.remote, remote) != remote;
+        self.protection.update(halves.protection, moved);
         #[cfg(feature = "webrtc")]
         {
             self.ice = halves.ice.or_else(|| self.ice.take());

@@ -31,23 +31,28 @@ impl Srtp {
         Self { ours, theirs, mki, incoming, outgoing }
     }
 
-    /// A direction whose key stays goes on counting, since an index must not come twice under one key.
-    fn update(&mut self, next: Self) {
+    /// A direction counts on, since an index must not come twice under one key, and a new key does not begin the count
+    /// anew (RFC 3711 §3.3.1); but ours under a new key does where the far end `moved` (RFC 4568 §7.1.4).
+    fn update(&mut self, next: Self, moved: bool) {
         let before = std::mem::replace(self, next);
         if before.ours == self.ours {
             self.outgoing = before.outgoing;
+        } else if !moved {
+            self.outgoing.count_on_from(&before.outgoing);
         }
         if before.theirs == self.theirs && before.mki == self.mki {
             self.incoming = before.incoming;
+        } else {
+            self.incoming.count_on_from(&before.incoming);
         }
     }
 }
 
 impl Protection {
-    /// Takes over what a re-INVITE agreed on.
-    pub(super) fn update(&mut self, next: Self) {
+    /// Takes over what a re-INVITE agreed on, by which the far end may have `moved` to another address.
+    pub(super) fn update(&mut self, next: Self, moved: bool) {
         match (&mut *self, next) {
-            (Self::Srtp(now), Self::Srtp(next)) => now.update(*next),
+            (Self::Srtp(now), Self::Srtp(next)) => now.update(*next, moved),
             #[cfg(feature = "webrtc")]
             (Self::Dtls(now), Self::Dtls(next)) if now.is_for(&next) => {}
             (_, next) => *self = next,

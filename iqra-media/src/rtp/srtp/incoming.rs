@@ -2,6 +2,9 @@
 //!
 //! The index is guessed from the highest one of its stream; a packet that was guessed wrong does not prove itself. A
 //! stream is remembered from its first packet that did, so who has no key makes none.
+//!
+//! A new key of the far end changes no index (RFC 3711 §3.3.1), but some begin anew with it: a stream of the key before
+//! is tried with both until one proves itself.
 
 use super::cipher::{Cipher, Place};
 use super::outgoing::{ENCRYPTED, RTCP_CLEAR};
@@ -31,6 +34,8 @@ pub(super) struct Stream {
     ssrc: u32,
     highest: u64,
     came: u128,
+    /// It was counted under the key before, and nothing came under this one.
+    is_carried: bool,
 }
 
 impl Incoming {
@@ -49,6 +54,13 @@ impl Incoming {
             mki: mki.into(),
             refused: 0,
         }
+    }
+
+    /// Counts on from where the key before this one ended.
+    pub fn count_on_from(&mut self, before: &Self) {
+        let carried = |stream: Stream| Stream { came: 0, is_carried: true, ..stream };
+        self.streams = before.streams.map(|stream| stream.map(carried));
+        self.refused = before.refused;
     }
 
     /// Opens a protected RTP packet in place, and gives the length of what it was.
@@ -84,11 +96,19 @@ impl Incoming {
         let header = header_len(packet).ok_or(SrtpError::TooShort)?;
         let ssrc = word(packet, 8).ok_or(SrtpError::TooShort)?;
         let sequence = u16::from_be_bytes([packet[2], packet[3]]);
-        let stream = find(&self.streams, ssrc);
+        let stream = find(&self.streams, ssrc).copied();
         let index = stream.map_or(u64::from(sequence), |stream| stream.index_of(sequence));
-        check_new(stream, index)?;
-        let roll_over = ((index >> 16) as u32).to_be_bytes();
-        self.rtp.open(Place { ssrc, index }, packet, header, roll_over, tag)?;
+        let mut open = |index: u64| {
+            let roll_over = ((index >> 16) as u32).to_be_bytes();
+            self.rtp.open(Place { ssrc, index }, packet, header, roll_over, tag)
+        };
+        let opened = check_new(stream.as_ref(), index).and_then(|()| open(index));
+        if opened.is_err() && stream.is_some_and(|stream| stream.is_carried && index >> 16 != 0) {
+            open(sequence.into())?;
+            begin(&mut self.streams, ssrc, sequence.into());
+            return Ok(end);
+        }
+        opened?;
         remember(&mut self.streams, ssrc, index);
         Ok(end)
     }
@@ -132,6 +152,7 @@ impl Stream {
     }
 
     fn note(&mut self, index: u64) {
+        self.is_carried = false;
         match self.highest.checked_sub(index) {
             Some(below) => self.came |= 1 << below,
             None => {
@@ -155,6 +176,12 @@ fn remember(streams: &mut [Option<Stream>; MAX_STREAMS], ssrc: u32, index: u64) 
     if let Some(stream) = streams.iter_mut().flatten().find(|stream| stream.ssrc == ssrc) {
         return stream.note(index);
     }
-    streams.rotate_right(1);
-    streams[0] = Some(Stream { ssrc, highest: index, came: 1 });
+    begin(streams, ssrc, index);
+}
+
+/// A stream that begins with this packet, in place of one of the same name.
+fn begin(streams: &mut [Option<Stream>; MAX_STREAMS], ssrc: u32, index: u64) {
+    let known = streams.iter().position(|stream| stream.is_some_and(|stream| stream.ssrc == ssrc));
+    streams[..=known.unwrap_or(MAX_STREAMS - 1)].rotate_right(1);
+    streams[0] = Some(Stream { ssrc, highest: index, came: 1, is_carried: false });
 }

@@ -31,6 +31,13 @@ impl Outgoing {
         Self { rtp: cipher(Kind::Rtp), rtcp: cipher(Kind::Rtcp), stream: None, rtcp_index: 0 }
     }
 
+    /// Counts on from where another key's packets ended: neither the roll-over counter nor the SRTCP index begins anew with
+    /// a key (RFC 3711 §3.3.1, §3.4).
+    pub fn count_on_from(&mut self, before: &Self) {
+        self.stream = before.stream;
+        self.rtcp_index = before.rtcp_index % ENCRYPTED;
+    }
+
     /// Protects the RTP packet in the first `length` octets of `buffer`, and gives its new length.
     ///
     /// # Errors

@@ -269,3 +269,63 @@ fn names_and_lengths_are_those_of_sdp() {
     let shown = format!("{:?}", key(CryptoSuite::AeadAes128Gcm, 0x41));
     assert_eq!(shown, "MasterKey { suite: AeadAes128Gcm, .. }");
 }
+
+/// Ends whose stream 9 has passed a wrap of its sequence numbers, and the outgoing half of a new key.
+fn past_a_wrap(suite: CryptoSuite) -> (Ends, MasterKey) {
+    let mut ends = ends(suite);
+    for sequence in [0xfffe, 0xffff, 0, 1] {
+        let packet = protected(&mut ends.outgoing, &packet(sequence, 9, b"before"));
+        opened(&mut ends.incoming, &packet).unwrap();
+    }
+    (ends, key(suite, 8))
+}
+
+#[test]
+fn a_new_key_counts_on_past_a_wrap() {
+    for suite in CryptoSuite::ALL {
+        let (before, key) = past_a_wrap(suite);
+        let (mut outgoing, mut incoming) = (Outgoing::new(&key), Incoming::new(&key));
+        outgoing.count_on_from(&before.outgoing);
+        incoming.count_on_from(&before.incoming);
+        let next = protected(&mut outgoing, &packet(2, 9, b"after"));
+        assert!(opened(&mut Incoming::new(&key), &next).is_err(), "a counter of 0 does not open it");
+        assert!(opened(&mut incoming, &next).is_ok(), "{suite:?}");
+        assert_eq!(opened(&mut incoming, &next), Err(SrtpError::Replayed));
+        let mut stale = Ends { outgoing: before.outgoing, incoming };
+        let old = protected(&mut stale.outgoing, &packet(3, 9, b"old key"));
+        assert_eq!(opened(&mut stale.incoming, &old), Err(SrtpError::NotAuthentic));
+    }
+}
+
+#[test]
+fn a_far_end_that_begins_anew_with_a_new_key_is_understood_and_then_holds_to_it() {
+    for suite in CryptoSuite::ALL {
+        let (before, key) = past_a_wrap(suite);
+        let (mut outgoing, mut incoming) = (Outgoing::new(&key), Incoming::new(&key));
+        incoming.count_on_from(&before.incoming);
+        for sequence in 2..5 {
+            let next = protected(&mut outgoing, &packet(sequence, 9, b"after"));
+            assert!(opened(&mut incoming, &next).is_ok(), "{suite:?} {sequence}");
+            assert_eq!(opened(&mut incoming, &next), Err(SrtpError::Replayed));
+        }
+        let mut counts_on = Outgoing::new(&key);
+        counts_on.count_on_from(&before.outgoing);
+        let other = protected(&mut counts_on, &packet(5, 9, b"after"));
+        assert_eq!(opened(&mut incoming, &other), Err(SrtpError::NotAuthentic), "one of the two, not both");
+    }
+}
+
+#[test]
+fn a_new_key_does_not_begin_the_index_of_reports_anew() {
+    let suite = CryptoSuite::AesCm128HmacSha1_80;
+    let mut before = Outgoing::new(&key(suite, 7));
+    let mut report = [0; 100];
+    report[..2].copy_from_slice(&[0x80, 201]);
+    for _ in 0..3 {
+        before.protect_rtcp(&mut report.clone(), 8).unwrap();
+    }
+    let mut after = Outgoing::new(&key(suite, 8));
+    after.count_on_from(&before);
+    after.protect_rtcp(&mut report, 8).unwrap();
+    assert_eq!(report[8..12], [0x80, 0, 0, 3]);
+}
