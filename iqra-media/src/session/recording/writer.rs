@@ -152,10 +152,9 @@ impl Files {
     }
 
     fn flush(&mut self) -> Result<(), WavError> {
-        match &mut self.open {
-            Some(Open::Wav(wav)) => wav.flush()?,
-            // A chunk is written when it is full.
-            _ => {}
+        // A sealed chunk is written when it is full.
+        if let Some(Open::Wav(wav)) = &mut self.open {
+            wav.flush()?;
         }
         self.told = self.octets;
         Ok(())
