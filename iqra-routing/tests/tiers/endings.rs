@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use iqra_media::conversation::{EndReason, Event};
-use iqra_media::rtp::telephone_event::Digit;
 use iqra_media::session;
 use iqra_routing::handover::outcome::{EndedBy, Outcome};
 use iqra_routing::number::Number;
