@@ -331,3 +331,44 @@ fn reports_of_strangers_and_of_a_stream_that_ended_are_no_sign_of_life() {
     call.talk(1_000);
     assert!(wants_to_hang_up(&mut call)[1]);
 }
+
+#[test]
+fn a_call_that_both_hear_is_not_one_way_whatever_the_weather_and_however_long_it_is_held() {
+    let jitter = Duration::from_millis(40);
+    let mut call =
+        call(Weather { loss: 0.2, delay: Duration::from_millis(200), jitter, ..Weather::default() });
+    call.talk(30_000);
+    hold(&mut call);
+    call.talk(30_000);
+    assert!(reports(&call).iter().all(|report| !report.is_one_way()));
+}
+
+#[test]
+fn who_hears_nothing_knows_it_and_who_is_not_heard_learns_it_by_reports() {
+    for after in [0, 5_000] {
+        let mut call = call(Weather { delay: Duration::from_millis(50), ..Weather::default() });
+        call.talk(after);
+        call.deaf = [true, false];
+        call.talk(20_000);
+        let [a, b] = reports(&call);
+        let seconds = |time: Duration| time.as_secs();
+        assert!((19..=20).contains(&seconds(a.nothing_came)) && a.nothing_arrived.is_zero(), "{a}");
+        assert!((5..=21).contains(&seconds(b.nothing_arrived)) && b.nothing_came.is_zero(), "{b}");
+        call.deaf = [false, false];
+        call.talk(20_000);
+        let [later, there] = reports(&call);
+        assert!(later.is_one_way() && later.nothing_came - a.nothing_came < Duration::from_millis(100));
+        assert!(there.nothing_arrived - b.nothing_arrived < Duration::from_secs(9), "{there}");
+    }
+}
+
+#[test]
+fn a_call_that_goes_deaf_in_its_middle_is_one_way() {
+    let mut call = call(Weather::default());
+    call.talk(200);
+    call.weather.loss = 1.0;
+    call.talk(1_900);
+    assert!(!call.a.session.report().is_one_way(), "a gap");
+    call.talk(18_000);
+    assert!(call.a.session.report().is_one_way());
+}

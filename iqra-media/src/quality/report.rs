@@ -67,6 +67,11 @@ pub struct MediaReport {
     pub far_lost: u64,
     /// The mean opinion score of what the far end hears: as it says itself (RFC 3611), else reckoned from its losses.
     pub mos_out: Option<f64>,
+    /// How long nothing came of the far end although media was agreed both ways, in silences of two seconds or more that
+    /// comfort noise did not announce.
+    pub nothing_came: Duration,
+    /// How long the far end heard nothing of us meanwhile, by its reports.
+    pub nothing_arrived: Duration,
     /// How much later than the fastest one packets came, over the whole call.
     pub lateness: Lateness,
     /// How long the last packet played had waited in the jitter buffer.
@@ -117,12 +122,10 @@ impl MediaReport {
         e_model::r_factor(Impairment::of(self.codec), self.missing, self.burst_ratio, Duration::ZERO)
     }
 
-    /// Whether the far end never sent audio although we did, or the other way round, for longer than two seconds'
-    /// worth of packets: a caller who hears nothing, or is not heard.
+    /// Whether one end heard nothing for two seconds or more although media was agreed both ways: a caller who hears
+    /// nothing, or is not heard.
     pub fn is_one_way(&self) -> bool {
-        const TWO_SECONDS: u64 = 100;
-        let (came, went) = (self.packets_received, self.packets_sent);
-        (came == 0 && went >= TWO_SECONDS) || (went == 0 && came >= TWO_SECONDS)
+        !(self.nothing_came.is_zero() && self.nothing_arrived.is_zero())
     }
 }
 
@@ -165,8 +168,12 @@ impl fmt::Display for MediaReport {
         if let Some(round_trip) = self.round_trip {
             write!(f, " rtt_ms={}", round_trip.as_millis())?;
         }
-        if self.is_one_way() {
-            write!(f, " one_way=true")?;
+        for (name, silent) in
+            [("nothing_came_ms", self.nothing_came), ("nothing_arrived_ms", self.nothing_arrived)]
+        {
+            if !silent.is_zero() {
+                write!(f, " {name}={}", silent.as_millis())?;
+            }
         }
         for (name, first) in [("first_in_ms", self.first_audio_in), ("first_out_ms", self.first_audio_out)] {
             if let Some(after) = first {
@@ -190,13 +197,17 @@ mod tests {
 
     #[test]
     fn audio_in_one_direction_alone_is_told() {
-        let report = |received, sent| MediaReport {
-            packets_received: received,
-            packets_sent: sent,
-            ..Default::default()
-        };
-        assert!(report(0, 100).is_one_way() && report(100, 0).is_one_way());
-        assert!(!report(0, 99).is_one_way() && !report(1, 100).is_one_way() && !report(0, 0).is_one_way());
+        let [nothing, some] = [Duration::ZERO, Duration::from_millis(2_500)];
+        for (nothing_came, nothing_arrived, shown) in [
+            (nothing, nothing, ""),
+            (some, nothing, " nothing_came_ms=2500"),
+            (nothing, some, " nothing_arrived_ms=2500"),
+        ] {
+            let report = MediaReport { nothing_came, nothing_arrived, ..MediaReport::default() };
+            assert_eq!(report.is_one_way(), !shown.is_empty());
+            assert!(report.to_string().ends_with(shown), "{report}");
+            assert_eq!(report.to_string().contains("nothing"), report.is_one_way());
+        }
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod discretion;
 mod handshake;
 mod keys;
 mod noise;
+mod one_way;
 mod pauses;
 mod plan;
 mod protection;
@@ -46,6 +47,7 @@ use std::time::{Duration, Instant, SystemTime};
 use control::{Arrived, Control, Known};
 #[cfg(feature = "webrtc")]
 use handshake::Peer;
+use one_way::OneWay;
 use protection::Protection;
 use receive::Receiving;
 use recording::Tap;
@@ -142,6 +144,8 @@ pub struct MediaSession {
     remote: SocketAddr,
     direction: Direction,
     on_hold: bool,
+    is_answered: bool,
+    one_way: OneWay,
     opened: Instant,
     now: Instant,
 }
@@ -185,6 +189,8 @@ impl MediaSession {
             ice: halves.ice,
             random,
             collided: None,
+            is_answered: !config.detect.early,
+            one_way: OneWay::default(),
             config,
             line,
             tap,
@@ -255,6 +261,9 @@ impl MediaSession {
         if let Some(share) = self.control.far_loss() {
             self.sending.expect_loss(share);
         }
+        if told.sender.is_some() {
+            self.one_way.reported(arrival, told.highest_sequence, self.sending.packets());
+        }
         if told.collision {
             self.avoid_collision(from);
         }
@@ -279,11 +288,24 @@ impl MediaSession {
         }
         self.receiving.play(now, &mut self.line, self.tap.as_mut());
         self.shake_hands();
-        match self.protection.is_ready() && !self.awaits_address() {
+        match self.is_set_up() {
             true => self.sending.tick(now, &mut self.line),
             false => self.sending.wait(now, &mut self.line),
         }
         self.watch_silence(now);
+        self.watch_directions(now);
+    }
+
+    fn watch_directions(&mut self, now: Instant) {
+        let expected = self.direction == Direction::SendRecv && self.is_answered && self.is_set_up();
+        let silent =
+            if self.receiving.is_resting() { Duration::ZERO } else { self.receiving.silent_for(now) };
+        self.one_way.tick(now, expected, silent, self.sending.packets());
+    }
+
+    /// Whether the keys and the far end's address are there.
+    fn is_set_up(&self) -> bool {
+        self.protection.is_ready() && !self.awaits_address()
     }
 
     /// Whether ICE has still to find out where the far end is (RFC 8839 §4.3.1).
@@ -389,6 +411,7 @@ impl MediaSession {
 
     /// The call is answered, where [`Detect::early`] said that it was not yet. Media flows on.
     pub fn answered(&mut self) {
+        self.is_answered = true;
         self.receiving.answered(&self.line);
     }
 
@@ -420,6 +443,8 @@ impl MediaSession {
     pub fn report(&self) -> MediaReport {
         let mut report = self.halves_report();
         self.control.report(&mut report);
+        (report.nothing_came, report.nothing_arrived) =
+            (self.one_way.nothing_came, self.one_way.nothing_arrived);
         report.not_authentic = self.protection.refused();
         let unheard = self.line.hearing_counts().dropped_samples;
         report.unheard = receive::span(unheard, self.line.hears().sample_rate());

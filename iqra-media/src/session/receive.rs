@@ -79,6 +79,8 @@ pub(super) struct Receiving {
     heard: Vec<i16>,
     wanted: bool,
     last_packet: Instant,
+    /// The last packet described the noise of a pause.
+    is_resting: bool,
     first_played: Option<Instant>,
     /// Keys of every source, each told once.
     presses: Presses,
@@ -120,6 +122,7 @@ impl Receiving {
             heard: Vec::new(),
             wanted: negotiated.direction.receives(),
             last_packet: now,
+            is_resting: false,
             first_played: None,
             presses: Presses::new(MERGE),
             counts: Counts::default(),
@@ -188,6 +191,11 @@ impl Receiving {
         now.saturating_duration_since(self.last_packet)
     }
 
+    /// Whether the far end said that it pauses.
+    pub(super) fn is_resting(&self) -> bool {
+        self.is_resting
+    }
+
     /// Takes a packet that is in the clear by now, and `is_authentic` where SRTP vouches for it; tells whether its sender
     /// calls itself as we do (RFC 3550 §8.2).
     pub(super) fn packet(
@@ -231,6 +239,7 @@ impl Receiving {
     }
 
     fn accept(&mut self, now: Instant, position: Position, packet: &Packet<'_>) {
+        self.is_resting = self.noise.is_described_by(packet.payload_type());
         match self.decoders.find(packet.payload_type()) {
             Some(format) if self.wanted => {
                 let duration = self.decoders.duration(format, packet.payload());

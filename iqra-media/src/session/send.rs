@@ -297,6 +297,10 @@ impl Sending {
         self.encoder.set_expected_loss((share * 100.0).round() as u8);
     }
 
+    pub(super) fn packets(&self) -> u64 {
+        self.counts.packets
+    }
+
     pub(super) fn ssrc(&self) -> u32 {
         self.ssrc
     }

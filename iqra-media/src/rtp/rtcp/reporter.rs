@@ -77,6 +77,8 @@ pub enum Farewell {
 pub struct Told {
     /// Whose report it is.
     pub sender: Option<u32>,
+    /// The highest of our sequence numbers that it heard, where it says any.
+    pub highest_sequence: Option<u32>,
     /// The far end's stream ended.
     pub bye: bool,
     /// The far end calls itself by our SSRC.
@@ -159,6 +161,7 @@ impl Reporter {
             told.sender.get_or_insert(ssrc);
             told.collision |= ssrc == ours;
             if let Some(block) = blocks.about(ours) {
+                told.highest_sequence = Some(block.highest_sequence);
                 self.learn(now, &block);
             }
         }
@@ -408,7 +411,8 @@ mod tests {
         let mut back = [0; 600];
         let length = ends.b.poll_report(answers, Some(about), sent(THEIRS, 5), None, &mut back).unwrap();
         let told = ends.a.handle(answers + way, read(&back[..length]), OURS);
-        assert_eq!(told, Told { sender: Some(THEIRS), ..Told::default() });
+        let highest_sequence = Some(about.highest_sequence);
+        assert_eq!(told, Told { sender: Some(THEIRS), highest_sequence, ..Told::default() });
         let round_trip = ends.a.round_trip().unwrap();
         assert!(round_trip.abs_diff(way * 2) < Duration::from_micros(100), "{round_trip:?}");
         let view = ends.a.far_view().unwrap();
