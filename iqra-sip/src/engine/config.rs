@@ -21,7 +21,8 @@ pub struct EngineConfig {
     pub timings: Timings,
     /// Most server and client transactions together, finished ones included until their last timer fires. A new
     /// request above it is answered 503 without state; our own fails with [`EngineError::Full`](crate::event::EngineError).
-    /// Requests inside dialogs, of either side or relayed, and CANCEL have an eighth more. Default 400,000 (32 s at 12,000 calls per second).
+    /// Requests inside dialogs, of either side or relayed, and CANCEL have an eighth more. Default 400,000 (32 s at
+    /// 12,000 calls per second).
     pub max_transactions: usize,
     /// Most dialogs. A new INVITE above it is answered 503, an answer fails. Default 100,000.
     pub max_dialogs: usize,

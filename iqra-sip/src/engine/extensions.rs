@@ -57,8 +57,8 @@ impl Engine {
         }
     }
 
-    /// RFC 3261 §8.2.2.3: every extension that is required must be one that we have, and one that cannot be read is none; and an INVITE must offer those that
-    /// we insist on (421).
+    /// RFC 3261 §8.2.2.3: every extension that is required must be one that we have, and one that cannot be read is none;
+    /// and an INVITE must offer those that we insist on (421).
     pub(super) fn check_extensions(&self, request: &Request) -> Result<(), Box<Reply>> {
         let ours: Vec<_> = self.config.option_tags().collect();
         let required = required::<Require>(&request.headers, |require| require.0)?;

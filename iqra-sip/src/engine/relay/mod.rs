@@ -362,8 +362,8 @@ impl Engine {
         }
     }
 
-    /// Opens the client transaction of a hop, where there is room: requests inside dialogs have the reserve. An INVITE of a call has its time from now; any other request that of one hop
-    /// of several, and at the last one all of Timer B or F.
+    /// Opens the client transaction of a hop, where there is room: requests inside dialogs have the reserve. An INVITE of a
+    /// call has its time from now; any other request that of one hop of several, and at the last one all of Timer B or F.
     fn send_on(&mut self, now: Instant, id: u64, way: Way) -> Result<(), EngineError> {
         let within = self.relays.get_mut(id).is_some_and(|relay| !relay.kind.is_followed());
         if self.has_no_room(within) {
