@@ -97,7 +97,7 @@ async fn requests_inside_a_call_are_answered() {
     let answering = async {
         let Some(CallEvent::Request(request)) = theirs.next().await else { panic!("no request") };
         assert_eq!(request.request().method, Method::Invite);
-        request.respond(Reply { body: Some(Body::sdp("v=0\r\n")), ..Reply::new(StatusCode::OK) });
+        request.respond(Reply { body: Some(Body::sdp("v=0\r\n")), ..Reply::new(StatusCode::OK) }).unwrap();
     };
     let asking = ours.request(Method::Invite, Headers::new(), Some(Body::sdp("v=0\r\n")));
     let (response, ()) = tokio::join!(asking, answering);
@@ -113,7 +113,7 @@ async fn the_offer_of_a_reinvite_without_one_is_answered_in_the_ack() {
     let (ours, mut theirs) = connect(&caller, &callee, &mut incoming).await;
     let answering = async {
         let Some(CallEvent::Request(request)) = theirs.next().await else { panic!("no request") };
-        request.respond(Reply { body: Some(Body::sdp("v=0\r\n")), ..Reply::new(StatusCode::OK) });
+        request.respond(Reply { body: Some(Body::sdp("v=0\r\n")), ..Reply::new(StatusCode::OK) }).unwrap();
     };
     let (response, ()) = tokio::join!(ours.request(Method::Invite, Headers::new(), None), answering);
     assert_eq!(&*response.unwrap().body, b"v=0\r\n");

@@ -49,7 +49,7 @@ async fn acknowledged(invite: &mut IncomingInvite) -> Vec<u8> {
 
 fn agree(request: InDialogRequest, method: &Method, body: Option<Body>) {
     assert_eq!(request.request().method, *method);
-    request.respond(Reply { body, ..Reply::new(StatusCode::OK) });
+    request.respond(Reply { body, ..Reply::new(StatusCode::OK) }).unwrap();
 }
 
 #[tokio::test]
@@ -282,6 +282,54 @@ async fn an_offer_in_a_provisional_response_to_a_reinvite_is_told_and_answered_i
     peer.send_to(worded(&again, "200 OK", &contact, "").as_bytes(), from).await.unwrap();
     assert_eq!(asking.await.unwrap().unwrap().status, StatusCode::OK);
     hear("ACK ").await;
+    placed.hangup(Headers::new()).await.unwrap();
+    let (bye, _) = hear("BYE ").await;
+    peer.send_to(worded(&bye, "200 OK", "", "").as_bytes(), from).await.unwrap();
+    closed([caller]).await;
+}
+
+#[tokio::test]
+async fn the_answer_to_a_reinvite_that_was_cancelled_meanwhile_is_an_error() {
+    let (caller, _) = end(Transport::Udp, EngineConfig::default()).await;
+    let peer = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let addr = peer.local_addr().unwrap();
+    let hear = async |what: &str| {
+        let mut octets = vec![0; 65_536];
+        loop {
+            let (length, from) = peer.recv_from(&mut octets).await.unwrap();
+            let text = String::from_utf8_lossy(&octets[..length]).into_owned();
+            if text.starts_with(what) {
+                return (text, from);
+            }
+        }
+    };
+    let uri: iqra_sip::Uri = format!("sip:callee@{addr}").parse().unwrap();
+    let call = OutgoingInvite { to: iqra_sip::message::NameAddr::new(uri.clone()), uri, ..call_to(&caller) };
+    let mut call = caller.invite(call).await.unwrap();
+    let (invite, from) = hear("INVITE ").await;
+    let contact = format!("Contact: <sip:callee@{addr}>\r\n");
+    peer.send_to(worded(&invite, "200 OK", &contact, "v=0\r\n").as_bytes(), from).await.unwrap();
+    let mut placed = answered(&mut call).await;
+    hear("ACK ").await;
+
+    let line = |name: &str| invite.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    let asks = |method: &str| {
+        format!(
+            "{method} sip:us@{from} SIP/2.0\r\nVia: SIP/2.0/UDP {addr};branch=z9hG4bKr\r\nMax-Forwards: 70\r\n\
+             From: <sip:callee@127.0.0.1>;tag=theirs\r\nTo:{}\r\nCall-ID:{}\r\nCSeq: 1 {method}\r\n{contact}\
+             Content-Length: 0\r\n\r\n",
+            line("From:"),
+            line("Call-ID:"),
+        )
+    };
+    peer.send_to(asks("INVITE").as_bytes(), from).await.unwrap();
+    let Some(CallEvent::Request(reinvite)) = placed.next().await else { panic!("no re-INVITE") };
+    peer.send_to(asks("CANCEL").as_bytes(), from).await.unwrap();
+    let (refused, _) = hear("SIP/2.0 487 ").await;
+    assert!(refused.contains("CSeq: 1 INVITE\r\n"), "{refused}");
+    let answer = Reply { body: sdp("answer"), ..Reply::new(StatusCode::OK) };
+    assert!(matches!(reinvite.respond(answer), Err(iqra_sip::net::Error::Engine(_))));
+    peer.send_to(asks("ACK").as_bytes(), from).await.unwrap();
     placed.hangup(Headers::new()).await.unwrap();
     let (bye, _) = hear("BYE ").await;
     peer.send_to(worded(&bye, "200 OK", "", "").as_bytes(), from).await.unwrap();

@@ -76,7 +76,7 @@ async fn a_flooded_endpoint_answers_requests_of_the_calls_that_are_up() {
             tokio::spawn(async move {
                 while let Some(event) = call.next().await {
                     if let CallEvent::Request(request) = event {
-                        request.respond(Reply::new(StatusCode::OK));
+                        request.respond(Reply::new(StatusCode::OK)).unwrap();
                     }
                 }
             });

@@ -441,7 +441,8 @@ pub async fn ask_in(call: &Call, method: Method, body: Option<Body>) -> StatusCo
 pub fn agree(request: InDialogRequest) -> Method {
     let method = request.request().method.clone();
     let describes = matches!(method, Method::Invite | Method::Update) && !request.request().body.is_empty();
-    request.respond(Reply { body: describes.then(|| Body::sdp(SDP)), ..Reply::new(StatusCode::OK) });
+    // One that hung up meanwhile needs no answer.
+    let _ = request.respond(Reply { body: describes.then(|| Body::sdp(SDP)), ..Reply::new(StatusCode::OK) });
     method
 }
 

@@ -131,7 +131,7 @@ async fn converse(mut placed: OutgoingCall, callee: &mut Us, callee_hangs_up: bo
             async move { handle.request(Method::Invite, Headers::new(), Some(Body::sdp(SDP))).await },
         );
     let request = requested(&mut ours).await;
-    request.respond(Reply { body: Some(Body::sdp(SDP)), ..Reply::new(StatusCode::OK) });
+    request.respond(Reply { body: Some(Body::sdp(SDP)), ..Reply::new(StatusCode::OK) }).unwrap();
     assert_eq!(soon("the 2xx", reinvite).await.unwrap().unwrap().status, StatusCode::OK);
     let (first, mut other) = if callee_hangs_up { (theirs, ours) } else { (ours, theirs) };
     first.hangup(Headers::new()).await.unwrap();

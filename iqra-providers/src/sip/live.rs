@@ -151,7 +151,10 @@ async fn agree(
                     EndCause::Signalling
                 });
             }
-            Some(CallEvent::Request(request)) => request.respond(Reply::new(StatusCode::REQUEST_PENDING)),
+            Some(CallEvent::Request(request)) => {
+                // A peer that cancelled it asks for no answer.
+                let _ = request.respond(Reply::new(StatusCode::REQUEST_PENDING));
+            }
             Some(CallEvent::Ended(reason)) => return Err(cause_of(&reason)),
             Some(_) => {}
             None => return Err(EndCause::Signalling),
@@ -233,6 +236,7 @@ impl Running {
     }
 
     fn request(&mut self, request: InDialogRequest) {
+        let (before, offered) = (self.agreed.clone(), self.offered.clone());
         let reply = match &request.request().method {
             Method::Invite | Method::Update => self.renegotiate(request.request()),
             Method::Options => with_allow(StatusCode::OK),
@@ -243,7 +247,17 @@ impl Running {
             },
             _ => with_allow(StatusCode::METHOD_NOT_ALLOWED),
         };
-        request.respond(reply);
+        if request.respond(reply).is_err() {
+            self.go_back(before, offered);
+        }
+    }
+
+    /// The peer cancelled its request before the answer left: the session is what it was (RFC 3261 §14.1).
+    fn go_back(&mut self, before: Agreement, offered: Option<String>) {
+        self.offered = offered;
+        if self.update(before.negotiated.clone()) {
+            self.agreed = before;
+        }
     }
 
     /// The key in an INFO goes to the conversation; a flash is none.

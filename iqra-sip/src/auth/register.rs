@@ -198,8 +198,8 @@ pub enum RegistrationError {
     /// The registrar refused; 401 and 407 refuse the credentials.
     #[error("the registrar answered {0}")]
     Refused(StatusCode),
-    /// The registrar said 2xx and granted no time.
-    #[error("the registrar granted no time")]
+    /// The registrar said 2xx, and granted no time or lists other contacts than ours.
+    #[error("the registrar granted no time, or does not list our contact")]
     NotBound,
     /// Nobody answered.
     #[error("the registrar did not answer within 64*T1")]
@@ -402,18 +402,30 @@ impl Registering {
     }
 
     /// The shortest lifetime of our bindings: a contact's own goes before Expires, and that before what we asked for
-    /// (RFC 3261 §10.2.4). A single contact in the list is ours, whatever a NAT has made of it.
+    /// (RFC 3261 §10.2.4). Zero where others are listed and one of ours is not.
     fn lifetime(&self, response: &Response) -> u32 {
         let general = response.headers.typed::<Expires>().map_or(self.expires, |expires| expires.0);
         let listed: Vec<Contact> = response.headers.typed_all::<Contact>().flatten().collect();
         let Some(own) = &self.own else { return general };
-        let granted = |binding: &Binding| {
-            let is = |c: &&Contact| c.address().is_some_and(|address| binding.is(own, address));
-            let alone = listed.first().filter(|_| listed.len() == 1 && self.asked.bindings.len() == 1);
-            let found = listed.iter().find(is).or(alone);
-            found.and_then(Contact::expires).unwrap_or(general)
+        let granted = |binding: &Binding| match self.listed_as(binding, own, &listed) {
+            Some(contact) => contact.expires().unwrap_or(general),
+            // Some registrars list nothing.
+            None if listed.is_empty() => general,
+            None => 0,
         };
         self.asked.bindings.iter().map(granted).min().unwrap_or(general)
+    }
+
+    /// The contact of the list that is our binding. A NAT's registrar may have put another host and port into it: then it
+    /// is the one with our user part, or the only one.
+    fn listed_as<'a>(&self, binding: &Binding, own: &Uri, listed: &'a [Contact]) -> Option<&'a Contact> {
+        let user = binding.uri.as_ref().unwrap_or(own).user_decoded();
+        let is = |c: &&Contact| c.address().is_some_and(|address| binding.is(own, address));
+        let rewritten =
+            |c: &&Contact| c.address().is_some_and(|a| user.is_some() && a.uri.user_decoded() == user);
+        let alone = || listed.first().filter(|_| listed.len() == 1 && self.asked.bindings.len() == 1);
+        let found = listed.iter().find(is);
+        found.or_else(|| listed.iter().find(rewritten)).or_else(alone)
     }
 
     fn failed(&mut self, now: Instant, cause: RegistrationError, at_least: Duration) {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Engine;
 use super::challenged::Proof;
@@ -11,6 +11,7 @@ use super::flow::{Owner, Transmit};
 use super::outbound::Purpose;
 use super::target::Way;
 use crate::fault::Fault;
+use crate::message::header::Expires;
 use crate::message::{HeaderName, Headers, Message, Method, Request, Response, StatusCode};
 use crate::observe::TransactionStep;
 use crate::transaction::key::ClientKey;
@@ -94,6 +95,7 @@ impl Engine {
             false => Machine::Other(client::State::Trying),
         };
         let key = ClientKey { branch: branch.into(), method: request.method.clone() };
+        let lapses = (invite && purpose == Purpose::Program).then(|| lapse_of(now, &request)).flatten();
         let mut client = Client {
             machine,
             key: key.clone(),
@@ -115,6 +117,7 @@ impl Engine {
             ack_due: None,
             hops: VecDeque::new(),
             lengthened: 0,
+            lapses,
         };
         let end = if invite { Timer::B } else { Timer::F };
         self.timers.start(now, Owner::Client(id), &mut client.clocks, end, false);
@@ -185,6 +188,11 @@ impl Engine {
                 if !self.target_unavailable(now, id, response) {
                     self.deliver_response(now, id, response);
                 }
+            }
+            (Action::Start(Timer::Ring), _) => {
+                let limit = self.config.timings.ring_limit;
+                let length = client.lapses.map_or(limit, |at| limit.min(at.saturating_duration_since(now)));
+                self.timers.start_for(now, owner, &mut client.clocks, Timer::Ring, length);
             }
             (Action::Start(timer), _) => self.timers.start(now, owner, &mut client.clocks, timer, reliable),
             (Action::Again(timer), _) => self.timers.again(now, owner, &mut client.clocks, timer, reliable),
@@ -291,4 +299,10 @@ impl Engine {
     pub(super) fn stand_in(invite: &Request, status: StatusCode) -> Arc<Response> {
         Arc::new(Response::to_request(invite, status))
     }
+}
+
+/// When an INVITE that says how long it holds is over.
+fn lapse_of(now: Instant, invite: &Request) -> Option<Instant> {
+    let expires = invite.headers.typed::<Expires>().ok()?;
+    now.checked_add(Duration::from_secs(expires.0.into()))
 }

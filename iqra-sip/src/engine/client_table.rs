@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -49,6 +50,8 @@ pub(crate) struct Client {
     pub(super) hops: VecDeque<Hop>,
     /// How often its session interval was lengthened for a 422.
     pub(super) lengthened: u8,
+    /// When the INVITE of the program is over by its own Expires (RFC 3261 §13.2.1).
+    pub(super) lapses: Option<Instant>,
 }
 
 impl Client {

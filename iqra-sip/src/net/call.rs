@@ -261,10 +261,13 @@ impl InDialogRequest {
     }
 
     /// Answers it, once and finally.
-    pub fn respond(mut self, reply: Reply) {
+    ///
+    /// # Errors
+    /// [`Error::Engine`] where the peer cancelled it meanwhile, or the call is over: nothing that the answer says came
+    /// about, and the session stays as it was (RFC 3261 §14.1).
+    pub fn respond(mut self, reply: Reply) -> Result<(), Error> {
         self.settled = true;
-        // A re-INVITE that was cancelled meanwhile has its answer.
-        let _ = self.handle.enter(|core, now| core.engine.respond(now, self.tx, reply));
+        Ok(self.handle.enter(|core, now| core.engine.respond(now, self.tx, reply))?)
     }
 }
 

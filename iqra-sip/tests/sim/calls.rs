@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use iqra_sip::event::{EndReason, Event, Failure, Reply};
-use iqra_sip::{DialogId, Engine, HeaderName, Headers, StatusCode};
+use iqra_sip::{DialogId, Engine, EngineConfig, HeaderName, Headers, StatusCode};
 
 use crate::network::{CALLEE, CALLER, Network, Weather};
+use crate::wire::{Wire, request, starts, tag_of};
 
 /// Places a call and answers it; the dialog as each side sees it.
 pub(crate) fn connect(net: &mut Network) -> (DialogId, DialogId) {
@@ -186,32 +187,26 @@ fn two_byes_that_cross_end_the_call_quietly() {
 #[test]
 fn an_invitation_lapses_when_its_expires_is_over_and_not_once_it_is_answered() {
     for answered in [false, true] {
-        let mut net = Network::calm();
-        let mut call = net.invite();
-        call.headers.push(HeaderName::EXPIRES, "20");
-        let (engine, now) = net.engine(CALLER);
-        engine.invite(now, call).unwrap();
-        let Event::Invite { tx, .. } = net.event(CALLEE) else { panic!("no INVITE") };
-        let (engine, now) = net.engine(CALLEE);
-        engine.respond(now, tx, Reply::new(StatusCode::RINGING)).unwrap();
-        net.run(Duration::from_secs(19));
-        assert_eq!(net.count(CALLEE, "487"), 0);
+        let mut wire = Wire::new(EngineConfig::default());
+        assert!(wire.say(request("INVITE", "b1", "1", "", "Expires: 20\r\n")).is_empty());
+        let Some(Event::Invite { tx, .. }) = wire.event() else { panic!("no INVITE") };
+        let start = wire.now;
+        wire.engine.respond(wire.now, tx, Reply::new(StatusCode::RINGING)).unwrap();
         if answered {
-            let (engine, now) = net.engine(CALLEE);
-            let dialog = engine.accept(now, tx, Reply::new(StatusCode::OK)).unwrap();
-            net.run(Duration::from_secs(60));
-            hang_up(&mut net, CALLEE, &dialog);
-            net.settle();
-            assert_eq!(net.count(CALLEE, "487"), 0);
-            continue;
+            let dialog = wire.engine.accept(wire.now, tx, Reply::new(StatusCode::OK)).unwrap();
+            assert!(wire.say(request("ACK", "b2", "1", &tag_of(&dialog), "")).len() == 2, "180 and 200");
+            assert!(matches!(wire.event(), Some(Event::Confirmed { .. })));
         }
-        net.run(Duration::from_secs(2));
-        assert!(
-            matches!(net.nodes[CALLEE].events[..], [Event::Cancelled { tx: told, by: None }] if told == tx)
-        );
-        assert_eq!(net.count(CALLEE, "487"), 1);
-        net.settle();
-        let refused = |event: &Event| matches!(event, Event::Response { response, .. } if response.status == StatusCode::REQUEST_TERMINATED);
-        assert!(net.nodes[CALLER].events.iter().any(refused));
+        let mut sent = wire.out();
+        while let Some(next) =
+            wire.engine.poll_timeout().filter(|next| *next < start + Duration::from_secs(21))
+        {
+            assert!(answered || next - start >= Duration::from_secs(20) || sent.len() == 1, "{sent:?}");
+            wire.now = next;
+            wire.engine.handle_timeout(next);
+            sent.extend(wire.out());
+        }
+        let told = matches!(wire.event(), Some(Event::Cancelled { tx: told, by: None }) if told == tx);
+        assert_eq!((told, starts(&sent).contains(&"487")), (!answered, !answered));
     }
 }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use iqra_sip::event::{ClientTx, EndReason, Event, Reply, ServerTx};
-use iqra_sip::{Flow, Headers, StatusCode, Transport};
+use iqra_sip::event::{CallOptions, ClientTx, EndReason, Event, OutgoingInvite, Reply, ServerTx};
+use iqra_sip::message::NameAddr;
+use iqra_sip::{EngineConfig, Flow, HeaderName, Headers, StatusCode, Transport, Uri};
 
 use crate::network::{CALLEE, CALLER, Network};
+use crate::wire::Wire;
 
 fn ring(net: &mut Network) -> (ClientTx, ServerTx) {
     let call = net.invite();
@@ -154,4 +156,64 @@ fn a_second_branch_that_answers_is_acknowledged_and_hung_up() {
     assert_eq!(to_other("BYE"), 1, "and the branch hung up once");
     assert_eq!(net.nodes[CALLER].engine.counts().dialogs, 1, "the call itself lives");
     assert!(net.nodes[CALLER].events.is_empty());
+}
+
+/// An INVITE of ours to a peer that is a piece of text, with Expires of 10 s; what is sent in the 60 s after the answers
+/// of `answers`, and how long after the INVITE.
+fn sent_after(answers: &[(u64, &str)]) -> Vec<(u64, String)> {
+    let mut wire = Wire::new(EngineConfig::default());
+    let mut headers = Headers::new();
+    headers.push(HeaderName::EXPIRES, "10");
+    let uri: Uri = "sip:bob@198.51.100.7".parse().unwrap();
+    let call = OutgoingInvite {
+        uri: uri.clone(),
+        hops: vec![(Transport::Udp, wire.flow.remote).into()],
+        from: NameAddr::parse("<sip:alice@192.0.2.1>").unwrap(),
+        to: NameAddr::new(uri),
+        call_id: None,
+        cseq: 1,
+        headers,
+        body: None,
+        options: CallOptions::default(),
+    };
+    let start = wire.now;
+    wire.engine.invite(wire.now, call).unwrap();
+    let invite = wire.out().remove(0);
+    let mut sent = Vec::new();
+    let mut answers = answers.iter().peekable();
+    while let Some(next) = wire.engine.poll_timeout().filter(|next| *next < start + Duration::from_secs(60)) {
+        let due = answers.peek().map(|(at, _)| start + Duration::from_secs(*at)).filter(|at| *at <= next);
+        wire.now = due.unwrap_or(next);
+        let out = match due.and_then(|_| answers.next()) {
+            Some((_, line)) => wire.say(answer_to(&invite, line)),
+            None => {
+                wire.engine.handle_timeout(wire.now);
+                wire.out()
+            }
+        };
+        let methods = out.iter().map(|text| text.split(' ').next().unwrap_or_default().to_owned());
+        sent.extend(methods.map(|method| ((wire.now - start).as_secs(), method)));
+    }
+    sent.retain(|(_, method)| method != "INVITE");
+    sent
+}
+
+fn answer_to(invite: &str, line: &str) -> String {
+    let copied = |line: &&str| ["Via", "From", "Call-ID", "CSeq"].contains(&line.split(':').next().unwrap());
+    let copied: Vec<&str> = invite.lines().filter(copied).collect();
+    format!(
+        "SIP/2.0 {line}\r\n{}\r\nTo: <sip:bob@198.51.100.7>;tag=b\r\nContact: <sip:bob@198.51.100.7>\r\n\
+         Content-Length: 0\r\n\r\n",
+        copied.join("\r\n")
+    )
+}
+
+#[test]
+fn an_invite_of_ours_is_cancelled_when_its_expires_is_over_and_not_once_it_is_answered() {
+    let first = |sent: Vec<(u64, String)>| sent.into_iter().next();
+    assert_eq!(first(sent_after(&[(1, "180 Ringing")])), Some((10, "CANCEL".into())));
+    assert_eq!(first(sent_after(&[(20, "180 Ringing")])), Some((20, "CANCEL".into())), "late, so at once");
+    assert_eq!(first(sent_after(&[])), None, "nothing to cancel without any response");
+    assert_eq!(first(sent_after(&[(1, "180 Ringing"), (9, "200 OK")])), Some((9, "ACK".into())));
+    assert!(sent_after(&[(1, "180 Ringing"), (9, "200 OK")]).iter().all(|(_, method)| method == "ACK"));
 }

@@ -287,3 +287,27 @@ fn leaving_before_the_answer_waits_for_it_and_then_leaves() {
     assert_eq!(lives, [3_600, 0]);
     net.settle();
 }
+
+#[test]
+fn a_list_of_others_is_no_registration_and_a_contact_that_a_nat_changed_is_ours() {
+    let bound = |own: &str, contacts: &[&str]| {
+        let mut machine = Registering::new(registration(), 1);
+        let start = Instant::now();
+        let request = machine.poll_request(start, &own.parse().unwrap()).unwrap();
+        let mut ok = Response::to_request(&request, StatusCode::OK);
+        contacts.iter().for_each(|contact| ok.headers.push(HeaderName::CONTACT, *contact));
+        machine.handle_response(start, &ok);
+        match machine.state() {
+            RegistrationState::Registered(bound) => Ok((bound.until - start).as_secs()),
+            RegistrationState::Failed(failure) => Err(failure.cause),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (desk, car) = ("<sip:desk@192.0.2.7>;expires=60", "<sip:car@192.0.2.8>;expires=70");
+    let own = "sip:alice@10.0.0.1:5060";
+    assert_eq!(bound(own, &[desk, car]), Err(RegistrationError::NotBound));
+    assert_eq!(bound(own, &[desk, "<sip:alice@203.0.113.4:33333>;expires=90", car]), Ok(90));
+    assert_eq!(bound("sip:10.0.0.1:5060", &[desk, car]), Err(RegistrationError::NotBound));
+    assert_eq!(bound(own, &["<sip:s7fe@203.0.113.4>;expires=80"]), Ok(80), "the only one");
+    assert_eq!(bound(own, &[]), Ok(3_600), "a registrar that lists nothing");
+}

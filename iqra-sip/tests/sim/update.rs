@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use iqra_sip::event::{Body, Event, Reliability, Reply, ServerTx};
+use iqra_sip::event::{Body, EngineError, Event, Reliability, Reply, ServerTx};
 use iqra_sip::{DialogId, EngineConfig, HeaderName, Headers, Method, StatusCode, Transport};
 
 use crate::calls::connect;
@@ -183,6 +183,22 @@ fn an_update_meets_the_offer_of_its_own_side_that_we_have_not_answered() {
     assert_eq!(starts(&wire.out()), ["200"]);
     assert_eq!(update(&mut wire, &dialog, "4"), (None, false));
     assert_eq!(update(&mut wire, &dialog, "5"), (Some(500), true), "that of the UPDATE before");
+}
+
+#[test]
+fn our_offer_waits_until_the_prack_shows_that_our_answer_came() {
+    let (mut wire, dialog, _, rseq) = progressing(true, true);
+    let offer = || Some(Body::sdp("v=0\r\n"));
+    let asked = wire.engine.dialog_request(wire.now, &dialog, Method::Update, &Headers::new(), offer());
+    assert!(matches!(asked, Err(EngineError::Misuse(_))), "{asked:?}");
+    assert_eq!(update(&mut wire, &dialog, "2").0, None, "theirs may come: they have our answer");
+    let Some(Event::DialogRequest { tx, .. }) = wire.event() else { panic!("no UPDATE") };
+    wire.engine.respond(wire.now, tx, Reply { body: offer(), ..Reply::new(StatusCode::OK) }).unwrap();
+    assert_eq!(starts(&wire.out()), ["200"]);
+    let rack = format!("RAck: {rseq} 1 INVITE\r\n");
+    assert_eq!(starts(&wire.say(request("PRACK", "p3", "3", &tag_of(&dialog), &rack))), ["200"]);
+    wire.engine.dialog_request(wire.now, &dialog, Method::Update, &Headers::new(), offer()).unwrap();
+    assert!(wire.out()[0].starts_with("UPDATE "));
 }
 
 #[test]

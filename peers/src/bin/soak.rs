@@ -10,7 +10,8 @@
 //! Prints a line per twentieth of each round: transactions, those that found no answer (each was told so), what both
 //! endpoints hold, resident memory; then the peaks of both rounds, and how much memory stood behind one transaction or
 //! dialog that is held. Exit code 0 when every transaction was accounted for, memory was flat (the peak of the second
-//! round at most a tenth above that of the first, or above its share where more was held at a time) and, at the end, both endpoints held nothing.
+//! round at most a tenth above that of the first, or above its share where more was held at a time) and, at the end,
+//! both endpoints held nothing.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // What it prints is what it is for.
 
 use std::net::{Ipv4Addr, SocketAddr};
