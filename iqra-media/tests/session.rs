@@ -322,6 +322,53 @@ async fn a_slow_conversation_loses_the_oldest_audio_and_no_event() {
     assert!((1_800..=2_000).contains(&unheard.as_millis()), "the rest is counted: {unheard:?}");
 }
 
+/// Plays `parts` of 200 ms, each `gap` ms after the one before was played to its end; tells the underruns and the gaps.
+fn spoken_in_parts(call: &mut Call, speaking: &Speaking, parts: usize, gap: u64) -> (u64, Duration) {
+    for _ in 0..parts {
+        assert_eq!(speaking.play(&[900; 1_600]), 1_600);
+        call.run(200 + gap);
+    }
+    let report = call.a.session.report();
+    (report.playout_underruns, report.playout_gaps)
+}
+
+#[test]
+fn a_conversation_too_slow_to_feed_its_utterance_is_an_underrun_of_playout() {
+    let mut call = Call::new(&Setup::default());
+    let speaking = call.a.line.speaking().new_utterance();
+    let (underruns, gaps) = spoken_in_parts(&mut call, &speaking, 4, 100);
+    assert!(underruns == 3 && (280..=340).contains(&gaps.as_millis()), "{underruns} of {gaps:?}");
+    let report = call.b.session.report();
+    assert_eq!((report.playout_underruns, report.underruns), (0, 0), "{report}");
+    assert!(call.a.session.report().to_string().contains(" playout_underruns=3 playout_gaps_ms=3"));
+}
+
+#[tokio::test]
+async fn what_ended_or_was_interrupted_is_no_underrun_of_playout() {
+    let none = (0, Duration::ZERO);
+    let mut call = Call::new(&Setup::default());
+    let speaking = call.a.line.speaking().new_utterance();
+    assert_eq!(spoken_in_parts(&mut call, &speaking, 2, 1_000), none, "it had been silent for a second");
+    for _ in 0..3 {
+        let next = speaking.new_utterance();
+        assert_eq!(spoken_in_parts(&mut call, &next, 1, 60), none, "each is another utterance");
+    }
+    let cleared = speaking.new_utterance();
+    spoken_in_parts(&mut call, &cleared, 1, 60);
+    assert!(cleared.clear().await.utterances.is_empty());
+    assert_eq!(spoken_in_parts(&mut call, &cleared, 1, 60), none, "nothing was left to clear");
+    let keys = speaking.new_utterance();
+    spoken_in_parts(&mut call, &keys, 1, 0);
+    keys.send_dtmf("5").await.unwrap();
+    call.run(300);
+    assert_eq!(spoken_in_parts(&mut call, &keys, 1, 60), none, "a key was pressed");
+    for direction in [Direction::RecvOnly, Direction::SendRecv] {
+        call.a.session.update(call.now, directed(direction, 2));
+        call.run(200);
+    }
+    assert_eq!(spoken_in_parts(&mut call, &keys, 1, 1_000), none, "the call was on hold");
+}
+
 #[test]
 fn hold_pauses_what_is_said() {
     let mut call = Call::new(&Setup::default());

@@ -10,6 +10,7 @@ use super::patch::Patch;
 use super::playout::SpeakingEnd;
 use super::speaking::{Speaking, speaking};
 use super::switch::{Order, RecordingWish, Switch};
+use super::underruns::SpeakingCounts;
 use super::{AudioFormat, Formats};
 use crate::rtp::telephone_event::Digit;
 
@@ -249,6 +250,11 @@ impl LineEnd {
     /// What a slow conversation lost so far.
     pub fn hearing_counts(&self) -> HearingCounts {
         self.hearing.counts()
+    }
+
+    /// What a slow conversation left out within its utterances so far.
+    pub fn speaking_counts(&self) -> SpeakingCounts {
+        self.speaking.counts()
     }
 }
 

@@ -29,6 +29,7 @@ mod sink;
 mod speaking;
 mod switch;
 mod tone;
+mod underruns;
 
 pub use bridge::{Bridge, Bridged, Party};
 pub use command::{Command, Commands, HangUpReason, TransferOutcome, TransferReply, TransferTarget};
@@ -47,3 +48,4 @@ pub use sink::{
 pub use speaking::{Cleared, Extent, Mark, NotADigit, Played, Speaking, Utterance};
 pub use switch::{RecordingWish, Secret};
 pub use tone::Tone;
+pub use underruns::SpeakingCounts;

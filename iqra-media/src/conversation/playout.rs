@@ -11,6 +11,7 @@ use super::AudioFormat;
 use super::queue::{Piece, Rings, Shared};
 use super::speaking::Mark;
 use super::switch::Switch;
+use super::underruns::{Passage, SpeakingCounts, Underruns};
 use crate::pcm::level;
 use crate::rtp::telephone_event::Digit;
 
@@ -28,6 +29,7 @@ pub(super) struct SpeakingEnd {
     /// The step that the digit will take when it was sent; none if a `clear` took it before.
     digit_steps: u64,
     position: u64,
+    underruns: Underruns,
 }
 
 impl SpeakingEnd {
@@ -44,6 +46,7 @@ impl SpeakingEnd {
             digit: None,
             digit_steps: 0,
             position: 0,
+            underruns: Underruns::new(format),
         }
     }
 
@@ -58,6 +61,7 @@ impl SpeakingEnd {
         let faded = self.clear(out, &mut reached);
         let samples = faded + self.fill(&mut out[faded..], u64::MAX, &mut reached);
         out[samples..].fill(0);
+        self.underruns.dry(out.len() - samples);
         self.shared.publish(self.position);
         samples
     }
@@ -78,6 +82,7 @@ impl SpeakingEnd {
     /// Carries out a `clear` without anything being played.
     pub(super) fn clear_silently(&mut self) {
         self.clear(&mut [], &mut |_| {});
+        self.underruns.interrupted();
         self.shared.publish(self.position);
     }
 
@@ -92,6 +97,11 @@ impl SpeakingEnd {
 
     pub(super) fn first_hang_up(&self) -> bool {
         self.shared.first_hang_up()
+    }
+
+    /// What the conversation was too slow to say so far.
+    pub(super) fn counts(&self) -> SpeakingCounts {
+        self.underruns.counts()
     }
 
     /// Ends the line: whoever waits for playing is told.
@@ -124,7 +134,7 @@ impl SpeakingEnd {
         while self.position < target {
             let Ok(piece) = self.pieces.pop() else { break };
             self.position += piece.steps();
-            if let Piece::Audio(samples) = piece {
+            if let Piece::Audio(_, samples) = piece {
                 self.give_back(samples);
             }
         }
@@ -153,18 +163,22 @@ impl SpeakingEnd {
             }
             let Ok(piece) = self.pieces.pop() else { return false };
             match piece {
-                Piece::Audio(samples) => self.start(samples),
+                Piece::Audio(passage, samples) => self.start(passage, samples),
                 Piece::Mark(mark) => {
                     self.position += 1;
                     reached(mark);
                 }
-                Piece::Digit(digit) => (self.digit, self.digit_steps) = (Some(digit), 1),
+                Piece::Digit(digit) => {
+                    self.underruns.interrupted();
+                    (self.digit, self.digit_steps) = (Some(digit), 1);
+                }
             }
         }
         true
     }
 
-    fn start(&mut self, samples: Vec<i16>) {
+    fn start(&mut self, passage: Passage, samples: Vec<i16>) {
+        self.underruns.begins(passage);
         let spent = std::mem::replace(&mut self.current, samples);
         self.current_at = 0;
         self.give_back(spent);

@@ -14,12 +14,13 @@ use tokio::sync::Notify;
 
 use super::speaking::{Cleared, Extent, Mark, Played, Utterance};
 use super::switch::Switch;
+use super::underruns::Passage;
 use super::{AudioFormat, Limits};
 use crate::rtp::telephone_event::Digit;
 
 /// Something queued.
 pub(super) enum Piece {
-    Audio(Vec<i16>),
+    Audio(Passage, Vec<i16>),
     Mark(Mark),
     Digit(Digit),
 }
@@ -28,7 +29,7 @@ impl Piece {
     /// How far it moves the position.
     pub(super) fn steps(&self) -> u64 {
         match self {
-            Self::Audio(samples) => samples.len() as u64,
+            Self::Audio(_, samples) => samples.len() as u64,
             Self::Mark(_) | Self::Digit(_) => 1,
         }
     }
@@ -88,10 +89,11 @@ impl Queue {
         self.settle(shared);
         self.forget_played(shared.played.load(SeqCst));
         let room = &samples[..samples.len().min(self.room(shared))];
+        let passage = Passage { utterance: utterance.id.number(), clears: self.clears };
         let mut taken = 0;
         for chunk in room.chunks(shared.chunk) {
             let buffer = self.buffer_with(chunk);
-            if self.push(Piece::Audio(buffer)).is_err() {
+            if self.push(Piece::Audio(passage, buffer)).is_err() {
                 break;
             }
             taken += chunk.len();

@@ -19,6 +19,12 @@ use crate::rtp::telephone_event::Digit;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Utterance(u64);
 
+impl Utterance {
+    pub(super) fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// A place between samples; [`Event::Mark`](super::Event::Mark) tells when it was played.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Mark(u64);

@@ -84,7 +84,7 @@ pub struct MediaReport {
     pub stretched: Duration,
     /// Time taken out by shortening audio, to bring the delay down to its target.
     pub shortened: Duration,
-    /// How often audio was due and none was there.
+    /// How often the jitter buffer had no audio of the far end when it was due, although it had been sent.
     pub underruns: u64,
     /// Audio made up in place of packets that were missing.
     pub concealed: Duration,
@@ -98,6 +98,11 @@ pub struct MediaReport {
     pub first_audio_out: Option<Duration>,
     /// Audio that the conversation was too slow to hear.
     pub unheard: Duration,
+    /// How often the play queue ran dry within an utterance: the conversation was too slow to feed it, and the far end
+    /// heard a gap of less than a second.
+    pub playout_underruns: u64,
+    /// Silence that the far end heard in these gaps.
+    pub playout_gaps: Duration,
     /// Packets left out because this program stalled.
     pub skipped: u64,
 }
@@ -136,7 +141,7 @@ impl fmt::Display for MediaReport {
             f,
             "codec={} sent={} received={} lost={} late={} overflow={} duplicate={} reordered={} refused={} unknown={} jitter_ms={:.1} \
              late_p50_ms={} late_p95_ms={} late_max_ms={} delay_ms={} target_ms={} concealed_ms={} stretched_ms={} \
-             shortened_ms={} underruns={} unheard_ms={} dtmf_in={} dtmf_out={}",
+             shortened_ms={} underruns={} unheard_ms={} playout_underruns={} playout_gaps_ms={} dtmf_in={} dtmf_out={}",
             self.codec,
             self.packets_sent,
             self.packets_received,
@@ -158,6 +163,8 @@ impl fmt::Display for MediaReport {
             self.shortened.as_millis(),
             self.underruns,
             self.unheard.as_millis(),
+            self.playout_underruns,
+            self.playout_gaps.as_millis(),
             self.dtmf_received,
             self.dtmf_sent,
         )?;

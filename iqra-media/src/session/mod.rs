@@ -448,6 +448,9 @@ impl MediaSession {
         report.not_authentic = self.protection.refused();
         let unheard = self.line.hearing_counts().dropped_samples;
         report.unheard = receive::span(unheard, self.line.hears().sample_rate());
+        let spoken = self.line.speaking_counts();
+        report.playout_underruns = spoken.underruns;
+        report.playout_gaps = receive::span(spoken.missing_samples, self.line.speaks().sample_rate());
         report
     }
 
