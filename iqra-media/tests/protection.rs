@@ -184,7 +184,7 @@ fn browser(weather: Weather, honest: bool) -> Browser {
         let fingerprint = if honest { certificates[theirs].fingerprint() } else { [3; 32] };
         let security = Security::Dtls { fingerprint: Fingerprint(fingerprint), role, tls_id: None };
         let negotiated = Negotiated { security, rtcp_mux: true, ..negotiated };
-        Plan::webrtc(negotiated, setup.formats, &codecs(), &certificates[ours], None, now).unwrap()
+        Plan::webrtc(negotiated, setup.formats, &codecs(), &certificates[ours], now).unwrap()
     });
     Browser { call }
 }
@@ -350,7 +350,7 @@ fn a_client_takes_answers_from_elsewhere_while_its_peer_is_silent() {
         let fingerprint = Fingerprint(theirs.fingerprint());
         let security = Security::Dtls { fingerprint, role: DtlsRole::Client, tls_id: None };
         let negotiated = Negotiated { security, rtcp_mux: true, ..negotiated };
-        Plan::webrtc(negotiated, setup.formats, &codecs(), &ours, None, now).unwrap()
+        Plan::webrtc(negotiated, setup.formats, &codecs(), &ours, now).unwrap()
     });
     let began = call.now;
     let mut server = Handshake::new(&theirs, false, ours.fingerprint(), began).unwrap();
@@ -384,6 +384,11 @@ fn ours() -> IceLite {
     IceLite { ufrag: "ours".into(), pwd: "p".repeat(22), candidates: Vec::new() }
 }
 
+fn theirs(ufrag: &str) -> RemoteIce {
+    let (ufrag, pwd, options) = (ufrag.to_owned(), ufrag.repeat(6), vec!["trickle".into()]);
+    RemoteIce { ufrag, pwd, lite: false, options, candidates: Vec::new() }
+}
+
 /// A check of the far end that nominates the address it comes from.
 fn nominating(ice: &IceLite) -> Vec<u8> {
     use stun_types::attribute::{AttributeType, RawAttribute, Username};
@@ -392,7 +397,7 @@ fn nominating(ice: &IceLite) -> Vec<u8> {
         ShortTermCredentials,
     };
     let mut check = Message::builder_request(BINDING, MessageWriteVec::new());
-    check.add_attribute(&Username::new("ours:theirs").unwrap()).unwrap();
+    check.add_attribute(&Username::new(&format!("{}:theirs", ice.ufrag)).unwrap()).unwrap();
     check.add_attribute(&RawAttribute::new(AttributeType::new(0x25), &[])).unwrap();
     check
         .add_message_integrity(&ShortTermCredentials::new(ice.pwd.clone()).into(), IntegrityAlgorithm::Sha1)
@@ -405,7 +410,8 @@ fn a_check_that_nominates_turns_the_media_round() {
     let setup = Setup::default();
     let (certificate, ice) = (Certificate::generate().unwrap(), ours());
     let mut call = Call::planned(&setup, |negotiated, now| {
-        Plan::webrtc(negotiated, setup.formats, &codecs(), &certificate, Some(&ice), now).unwrap()
+        let negotiated = Negotiated { local_ice: Some(ice.clone()), ..negotiated };
+        Plan::webrtc(negotiated, setup.formats, &codecs(), &certificate, now).unwrap()
     });
     call.run(100);
     let nat = address(9);
@@ -424,18 +430,13 @@ fn a_check_that_nominates_turns_the_media_round() {
 fn a_far_end_that_ice_finds_later_is_sent_to_and_misses_nothing() {
     let setup = Setup::default();
     let (certificate, ice) = (Certificate::generate().unwrap(), ours());
-    let theirs = RemoteIce {
-        ufrag: "theirs".into(),
-        pwd: "q".repeat(22),
-        lite: false,
-        options: vec!["trickle".into()],
-        candidates: Vec::new(),
-    };
+    let theirs = theirs("theirs");
     let nowhere = SocketAddr::from(([0, 0, 0, 0], 9));
     let plan = |negotiated: Negotiated, now| {
+        let (theirs, ours) = (Some(theirs.clone()), Some(ice.clone()));
         let found_later =
-            Negotiated { remote: nowhere, rtcp_mux: true, ice: Some(theirs.clone()), ..negotiated };
-        Plan::webrtc(found_later, setup.formats, &codecs(), &certificate, Some(&ice), now).unwrap()
+            Negotiated { remote: nowhere, rtcp_mux: true, ice: theirs, local_ice: ours, ..negotiated };
+        Plan::webrtc(found_later, setup.formats, &codecs(), &certificate, now).unwrap()
     };
     let mut call = Call::planned(&setup, plan);
     call.a.hum(800.0, 100);
@@ -467,4 +468,37 @@ fn a_far_end_that_ice_finds_later_is_sent_to_and_misses_nothing() {
     assert!((19..=21).contains(&talk(&mut call, 200)));
     let loud = audio.iter().filter(|payload| payload.iter().any(|sample| *sample != 0xff)).count();
     assert_eq!(loud, 5, "the tenth of a second that was spoken before anybody could hear it");
+}
+
+/// The far end restarts ICE, since its network changed: media goes on where it went until a check under the new
+/// credentials chooses anew, whatever the SDP says meanwhile.
+#[test]
+fn media_goes_on_over_a_restart_of_ice_until_the_far_end_chose_anew() {
+    let setup = Setup::default();
+    let certificate = Certificate::generate().unwrap();
+    let (first, anew) = (ours(), IceLite::random(&[5; 24]));
+    let plan = |negotiated: Negotiated, ours: &IceLite, far_end: &str, now| {
+        let negotiated =
+            Negotiated { ice: Some(theirs(far_end)), local_ice: Some(ours.clone()), ..negotiated };
+        Plan::webrtc(negotiated, setup.formats, &codecs(), &certificate, now).unwrap()
+    };
+    let mut call = Call::planned(&setup, |negotiated, now| plan(negotiated, &first, "theirs", now));
+    let (wifi, mobile) = (address(9), address(10));
+    let mut out = [0; 1_500];
+    let mut check = |call: &mut Call, from: SocketAddr, ice: &IceLite| {
+        call.a.session.handle_packet(call.now, from, Port::Rtp, &mut nominating(ice));
+        let answer = call.a.session.poll_transmit(&mut out);
+        let is_answered = answer.is_some_and(|sent| Protocol::of(&out[..sent.length]) == Protocol::Stun);
+        call.now += Duration::from_millis(20);
+        call.a.session.tick(call.now);
+        let audio = std::iter::from_fn(|| call.a.session.poll_transmit(&mut out));
+        (is_answered, audio.last().unwrap().to)
+    };
+    assert_eq!(check(&mut call, wifi, &first), (true, wifi));
+    let restarted = negotiated(iqra_media::codec::g711::PCMU, 20, address(2));
+    let update = plan(restarted, &anew, "other", call.now);
+    call.a.session.update(call.now, update);
+    assert_eq!(check(&mut call, wifi, &first), (true, wifi), "the session before goes on");
+    assert_eq!(check(&mut call, mobile, &anew), (true, mobile));
+    assert_eq!(check(&mut call, wifi, &first), (false, mobile), "and is over now");
 }

@@ -315,6 +315,56 @@ fn two_of_us_agree_on_roles_and_a_changed_certificate_is_a_change_of_keys() {
     assert!(change.keys && !change.codec, "{change:?}");
 }
 
+/// The credentials of ICE in an SDP.
+fn credentials_of(sdp: &str) -> (String, String) {
+    let value = |name: &str| sdp.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
+    (value("a=ice-ufrag:"), value("a=ice-pwd:"))
+}
+
+#[test]
+fn a_restart_of_ice_changes_the_credentials_of_both_sides_and_nothing_else_does() {
+    let fresh = |seed| Capabilities { ice: Some(IceLite::random(&[seed; 24])), ..dtls(Required) };
+    let first = browser(&format!("{FINGERPRINT}a=setup:actpass\r\n"));
+    let agreed = answered(&fresh(1), &first).unwrap();
+    let (sdp, ours) = (agreed.local(), agreed.negotiated.local_ice.clone().unwrap());
+    assert_eq!(credentials_of(&sdp), (ours.ufrag, ours.pwd));
+
+    let again = |offer: &str, seed| agreed.answer(from_caller(offer).as_bytes(), &fresh(seed)).unwrap();
+    let (same, change) = again(&first, 2);
+    assert!(change.is_none() && same.local() == sdp, "{}", same.local());
+    let held = again(&format!("{first}a=sendonly\r\n"), 3).0;
+    assert_eq!(credentials_of(&held.local()), credentials_of(&sdp));
+    assert_eq!(credentials_of(&agreed.reoffer(&fresh(4))), credentials_of(&sdp));
+
+    let restarted = first.replace("thei", "anew").replace(&"t".repeat(22), &"u".repeat(22));
+    let (next, change) = again(&restarted, 5);
+    let (ufrag, pwd) = credentials_of(&next.local());
+    let (ufrag_before, pwd_before) = credentials_of(&sdp);
+    assert!(change.ice && !change.keys && ufrag != ufrag_before && pwd != pwd_before);
+    assert_eq!(next.negotiated.local_ice.clone().unwrap().pwd, pwd);
+    let after = next.answer(from_caller(&restarted).as_bytes(), &fresh(6)).unwrap().0;
+    assert_eq!(credentials_of(&after.local()), (ufrag, pwd));
+}
+
+#[test]
+fn our_restart_of_ice_is_answered_with_new_credentials() {
+    let side = |seed| Capabilities { ice: Some(IceLite::random(&[seed; 24])), ..dtls(Required) };
+    let (caller, offer) = (side(1), offer(&side(1)));
+    let callee = answer(offer.as_bytes(), &side(2)).unwrap();
+    let ours = accept_answer(&caller, &offer, callee.local().as_bytes()).unwrap();
+    let restart = ours.restart_ice(&side(3));
+    let (theirs, seen) = callee.answer(restart.as_bytes(), &side(4)).unwrap();
+    // What we could do by now counts less than what we offered.
+    let (ours, change) = ours.accept_answer(&side(5), &restart, theirs.local().as_bytes()).unwrap();
+    assert!(seen.ice && change.ice);
+    for (agreed, local, remote) in [(&ours, 3, 4), (&theirs, 4, 3)] {
+        let [local, remote] = [local, remote].map(|seed| IceLite::random(&[seed; 24]));
+        assert_eq!(agreed.negotiated.local_ice.as_ref(), Some(&local));
+        let heard = agreed.negotiated.ice.as_ref().unwrap();
+        assert_eq!((&heard.ufrag, &heard.pwd), (&remote.ufrag, &remote.pwd));
+    }
+}
+
 #[test]
 fn bundles_name_the_lines_that_we_take() {
     let group = "v=0\r\no=- 1 1 IN IP4 192.0.2.5\r\ns=-\r\nt=0 0\r\na=group:BUNDLE v a d\r\n";

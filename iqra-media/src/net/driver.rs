@@ -22,8 +22,6 @@ use crate::conversation::{Direction, Formats, Limits, Line, line};
 use crate::quality::MediaReport;
 #[cfg(feature = "webrtc")]
 use crate::rtp::dtls::Certificate;
-#[cfg(feature = "webrtc")]
-use crate::sdp::IceLite;
 use crate::sdp::Negotiated;
 use crate::session::recording::Tap;
 use crate::session::{Config, MediaSession, Plan, PlanError};
@@ -37,9 +35,6 @@ pub struct CallOptions {
     pub session: Config,
     /// Records both directions.
     pub recording: Option<Tap>,
-    /// The ICE credentials that our SDP names; the checks of the far end are answered.
-    #[cfg(feature = "webrtc")]
-    pub ice: Option<IceLite>,
 }
 
 /// What is open and what was refused, for tests and metrics.
@@ -77,18 +72,16 @@ pub(super) struct PlanParts {
 }
 
 impl PlanParts {
-    #[cfg_attr(not(feature = "webrtc"), expect(unused_variables, reason = "DTLS and ICE alone ask for them"))]
+    #[cfg_attr(not(feature = "webrtc"), expect(unused_variables, reason = "DTLS alone asks for the time"))]
     pub(super) fn plan(
         &self,
         negotiated: Negotiated,
         formats: Formats,
-        options: &CallOptions,
         now: Instant,
     ) -> Result<Plan, PlanError> {
         #[cfg(feature = "webrtc")]
         if let Some(certificate) = &self.certificate {
-            let ice = options.ice.as_ref();
-            return Plan::webrtc(negotiated, formats, &self.codecs, certificate, ice, now);
+            return Plan::webrtc(negotiated, formats, &self.codecs, certificate, now);
         }
         Plan::new(negotiated, formats, &self.codecs)
     }
@@ -242,7 +235,7 @@ impl MediaDriver {
         options: CallOptions,
     ) -> Result<(Line, Leg), PlanError> {
         let now = Instant::now();
-        let plan = self.inner.parts.plan(negotiated, formats, &options, now)?;
+        let plan = self.inner.parts.plan(negotiated, formats, now)?;
         let (line, end, commands) = line(formats, &options.limits);
         let (seed, wall) = (fastrand::u64(..), SystemTime::now());
         let session = MediaSession::new(plan, options.session, end, options.recording, seed, now, wall);

@@ -10,7 +10,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::call::{CallId, SharedReport};
-use super::driver::{CallOptions, Inner};
+use super::driver::Inner;
 use super::thread::{Order, Orders};
 use crate::conversation::{Command, Commands, EndReason, Formats, Speaking};
 use crate::quality::MediaReport;
@@ -37,14 +37,12 @@ impl Leg {
         self.commands.next().await
     }
 
-    /// Takes over a re-INVITE or UPDATE: hold, another address, packet time or codec.
+    /// Takes over a re-INVITE or UPDATE: hold, another address, packet time or codec, a restart of ICE.
     ///
     /// # Errors
     /// [`PlanError`] when the codec is not among the driver's; the session then goes on as before.
     pub fn update(&self, negotiated: Negotiated) -> Result<(), PlanError> {
-        // The ICE credentials stay those of the call.
-        let now = Instant::now();
-        let plan = self.driver.parts.plan(negotiated, self.formats, &CallOptions::default(), now)?;
+        let plan = self.driver.parts.plan(negotiated, self.formats, Instant::now())?;
         self.order(Order::Update(self.id, Box::new(plan)));
         Ok(())
     }

@@ -3,6 +3,9 @@
 //!
 //! A check proves itself with our password, which is why a pair that the far end nominates may turn the media round at
 //! once: who could send it has seen the SDP. Octets in, octets out; no socket.
+//!
+//! When ICE restarts, both sides change their credentials, and media goes on as before until the far end has chosen anew
+//! (RFC 8445 §9). So checks of the session before are answered until a check of the new one nominates.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -38,13 +41,20 @@ pub enum Check {
     Nominated,
 }
 
-/// Answers the checks of the far end.
-pub struct IceResponder {
+/// A session of ICE, by our credentials.
+struct Session {
     ufrag: String,
     credentials: MessageIntegrityCredentials,
-    pending: VecDeque<(SocketAddr, Vec<u8>)>,
     /// Where checks came from, the latest first.
     proven: VecDeque<SocketAddr>,
+}
+
+/// Answers the checks of the far end.
+pub struct IceResponder {
+    session: Session,
+    /// What it restarted from, until the far end has chosen anew.
+    before: Option<Session>,
+    pending: VecDeque<(SocketAddr, Vec<u8>)>,
     refused: u64,
 }
 
@@ -52,8 +62,20 @@ impl IceResponder {
     /// For the user fragment and the password that our SDP names (RFC 8839 §5.4).
     pub fn new(ufrag: &str, password: &str) -> Self {
         let credentials = ShortTermCredentials::new(password.to_owned()).into();
-        let ufrag = ufrag.to_owned();
-        Self { ufrag, credentials, pending: VecDeque::new(), proven: VecDeque::new(), refused: 0 }
+        let session = Session { ufrag: ufrag.to_owned(), credentials, proven: VecDeque::new() };
+        Self { session, before: None, pending: VecDeque::new(), refused: 0 }
+    }
+
+    /// What stands after a further offer and answer, for which `next` was made: a restart where that has other
+    /// credentials, else this one.
+    #[must_use]
+    pub fn followed_by(self, next: Self) -> Self {
+        match self.session.is(&next.session) {
+            true => self,
+            false => {
+                Self { before: Some(self.before.unwrap_or(self.session)), session: next.session, ..self }
+            }
+        }
     }
 
     /// Takes a datagram that is STUN; an answer may be ready afterwards.
@@ -69,25 +91,62 @@ impl IceResponder {
         let is_check = message.has_method(BINDING) && message.has_class(MessageClass::Request);
         let username = message.attribute::<Username>().ok()?;
         let (ours, _) = username.username().split_once(':')?;
-        if !is_check || ours != self.ufrag || message.validate_integrity(&self.credentials).is_err() {
+        let is_meant = |session: &Session| {
+            ours == session.ufrag && message.validate_integrity(&session.credentials).is_ok()
+        };
+        if !is_check {
             return None;
         }
+        let is_new = is_meant(&self.session);
+        let session =
+            if is_new { &mut self.session } else { self.before.as_mut().filter(|s| is_meant(s))? };
         let unknown: Vec<_> = message
             .iter_attributes()
             .map(|(_, attribute)| Attribute::get_type(&attribute))
             .filter(|kind| kind.comprehension_required() && !KNOWN.contains(kind))
             .collect();
-        let answer = self.answer(&message, from, &unknown)?;
+        let answer = session.answer(&message, from, &unknown)?;
+        session.remember(from);
         if self.pending.len() == MOST_PENDING {
             self.pending.pop_front();
         }
         self.pending.push_back((from, answer));
+        let nominated = message.has_attribute(USE_CANDIDATE) && unknown.is_empty();
+        if is_new && nominated {
+            self.before = None;
+        }
+        Some(if nominated { Check::Nominated } else { Check::Reachable })
+    }
+
+    /// The next answer, written into `out` (200 octets suffice), and whom it is for.
+    pub fn poll_transmit(&mut self, out: &mut [u8]) -> Option<(usize, SocketAddr)> {
+        let (to, answer) = self.pending.pop_front()?;
+        out.get_mut(..answer.len())?.copy_from_slice(&answer);
+        Some((answer.len(), to))
+    }
+
+    /// Whether the far end sent a check from there.
+    pub fn knows(&self, address: SocketAddr) -> bool {
+        let sessions = self.before.iter().chain([&self.session]);
+        sessions.into_iter().any(|session| session.proven.contains(&address))
+    }
+
+    /// STUN that did not prove itself.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+}
+
+impl Session {
+    fn is(&self, other: &Self) -> bool {
+        self.ufrag == other.ufrag && self.credentials == other.credentials
+    }
+
+    fn remember(&mut self, from: SocketAddr) {
         if !self.proven.contains(&from) {
             self.proven.truncate(MOST_PROVEN - 1);
             self.proven.push_front(from);
         }
-        let nominated = message.has_attribute(USE_CANDIDATE) && unknown.is_empty();
-        Some(if nominated { Check::Nominated } else { Check::Reachable })
     }
 
     fn answer(&self, check: &Message<'_>, from: SocketAddr, unknown: &[AttributeType]) -> Option<Vec<u8>> {
@@ -106,28 +165,11 @@ impl IceResponder {
         answer.add_fingerprint().ok()?;
         Some(answer.finish())
     }
-
-    /// The next answer, written into `out` (200 octets suffice), and whom it is for.
-    pub fn poll_transmit(&mut self, out: &mut [u8]) -> Option<(usize, SocketAddr)> {
-        let (to, answer) = self.pending.pop_front()?;
-        out.get_mut(..answer.len())?.copy_from_slice(&answer);
-        Some((answer.len(), to))
-    }
-
-    /// Whether the far end sent a check from there.
-    pub fn knows(&self, address: SocketAddr) -> bool {
-        self.proven.contains(&address)
-    }
-
-    /// STUN that did not prove itself.
-    pub fn refused(&self) -> u64 {
-        self.refused
-    }
 }
 
 impl fmt::Debug for IceResponder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IceResponder").field("ufrag", &self.ufrag).finish_non_exhaustive()
+        f.debug_struct("IceResponder").field("ufrag", &self.session.ufrag).finish_non_exhaustive()
     }
 }
 
@@ -212,6 +254,35 @@ mod tests {
             assert_eq!(answered(&mut ice), None, "{at}");
         }
         assert_eq!(ice.refused(), bad.len() as u64);
+    }
+
+    #[test]
+    fn a_restart_answers_checks_of_the_session_before_until_the_far_end_chose_anew() {
+        let other = "another-password-of-22";
+        let elsewhere = SocketAddr::from(([192, 0, 2, 8], 40_000));
+        let mut ice = IceResponder::new("ours", PASSWORD);
+        assert_eq!(ice.handle(elsewhere, &check("ours:theirs", PASSWORD, &[])), Check::Reachable);
+        let mut ice = ice.followed_by(IceResponder::new("ours", PASSWORD));
+        assert!(ice.before.is_none() && ice.knows(elsewhere), "the same credentials are no restart");
+
+        ice = ice.followed_by(IceResponder::new("anew", other));
+        ice.pending.clear();
+        let proof = |ice: &mut IceResponder, password| {
+            let answer = answered(ice).unwrap();
+            Message::from_bytes(&answer).unwrap().validate_integrity(&credentials(password)).is_ok()
+        };
+        let (old, new) = ("ours:theirs", "anew:fresh");
+        assert_eq!(ice.handle(from(), &check(old, PASSWORD, &[USE_CANDIDATE])), Check::Nominated);
+        assert!(proof(&mut ice, PASSWORD));
+        assert_eq!(ice.handle(from(), &check(new, other, &[])), Check::Reachable, "nothing is chosen yet");
+        assert!(proof(&mut ice, other));
+        for (name, password) in [(new, PASSWORD), (old, other)] {
+            assert_eq!(ice.handle(from(), &check(name, password, &[])), Check::Refused);
+        }
+        assert_eq!(ice.handle(from(), &check(old, PASSWORD, &[])), Check::Reachable);
+        assert_eq!(ice.handle(from(), &check(new, other, &[USE_CANDIDATE])), Check::Nominated);
+        assert_eq!(ice.handle(from(), &check(old, PASSWORD, &[])), Check::Refused, "it is over");
+        assert!(ice.knows(from()) && !ice.knows(elsewhere));
     }
 
     #[test]

@@ -69,12 +69,19 @@ impl Agreement {
     /// same answer with the same version, whatever the version of its `o=`; one that says something new is read even
     /// where its version did not rise, since that is how some put calls on hold.
     ///
+    /// Where the offer restarts ICE, the answer names the credentials of `ours` in place of those before (RFC 8839
+    /// §4.4.2.1).
+    ///
     /// # Errors
     /// A [`Refusal`] as for the first [`answer`]; the call goes on as before (RFC 3264 §8).
     pub fn answer(&self, offer: &[u8], ours: &Capabilities) -> Result<(Self, Change), Refusal> {
         let offer = Description::parse_within(offer, &ours.limits)?;
-        let taken = negotiate::take(&offer, &self.keeping(ours))?;
-        let fresh = compose::answer(&offer, &taken, ours);
+        let mut ours = self.keeping(ours);
+        if !self.is_restarted_by(&offer) {
+            self.keep_credentials(&mut ours);
+        }
+        let taken = negotiate::take(&offer, &ours)?;
+        let fresh = compose::answer(&offer, &taken, &ours);
         let local = compose::next_version(&self.local, fresh);
         Ok(self.followed_by(Self::new(taken, local, &offer, self.numbers.clone())))
     }
@@ -82,6 +89,14 @@ impl Agreement {
     /// An offer inside the call, of all that we can do: every m-line in its place, payload types, transport and way of
     /// keys as they were, and the next version if it says anything new.
     pub fn reoffer(&self, ours: &Capabilities) -> String {
+        let mut ours = ours.clone();
+        self.keep_credentials(&mut ours);
+        self.restart_ice(&ours)
+    }
+
+    /// A [`reoffer`](Self::reoffer) that begins ICE anew with the credentials of `ours` (RFC 8445 §9): since our
+    /// candidates change, or the far end is no longer reached.
+    pub fn restart_ice(&self, ours: &Capabilities) -> String {
         let Self { local, stream, negotiated, .. } = self;
         let standing = Standing { local, stream: *stream, security: &negotiated.security };
         let fresh = compose::offer(ours, &self.numbers, Some(&standing));
@@ -105,6 +120,19 @@ impl Agreement {
     fn followed_by(&self, next: Self) -> (Self, Change) {
         let change = Change::between(&self.negotiated, &next.negotiated);
         (next, change)
+    }
+
+    /// Whether an offer begins ICE anew.
+    fn is_restarted_by(&self, offer: &Description) -> bool {
+        let theirs = offer.audio_at(self.stream).and_then(|audio| audio.ice());
+        theirs.zip(self.negotiated.ice.as_ref()).is_none_or(|(now, before)| now.restarts(before))
+    }
+
+    /// The credentials do not change while ICE goes on (RFC 8839 §4.4.1.3).
+    fn keep_credentials(&self, ours: &mut Capabilities) {
+        if let (Some(ice), Some(used)) = (&mut ours.ice, &self.negotiated.local_ice) {
+            *ice = ice.under(&used.ufrag, &used.pwd);
+        }
     }
 
     /// Our means, with what is in use first: the codec, unless the offer's order decides, and our side of the DTLS

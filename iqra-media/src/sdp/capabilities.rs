@@ -42,7 +42,9 @@ pub struct Capabilities {
     pub direction: Direction,
     /// Encryption of the audio: policy, profile and keys. Default: never.
     pub security: SecuritySettings,
-    /// Our ICE credentials and candidates; `None` (the default) leaves ICE out.
+    /// Our ICE candidates, and credentials for a session of ICE that begins; `None` (the default) leaves ICE out. In a
+    /// call the credentials stay those of the agreement ([`Negotiated::local_ice`](super::Negotiated::local_ice)) until
+    /// one side restarts ICE: give fresh ones with each offer and answer ([`IceLite::random`]).
     pub ice: Option<IceLite>,
     /// Whether RTCP shares the port of RTP where the peer wants that too (RFC 5761). Default no; a peer that insists
     /// (`a=rtcp-mux-only`, RFC 8858) gets it anyway.

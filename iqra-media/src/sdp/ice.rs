@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use data_encoding::BASE64;
+
 /// Most candidates of the peer that are kept; a browser with many networks has some twenty.
 const MAX_CANDIDATES: usize = 64;
 
@@ -15,6 +17,20 @@ pub struct IceLite {
     pub pwd: String,
     /// Addresses that receive RTP, best first; where empty, the capabilities' address and port.
     pub candidates: Vec<SocketAddr>,
+}
+
+impl IceLite {
+    /// Credentials of so many random octets: 48 bits in the user fragment and 144 in the password (RFC 8445 §5.3 asks
+    /// for 24 and 128).
+    pub fn random(octets: &[u8; 24]) -> Self {
+        let (ufrag, pwd) = octets.split_at(6);
+        Self { ufrag: BASE64.encode(ufrag), pwd: BASE64.encode(pwd), candidates: Vec::new() }
+    }
+
+    /// The same candidates under other credentials.
+    pub(super) fn under(&self, ufrag: &str, pwd: &str) -> Self {
+        Self { ufrag: ufrag.to_owned(), pwd: pwd.to_owned(), candidates: self.candidates.clone() }
+    }
 }
 
 impl fmt::Debug for IceLite {
@@ -52,6 +68,11 @@ impl fmt::Debug for RemoteIce {
 }
 
 impl RemoteIce {
+    /// Whether this begins ICE anew in place of what stood before: both credentials are others (RFC 8839 §4.4.1.1.1).
+    pub(super) fn restarts(&self, before: &Self) -> bool {
+        self.ufrag != before.ufrag && self.pwd != before.pwd
+    }
+
     /// From the attributes; `None` where the credentials are not as RFC 8839 §5.4 has them.
     pub(super) fn new<'a>(
         ufrag: &str,
@@ -175,6 +196,15 @@ mod tests {
             .collect();
         assert_eq!(ports, [(1, 40_000), (2, 40_001)]);
         assert!(lines[0].starts_with("1 1 UDP 2130706431 198.51.100.7 40000 typ host"), "{}", lines[0]);
+    }
+
+    #[test]
+    fn random_octets_make_credentials_of_the_length_and_letters_that_ice_has() {
+        let ice = IceLite::random(&std::array::from_fn(|n| n as u8 * 11));
+        assert_eq!((ice.ufrag.len(), ice.pwd.len()), (8, 24));
+        let is_ice_char = |c: char| c.is_ascii_alphanumeric() || c == '+' || c == '/';
+        assert!(ice.ufrag.chars().chain(ice.pwd.chars()).all(is_ice_char), "{}:{}", ice.ufrag, ice.pwd);
+        assert_ne!(ice, IceLite::random(&[7; 24]));
     }
 
     #[test]

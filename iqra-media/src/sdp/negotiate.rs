@@ -156,6 +156,11 @@ pub(super) fn accept(
     let receive = mine.payload_type_of(&codec).ok_or_else(|| no_common_codec(&theirs, ours))?;
     let mux = mine.rtcp_mux().0 && theirs.rtcp_mux().0;
     let mut negotiated = Read { audio: theirs, ours, codec, send, receive }.negotiated(remote, mux, ice);
+    // Our credentials are those of the offer as it was sent.
+    negotiated.local_ice = mine.ice().filter(|_| negotiated.ice.is_some()).and_then(|sent| {
+        let ours = ours.ice.as_ref()?;
+        Some(ours.under(&sent.ufrag, &sent.pwd))
+    });
     negotiated.alternatives = alternatives(ours, &mine, &theirs, codec);
     negotiated.security = security;
     negotiated.direction =
@@ -257,6 +262,7 @@ impl Read<'_> {
             remote_rtcp: if rtcp_mux { remote } else { audio.remote_rtcp(remote) },
             rtcp_mux,
             direction: audio.direction(ice.is_some()).reversed().and(ours.direction),
+            local_ice: ours.ice.clone().filter(|_| ice.is_some()),
             ice,
             ..Negotiated::new(*codec, remote)
         }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{DEFAULT_PTIME_MS, RemoteIce, Security};
+use super::{DEFAULT_PTIME_MS, IceLite, RemoteIce, Security};
 use crate::codec::CodecSpec;
 
 /// Which way media flows, seen from the side that says it (RFC 8866 §6.7).
@@ -139,6 +139,8 @@ pub struct Negotiated {
     pub security: Security,
     /// The peer's ICE side; `None` when a side has none.
     pub ice: Option<RemoteIce>,
+    /// Our ICE side, as our SDP names it; `None` when a side has none.
+    pub local_ice: Option<IceLite>,
 }
 
 impl Negotiated {
@@ -159,6 +161,7 @@ impl Negotiated {
             direction: Direction::SendRecv,
             security: Security::Plain,
             ice: None,
+            local_ice: None,
         }
     }
 }
@@ -200,7 +203,7 @@ impl Change {
             direction: before.direction != after.direction,
             keys: before.security != after.security,
             ptime: before.ptime_ms != after.ptime_ms,
-            ice: before.ice != after.ice,
+            ice: (&before.ice, &before.local_ice) != (&after.ice, &after.local_ice),
         }
     }
 

@@ -401,7 +401,10 @@ impl MediaSession {
         self.protection.update(halves.protection, moved);
         #[cfg(feature = "webrtc")]
         {
-            self.ice = halves.ice.or_else(|| self.ice.take());
+            self.ice = match (self.ice.take(), halves.ice) {
+                (Some(before), Some(now)) => Some(before.followed_by(now)),
+                (_, now) => now,
+            };
         }
         if let Some(tap) = &mut self.tap {
             tap.set_rates(rates);

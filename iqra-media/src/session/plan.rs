@@ -19,8 +19,6 @@ use crate::pcm::{Resampler, UnsupportedRate};
 use crate::rtp::dtls::{Certificate, HandshakeError};
 #[cfg(feature = "webrtc")]
 use crate::rtp::ice::IceResponder;
-#[cfg(feature = "webrtc")]
-use crate::sdp::IceLite;
 use crate::sdp::{Negotiated, Security};
 
 /// Why a negotiation cannot be carried out.
@@ -70,7 +68,7 @@ impl Plan {
     }
 
     /// Makes the parts of a call with a far end that speaks as browsers do, at `now`: `certificate` is the one whose
-    /// fingerprint our SDP names, `ice` the credentials in it.
+    /// fingerprint our SDP names.
     ///
     /// # Errors
     /// As [`Plan::new`], but for DTLS.
@@ -80,7 +78,6 @@ impl Plan {
         formats: Formats,
         codecs: &Registry,
         certificate: &Certificate,
-        ice: Option<&IceLite>,
         now: Instant,
     ) -> Result<Self, PlanError> {
         let protection = match &negotiated.security {
@@ -90,8 +87,7 @@ impl Plan {
             }
             other => protection(other)?,
         };
-        let ice = ice.map(|ice| IceResponder::new(&ice.ufrag, &ice.pwd));
-        Ok(Self { ice, ..Self::protected(negotiated, formats, codecs, protection)? })
+        Self::protected(negotiated, formats, codecs, protection)
     }
 
     fn protected(
@@ -116,7 +112,7 @@ impl Plan {
             decoders,
             protection,
             #[cfg(feature = "webrtc")]
-            ice: None,
+            ice: negotiated.local_ice.as_ref().map(|ice| IceResponder::new(&ice.ufrag, &ice.pwd)),
             negotiated,
             formats,
         })

@@ -141,7 +141,9 @@ impl Receiving {
             }
             (_, offered) => offered.map(receiver),
         };
-        if negotiated.ice.is_some() && same_side(negotiated.ice.as_ref(), self.ice.as_ref()) {
+        // Also over a restart media goes where ICE chose before, until it chooses anew (RFC 8839 §4.4.3.2).
+        let checks = |ice: &Option<RemoteIce>| ice.as_ref().is_some_and(|far_end| !far_end.lite);
+        if checks(&negotiated.ice) && checks(&self.ice) {
             self.source.renegotiated_within_ice(negotiated.remote);
         } else {
             self.source.renegotiated(negotiated.remote);
@@ -493,11 +495,6 @@ fn pressed(
 }
 
 /// Whether ICE goes on: other credentials begin it anew (RFC 8839 §4.4.1.1.1).
-fn same_side(now: Option<&RemoteIce>, before: Option<&RemoteIce>) -> bool {
-    let credentials = |ice: &RemoteIce| (ice.ufrag.clone(), ice.pwd.clone());
-    now.map(credentials) == before.map(credentials)
-}
-
 /// Listens to the audio of a far end that sends no telephone-events, if that is wanted.
 fn listener(config: &Config, events: Option<TelephoneEvent>, decoded: CodecSpec) -> Option<dtmf::Detector> {
     (config.detect.keys && events.is_none()).then(|| dtmf::Detector::new(decoded.sample_rate))
