@@ -159,12 +159,42 @@ fn canonical() -> impl Strategy<Value = String> {
     )
 }
 
+/// The same in the forms that are met: other line ends, blank lines, trailing blanks, lines of unknown types, times in
+/// other units, octets that are not UTF-8.
+fn bent() -> impl Strategy<Value = Vec<u8>> {
+    let ends = ["\r\n", "\n", "\r\n\r\n", " \r\n", "\t\n", "\0\r\n", "\r\nY=unknown\r\n", " \u{e9}\r\n"];
+    let ends = proptest::collection::vec(prop::sample::select(ends.to_vec()), 40);
+    (canonical(), ends, any::<bool>()).prop_map(|(text, ends, cut)| {
+        let lines = text.replace("r=7d 1h 0 25h", "r=604800 3600 0 90000");
+        let mut bent = Vec::new();
+        for (line, end) in lines.lines().zip(ends.iter().cycle()) {
+            // What follows a value of an attribute may be anything; elsewhere it has to be blank.
+            let end = if line.starts_with("a=") || !end.starts_with(" \u{e9}") { *end } else { "\r\n" };
+            bent.extend_from_slice(line.as_bytes());
+            bent.extend(end.chars().map(|c| c as u8));
+        }
+        bent.truncate(bent.len() - usize::from(cut));
+        bent
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn what_is_read_is_printed_as_it_was(text in canonical()) {
-        prop_assert_eq!(Description::parse(text.as_bytes()).unwrap().to_string(), text);
+    fn what_is_read_is_printed_as_it_was(text in bent()) {
+        let description = Description::parse(&text).unwrap();
+        prop_assert_eq!(&*description.to_bytes(), text.as_slice());
+        prop_assert_eq!(description.to_string(), String::from_utf8_lossy(&text));
+    }
+
+    /// A change prints the values, all lines of the RFC among them, and nothing else changes.
+    #[test]
+    fn what_is_changed_is_printed_with_all_that_was_not(text in canonical(), version in any::<u64>()) {
+        let mut description = Description::parse(text.as_bytes()).unwrap();
+        let before = std::mem::replace(&mut description.model_mut().origin.sess_version, version);
+        let line = |version: u64| format!(" {version} IN IP4 198.51.100.1\r\n");
+        prop_assert_eq!(description.to_string(), text.replacen(&line(before), &line(version), 1));
     }
 
     /// Whatever two sides can do: if the callee answers, both come to the same; and so after holds from either side.

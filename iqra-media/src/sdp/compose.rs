@@ -64,12 +64,12 @@ pub(super) fn offer(ours: &Capabilities, numbers: &Numbers, standing: Option<&St
     let Some(Standing { local, stream: at, .. }) = standing else {
         session.times.push(Time::new(0, 0));
         session.medias.push(audio(ours, &stream));
-        return Description { session };
+        return session.into();
     };
     session.times = local.session.times.clone();
     session.medias = local.session.medias.iter().map(refused).collect();
     session.medias[*at] = audio(ours, &stream);
-    Description { session }
+    session.into()
 }
 
 /// All keys in a first offer; in a session that has keys the one of its suite.
@@ -122,7 +122,7 @@ pub(super) fn answer(offer: &Description, taken: &Taken, ours: &Capabilities) ->
     session.times = offer.session.times.clone();
     session.medias = offer.session.medias.iter().map(refused).collect();
     session.medias[*index] = audio(ours, &stream);
-    Description { session }
+    session.into()
 }
 
 fn answered_formats(taken: &Taken) -> Vec<Format> {
@@ -138,9 +138,9 @@ fn answered_formats(taken: &Taken) -> Vec<Format> {
 /// Gives `fresh` the identity of `previous`: the same `o=`, and a version one higher if anything else changed (RFC
 /// 3264 §8).
 pub(super) fn next_version(previous: &Description, mut fresh: Description) -> Description {
-    fresh.session.origin = previous.session.origin.clone();
+    fresh.model_mut().origin = previous.session.origin.clone();
     if fresh != *previous {
-        let version = &mut fresh.session.origin.sess_version;
+        let version = &mut fresh.model_mut().origin.sess_version;
         *version = version.wrapping_add(1);
     }
     fresh

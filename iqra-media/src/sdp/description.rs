@@ -1,10 +1,11 @@
 //! An SDP as it was written: parsed, and printed again (RFC 8866 §5).
 //!
 //! Reading is lenient in form: lines may end in LF, the last one may lack its end, blank lines, trailing blanks and
-//! NULs are dropped, bytes that are not UTF-8 are replaced, `o=`, `s=` and `t=` may be missing. What is kept is kept
-//! in order and printed as it came; lines of unknown types are ignored, as the RFC asks, and times of `r=` and `z=`
-//! are printed in their largest unit.
+//! NULs are passed over, bytes that are not UTF-8 are replaced, `o=`, `s=` and `t=` may be missing; lines of unknown
+//! types are ignored, as the RFC asks. So its values are less than what came, and a description keeps that too: one that
+//! nobody changed prints octet for octet as it was written. One that was changed, or made here, prints its values.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use sdp_types::Session;
@@ -52,11 +53,28 @@ impl Limits {
     }
 }
 
-/// A session description. `Display` prints it with CRLF line ends.
-#[derive(Clone, PartialEq, Eq)]
+/// A session description. Two are equal when their values are, however they were written.
+#[derive(Clone)]
 pub struct Description {
     pub(super) session: Session,
+    /// As it came, while its values are those.
+    written: Option<Box<[u8]>>,
 }
+
+/// One that is made here.
+impl From<Session> for Description {
+    fn from(session: Session) -> Self {
+        Self { session, written: None }
+    }
+}
+
+impl PartialEq for Description {
+    fn eq(&self, other: &Self) -> bool {
+        self.session == other.session
+    }
+}
+
+impl Eq for Description {}
 
 impl Description {
     /// Reads an SDP within the default [`Limits`].
@@ -78,12 +96,27 @@ impl Description {
         let parsed = Session::parse(tidied(bytes).as_bytes());
         let session = parsed.map_err(|error| Refusal::Malformed(error.to_string()))?;
         limits.check(&session)?;
-        Ok(Self { session })
+        Ok(Self { session, written: Some(bytes.into()) })
     }
 
     /// The lines as values, in the model of `sdp-types`.
     pub fn model(&self) -> &Session {
         &self.session
+    }
+
+    /// The values, to be changed. From here on they are what is printed: in the order and with the line ends of RFC 8866,
+    /// without what reading passed over, and times of `r=` and `z=` in their largest unit.
+    pub fn model_mut(&mut self) -> &mut Session {
+        self.written = None;
+        &mut self.session
+    }
+
+    /// The description as octets: as it was read, or as its values are printed.
+    pub fn to_bytes(&self) -> Cow<'_, [u8]> {
+        match &self.written {
+            Some(written) => Cow::Borrowed(written),
+            None => Cow::Owned(printed(&self.session)),
+        }
     }
 
     /// The audio streams that are not switched off by port 0 (RFC 3264 §5.1), with their index among the m-lines.
@@ -99,11 +132,10 @@ impl Description {
     }
 }
 
+/// The same as text; octets that are not UTF-8 are replaced.
 impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = Vec::with_capacity(512);
-        self.session.write(&mut bytes).map_err(|_| fmt::Error)?;
-        f.write_str(&String::from_utf8_lossy(&bytes))
+        f.write_str(&String::from_utf8_lossy(&self.to_bytes()))
     }
 }
 
@@ -112,6 +144,12 @@ impl fmt::Debug for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Description").field("streams", &self.session.medias.len()).finish_non_exhaustive()
     }
+}
+
+fn printed(session: &Session) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(512);
+    session.write(&mut bytes).expect("memory takes what is written");
+    bytes
 }
 
 /// Text with clean line ends: no blank lines, no trailing blanks or NULs.
