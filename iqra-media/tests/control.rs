@@ -11,6 +11,7 @@ use iqra_media::codec::g711::PCMU;
 use iqra_media::conversation::{Command, HangUpReason};
 use iqra_media::quality::MediaReport;
 use iqra_media::rtp::packet::Packet;
+use iqra_media::rtp::rtcp::VoipMetrics;
 use iqra_media::rtp::rtcp::read::{self, RtcpPacket};
 use iqra_media::rtp::rtcp::write::Writer;
 use iqra_media::rtp::source::SymmetricRtp;
@@ -78,6 +79,41 @@ fn voip_metrics_tell_the_concealment_and_the_bounds_of_the_buffer() {
     assert_eq!(metrics.receiver, 0b1011_0000, "enhanced, adaptive (RFC 3611 §4.7.6)");
     assert_eq!(u128::from(metrics.buffer_nominal), target.as_millis());
     assert_eq!((metrics.buffer_maximum, metrics.buffer_limit), (200, 200));
+}
+
+#[test]
+fn a_far_end_that_gives_no_mark_of_its_own_is_marked_by_what_it_lost_discarded_and_in_which_bursts() {
+    let mark_of = |metrics: VoipMetrics| {
+        let mut call = call(Weather::default());
+        call.talk(10_000);
+        let ours = Packet::parse(call.b.sent.last().unwrap()).unwrap().ssrc();
+        let theirs = stream_of_a(&call);
+        let mut report = [0; 200];
+        let mut writer = Writer::new(&mut report);
+        writer.receiver_report(theirs, None);
+        writer.voip_metrics(theirs, &VoipMetrics { ssrc: ours, ..metrics });
+        let length = writer.finish().unwrap();
+        call.b.session.handle_packet(call.now, other_port(4_001), Port::Rtcp, &mut report[..length]);
+        call.b.session.report().mos_out.unwrap()
+    };
+    let (whole, random) =
+        (VoipMetrics::default(), VoipMetrics { gap_duration: 10_000, ..VoipMetrics::default() });
+    // 5 % discarded: at random, and three fourths of what was sent in bursts of 200 ms.
+    let random = VoipMetrics { discard_rate: 13, gap_density: 13, ..random };
+    let bursts = VoipMetrics {
+        discard_rate: 13,
+        burst_density: 192,
+        burst_duration: 200,
+        gap_duration: 2_800,
+        ..whole
+    };
+    let [whole, random, bursts] = [whole, random, bursts].map(mark_of);
+    assert!(
+        whole > 4.3 && (3.8..4.0).contains(&random) && bursts < random - 0.05,
+        "{whole} {random} {bursts}"
+    );
+    let said = VoipMetrics { mos_conversational: 31, ..VoipMetrics::default() };
+    assert!((mark_of(said) - 3.1).abs() < 1e-9);
 }
 
 /// What is in the last compound, by kind.

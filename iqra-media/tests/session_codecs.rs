@@ -219,6 +219,9 @@ fn a_lost_frame_is_taken_from_the_packet_after_it_or_made_up_by_the_codec() {
         "{:?}",
         end.levels()
     );
+    let report = end.session.report();
+    assert_eq!((report.recovered, report.concealed), (2, Duration::from_millis(20)), "{report}");
+    assert!((report.missing - 1.0 / 8.0).abs() < 1e-9, "{}", report.missing);
 }
 
 #[test]

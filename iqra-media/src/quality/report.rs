@@ -23,6 +23,8 @@ pub struct MediaReport {
     pub bytes_received: u64,
     /// Packets that never came (RFC 3550 A.3).
     pub lost: u64,
+    /// Packets that were lost or late, and of which the packet after them held a copy (in-band FEC of Opus).
+    pub recovered: u64,
     /// Packets that came too late to be played, or were left out because too many waited.
     pub late: u64,
     /// Packets that were too long to be taken, or more than can wait at once.
@@ -49,7 +51,7 @@ pub struct MediaReport {
     pub jitter: Duration,
     /// How much audio a packet of the far end holds.
     pub packet_time: Duration,
-    /// Share of packets that were missing when they were due, lost or late, 0 to 1.
+    /// Share of packets that were missing when they were due, lost or late and without a copy, 0 to 1.
     pub missing: f64,
     /// How much longer losses in a row are than if they fell at random; 1 or more, 0 before anything was played.
     pub burst_ratio: f64,
@@ -113,6 +115,11 @@ impl MediaReport {
         self.share_of_expected(self.lost)
     }
 
+    /// The same after what copies made up for (RFC 3611 §4.7.1).
+    pub fn loss_after_recovery(&self) -> f64 {
+        self.share_of_expected(self.lost.saturating_sub(self.recovered))
+    }
+
     /// Packets that came too late as a share of all that were sent to us, 0 to 1.
     pub fn discarded(&self) -> f64 {
         self.share_of_expected(self.late)
@@ -139,13 +146,14 @@ impl fmt::Display for MediaReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "codec={} sent={} received={} lost={} late={} overflow={} duplicate={} reordered={} refused={} unknown={} jitter_ms={:.1} \
+            "codec={} sent={} received={} lost={} recovered={} late={} overflow={} duplicate={} reordered={} refused={} unknown={} jitter_ms={:.1} \
              late_p50_ms={} late_p95_ms={} late_max_ms={} delay_ms={} target_ms={} concealed_ms={} stretched_ms={} \
              shortened_ms={} underruns={} unheard_ms={} playout_underruns={} playout_gaps_ms={} dtmf_in={} dtmf_out={}",
             self.codec,
             self.packets_sent,
             self.packets_received,
             self.lost,
+            self.recovered,
             self.late,
             self.overflow,
             self.duplicate,
@@ -200,6 +208,8 @@ mod tests {
         let report = MediaReport { packets_received: 95, lost: 5, ..MediaReport::default() };
         assert!((report.loss() - 0.05).abs() < 1e-9);
         assert!(MediaReport::default().loss().abs() < 1e-9);
+        let recovered = MediaReport { recovered: 4, ..report };
+        assert!((recovered.loss_after_recovery() - 0.01).abs() < 1e-9);
     }
 
     #[test]

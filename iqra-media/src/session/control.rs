@@ -225,7 +225,7 @@ impl Control {
         let bursts = &rated.bursts;
         VoipMetrics {
             ssrc,
-            loss_rate: part(rated.loss()),
+            loss_rate: part(rated.loss_after_recovery()),
             discard_rate: part(rated.discarded()),
             burst_density: part(bursts.burst_density),
             gap_density: part(bursts.gap_density),
@@ -261,7 +261,10 @@ impl Control {
         report.far_lost = view.lost;
         let lost = view.lost as f64 / report.packets_sent.max(1) as f64;
         let said = view.metrics.map(|metrics| f64::from(metrics.mos_conversational) / 10.0);
-        let reckoned = || e_model::mos(e_model::r_factor(codec, lost, 1.0, network + FAR_DELAY));
+        // Who does not say it may still say more than what was lost.
+        let (missing, ratio) =
+            view.metrics.map_or((lost, 1.0), |metrics| (metrics.missing(), metrics.burst_ratio()));
+        let reckoned = || e_model::mos(e_model::r_factor(codec, missing, ratio, network + FAR_DELAY));
         report.mos_out = said.filter(|mos| (1.0..=5.0).contains(mos)).or_else(|| Some(reckoned()));
     }
 }

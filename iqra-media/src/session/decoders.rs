@@ -14,6 +14,17 @@ use super::plan::PlanError;
 /// The longest frame that is decoded: 120 ms of stereo at 48 kHz.
 const MAX_FRAME: usize = 11_520;
 
+/// What a frame was made of that did not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MadeOf {
+    /// The copy that the packet after it holds.
+    Copy,
+    /// What the codec makes up.
+    Guess,
+    /// Nothing: the codec has no concealment.
+    Silence,
+}
+
 struct Format {
     payload_type: u8,
     /// As negotiated.
@@ -157,17 +168,24 @@ impl Decoders {
     }
 
     /// Fills `pcm` with this many clock units of what was lost: from a copy in the payload that follows, else as the
-    /// codec makes it up. Else `false`, with silence of that length.
+    /// codec makes it up, else with silence.
     pub(super) fn recover(
         &mut self,
         clock_units: u32,
         next: Option<(u8, &[u8])>,
         pcm: &mut Vec<i16>,
-    ) -> bool {
+    ) -> MadeOf {
         let next = next.filter(|(format, _)| *format == self.active).map(|(_, payload)| payload);
+        let mut made_of = MadeOf::Silence;
         self.into(clock_units, pcm, |decoder, out| {
-            next.is_some_and(|payload| decoder.recover(payload, out)) || decoder.conceal(out)
-        })
+            if next.is_some_and(|payload| decoder.recover(payload, out)) {
+                made_of = MadeOf::Copy;
+            } else if decoder.conceal(out) {
+                made_of = MadeOf::Guess;
+            }
+            made_of != MadeOf::Silence
+        });
+        made_of
     }
 
     /// Fills `pcm` with this many clock units of silence.

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::Config;
-use super::decoders::Decoders;
+use super::decoders::{Decoders, MadeOf};
 use super::detection::Ears;
 use super::discretion::Discretion;
 use super::noise::Noise;
@@ -45,6 +45,8 @@ struct Counts {
     /// Packets of payload types that nobody agreed on.
     unknown: u64,
     keys: u64,
+    /// Frames of which a copy came.
+    recovered: u64,
     /// Audio made up for packets that were missing.
     concealed: Duration,
 }
@@ -394,8 +396,10 @@ impl Receiving {
             }
         };
         self.settle();
-        self.conceal(lost);
-        if !is_dry {
+        if self.conceal(lost) {
+            self.counts.recovered += 1;
+            self.bursts.came();
+        } else if !is_dry {
             self.count_missing(lost);
         }
         Some(true)
@@ -422,14 +426,16 @@ impl Receiving {
         (0..packets).for_each(|_| self.bursts.missing());
     }
 
-    /// What was lost: by the copy in the packet that follows, else as the codec does it, else from the last frame.
-    fn conceal(&mut self, clock_units: u32) {
+    /// What was lost: by the copy in the packet that follows, which it tells, else as the codec does it, else from the
+    /// last frame.
+    fn conceal(&mut self, clock_units: u32) -> bool {
         let next = self.jitter.peek();
-        if self.decoders.recover(clock_units, next, &mut self.pcm) {
-            self.concealer.heard(&mut self.pcm);
-        } else {
-            self.concealer.conceal(&mut self.pcm);
+        let made_of = self.decoders.recover(clock_units, next, &mut self.pcm);
+        match made_of {
+            MadeOf::Silence => self.concealer.conceal(&mut self.pcm),
+            MadeOf::Copy | MadeOf::Guess => self.concealer.heard(&mut self.pcm),
         }
+        made_of == MadeOf::Copy
     }
 
     /// What the sender left out: comfort noise as it described it, else as its codec does it, else silence.
@@ -454,6 +460,7 @@ impl Receiving {
         report.packets_received = self.reception.received();
         report.bytes_received = self.counts.bytes;
         report.lost = self.reception.lost();
+        report.recovered = self.counts.recovered;
         report.late = jitter.late + jitter.dropped;
         report.overflow = jitter.overflow;
         report.duplicate = jitter.duplicate;

@@ -81,9 +81,33 @@ impl Default for VoipMetrics {
     }
 }
 
+/// Of 1/256.
+fn share(part: u8) -> f64 {
+    f64::from(part) / 256.0
+}
+
 impl VoipMetrics {
     /// `receiver` of an adaptive jitter buffer whose concealment is more than silence (RFC 3611 §4.7.6: enhanced).
     pub const ADAPTIVE_AND_CONCEALED: u8 = 0b10_11_0000;
+
+    /// Share of packets that were missing when they were due, lost or discarded, 0 to 1.
+    pub fn missing(&self) -> f64 {
+        (share(self.loss_rate) + share(self.discard_rate)).min(1.0)
+    }
+
+    /// How much longer losses in a row are than if they fell at random, 1 or more (ITU-T G.107 §7.5): within bursts, and
+    /// within gaps, they are taken to fall at random, which makes a row `1 / (1 - density)` packets long.
+    pub fn burst_ratio(&self) -> f64 {
+        let part = |density: u8, duration: u16| {
+            let missing = share(density) * f64::from(duration);
+            (missing, missing * (1.0 - share(density)))
+        };
+        let bursts = part(self.burst_density, self.burst_duration);
+        let gaps = part(self.gap_density, self.gap_duration);
+        let (missing, rows) = (bursts.0 + gaps.0, bursts.1 + gaps.1);
+        let time = f64::from(self.burst_duration) + f64::from(self.gap_duration);
+        if rows > 0.0 { (missing / rows * (1.0 - missing / time)).max(1.0) } else { 1.0 }
+    }
 
     pub(super) fn octets(&self) -> [u8; 4 * WORDS as usize] {
         let mut out = [0; 4 * WORDS as usize];
@@ -127,5 +151,29 @@ impl VoipMetrics {
             buffer_maximum: word(28),
             buffer_limit: word(30),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_at_random_have_a_burst_ratio_of_one_and_bursts_more() {
+        let ratio = |burst_density, burst_duration, gap_density, gap_duration| {
+            let default = VoipMetrics::default();
+            VoipMetrics { burst_density, burst_duration, gap_density, gap_duration, ..default }.burst_ratio()
+        };
+        for (found, expected) in [
+            (VoipMetrics::default().burst_ratio(), 1.0),
+            (ratio(0, 0, 13, 10_000), 1.0),
+            // Rows of four packets, and 7.5 % lost.
+            (ratio(192, 200, 0, 1_800), 4.0 * 0.925),
+            (ratio(255, u16::MAX, 255, u16::MAX), 1.0),
+        ] {
+            assert!((found - expected).abs() < 1e-9, "{found} is not {expected}");
+        }
+        let all = VoipMetrics { loss_rate: 200, discard_rate: 200, ..VoipMetrics::default() };
+        assert!((all.missing() - 1.0).abs() < 1e-9);
     }
 }
