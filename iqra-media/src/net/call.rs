@@ -11,8 +11,10 @@ use super::arrival::Clocks;
 use super::datagrams::{self, BATCH, Inbox};
 use super::load::Counted;
 use super::ports::MediaPort;
+use crate::conversation::EndReason;
 use crate::quality::MediaReport;
-use crate::session::{MediaSession, Port, Transmit};
+use crate::rtp::telephone_event::Digit;
+use crate::session::{MediaSession, Plan, Port, Transmit};
 
 /// Batches that one call may deliver per round; a flood waits in the kernel's buffer and is lost there.
 const MOST_BATCHES: usize = 4;
@@ -28,6 +30,14 @@ pub(super) type CallId = u64;
 
 /// A call's latest report. The media thread only ever tries the lock.
 pub(super) type SharedReport = Arc<Mutex<MediaReport>>;
+
+/// What a leg tells its call.
+pub(super) enum Word {
+    Update(Box<Plan>),
+    Answered,
+    Press(Digit),
+    End(EndReason),
+}
 
 /// What the calls of a thread share.
 pub(super) struct Room {
@@ -74,6 +84,16 @@ impl Call {
             rtp_since: now,
             rtcp_since: now,
             _counted: counted,
+        }
+    }
+
+    /// Does what its leg says.
+    pub(super) fn hear(&mut self, now: Instant, word: Word) {
+        match word {
+            Word::Update(plan) => self.session.update(now, *plan),
+            Word::Answered => self.session.answered(),
+            Word::Press(digit) => self.session.press(now, digit),
+            Word::End(reason) => self.session.end(reason),
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::call::{CallId, SharedReport};
+use super::call::{CallId, SharedReport, Word};
 use super::driver::Inner;
 use super::thread::{Order, Orders};
 use crate::conversation::{Command, Commands, EndReason, Formats, Speaking};
@@ -43,24 +43,24 @@ impl Leg {
     /// [`PlanError`] when the codec is not among the driver's; the session then goes on as before.
     pub fn update(&self, negotiated: Negotiated) -> Result<(), PlanError> {
         let plan = self.driver.parts.plan(negotiated, self.formats, Instant::now())?;
-        self.order(Order::Update(self.id, Box::new(plan)));
+        self.tell(Word::Update(Box::new(plan)));
         Ok(())
     }
 
     /// The call is answered, where [`Detect::early`](crate::session::Detect::early) said that it was not yet.
     pub fn answered(&self) {
-        self.order(Order::Answered(self.id));
+        self.tell(Word::Answered);
     }
 
     /// A key of the far end that came beside the media, as in the body of an INFO. A press that comes in the media too is
     /// heard once.
     pub fn press(&self, digit: Digit) {
-        self.order(Order::Press(self.id, digit));
+        self.tell(Word::Press(digit));
     }
 
     /// Tells the conversation that the call is over; it has 5 seconds to return. The first reason stays.
     pub fn end(&self, reason: EndReason) {
-        self.order(Order::End(self.id, reason));
+        self.tell(Word::End(reason));
     }
 
     /// Waits until everything spoken so far was played.
@@ -81,6 +81,10 @@ impl Leg {
             Ok(report) => report,
             Err(_) => self.report(),
         }
+    }
+
+    fn tell(&self, word: Word) {
+        self.order(Order::To(self.id, word));
     }
 
     /// A thread that is gone has closed its calls.

@@ -11,14 +11,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::call::{Call, CallId, Room};
+use super::call::{Call, CallId, Room, Word};
 use super::config::Overload;
 use super::events::{Agenda, Bell, Events};
 use super::load::{Gauge, Meter};
-use crate::conversation::EndReason;
 use crate::quality::MediaReport;
-use crate::rtp::telephone_event::Digit;
-use crate::session::Plan;
 
 /// With events, a call is served again for a deadline after so long at the soonest, whatever it says.
 const SOONEST: Duration = Duration::from_millis(1);
@@ -26,10 +23,7 @@ const SOONEST: Duration = Duration::from_millis(1);
 /// What a thread is told.
 pub(super) enum Order {
     Open(Box<Call>),
-    Update(CallId, Box<Plan>),
-    Answered(CallId),
-    Press(CallId, Digit),
-    End(CallId, EndReason),
+    To(CallId, Word),
     Close(CallId, Option<oneshot::Sender<MediaReport>>),
     Stop,
 }
@@ -216,24 +210,9 @@ impl Shift<'_> {
                 watch(&call);
                 self.calls.add(*call);
             }
-            Order::Update(id, plan) => {
+            Order::To(id, word) => {
                 if let Some(call) = self.calls.get(id) {
-                    call.session.update(Instant::now(), *plan);
-                }
-            }
-            Order::Answered(id) => {
-                if let Some(call) = self.calls.get(id) {
-                    call.session.answered();
-                }
-            }
-            Order::Press(id, digit) => {
-                if let Some(call) = self.calls.get(id) {
-                    call.session.press(Instant::now(), digit);
-                }
-            }
-            Order::End(id, reason) => {
-                if let Some(call) = self.calls.get(id) {
-                    call.session.end(reason);
+                    call.hear(Instant::now(), word);
                 }
             }
             Order::Close(id, reply) => self.close(id, reply),
