@@ -176,6 +176,9 @@ fn error_of_gaps(coded: &[Vec<u8>], fill: impl Fn(&mut dyn Decoder, &[u8], &mut 
     error
 }
 
+/// libopus copies what its detector takes for voice. Of this melody that is 121 of 199 frames in the whole band, 10 of the
+/// 19 that are lost here among them; in the medium band, to which it was narrowed while the bitrate had no room for copies,
+/// it was 144 and 12. What a voice gets is the next test's.
 #[test]
 fn the_packet_after_a_loss_brings_a_copy_that_beats_a_guess() {
     let said = melody(16_000, 4_000);
@@ -189,8 +192,30 @@ fn the_packet_after_a_loss_brings_a_copy_that_beats_a_guess() {
         copies.set(copies.get() + u32::from(copied));
         copied || decoder.conceal(out) // a frame without voice is not copied
     });
-    assert!(copies.get() >= 8, "{} of 19 had a copy", copies.get());
+    assert!(copies.get() >= 10, "{} of 19 had a copy", copies.get());
     assert!(copied < 0.8 * guessed, "copied {copied:.0}, guessed {guessed:.0}");
+}
+
+/// A buzz whose pitch wanders, and which swells and dies away five times a second as syllables do.
+fn voice(rate: u32, ms: u32) -> Vec<i16> {
+    use std::f64::consts::PI;
+    let sample = |n: u32| {
+        let t = f64::from(n) / f64::from(rate);
+        let pitch = 120.0 + 30.0 * (1.4 * PI * t).sin();
+        let buzz: f64 = (1..12).map(|h| (2.0 * PI * pitch * f64::from(h) * t).sin() / f64::from(h)).sum();
+        (buzz * (5.0 * PI * t).sin().powi(2) * 8_000.0) as i16
+    };
+    (0..rate / 1_000 * ms).map(sample).collect()
+}
+
+#[test]
+fn nearly_every_frame_of_a_voice_is_copied() {
+    let mut encoder = encoder("useinbandfec=1", 16_000, 1);
+    encoder.set_expected_loss(20);
+    let coded = packets(&mut *encoder, &voice(16_000, 4_000), 20);
+    let has_copy = |packet: &&Vec<u8>| decoder(16_000, 1).recover(packet, &mut [0; 320]);
+    let copies = coded[1..].iter().filter(has_copy).count();
+    assert!(copies >= 165, "{copies} of {}", coded.len() - 1);
 }
 
 #[test]
