@@ -1,5 +1,5 @@
-//! The second part of the way of what is heard: what is due in the jitter buffer → decode, recover or conceal → stretch →
-//! resample → the conversation; and keys, whichever way they came.
+//! The second part of the way of what is heard: what is due in the jitter buffer → decode, recover or conceal →
+//! stretch → resample → the conversation; and keys, whichever way they came.
 
 use std::time::Instant;
 
