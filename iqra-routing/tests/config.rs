@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use iqra_routing::config::{
-    BackendConfig, ConfigError, Edge, KeySource, Media, ProxyConfig, SipSettings, Socket, Store,
+    BackendConfig, ConfigError, Edge, KeySource, Media, ProxyConfig, SipSettings, Socket, Srtp, SrtpKeys,
+    Store,
 };
 use iqra_routing::identity::{Dialled, Identity};
 use iqra_routing::number::NumberStore;
@@ -73,6 +74,7 @@ fn faults_of_media_name_the_key_and_the_remedy() {
         ),
         ("ports = \"4001-4002\"", "media.ports", "10000-19999"),
         ("ports = \"80-90\"", "media.ports", "10000-19999"),
+        ("keys = []", "media.keys", "[\"sdes\"]"),
         ("[media.overload]\nbusy_percent = 9", "media.overload.busy_percent", "10 to 100"),
         ("[media.overload]\nlate_ms = 0", "media.overload.late_ms", "1 to 1000"),
     ];
@@ -80,6 +82,28 @@ fn faults_of_media_name_the_key_and_the_remedy() {
         let error = media(lines).unwrap_err();
         assert!(error.key == key && error.why.contains(remedy) && error.line >= Some(8), "{error}");
     }
+}
+
+#[test]
+fn media_is_encrypted_as_its_section_says() {
+    let default = media("").unwrap();
+    assert_eq!((default.srtp, &*default.keys, default.ice_lite), (Srtp::Never, &[SrtpKeys::Sdes][..], false));
+    let in_sdp = media("srtp = \"required\"\nkeys = [\"sdes\"]\nice_lite = false").unwrap();
+    assert_eq!((in_sdp.srtp, in_sdp.ice_lite), (Srtp::Required, false));
+    let browser = "srtp = \"optional\"\nkeys = [\"dtls\", \"sdes\"]";
+    if cfg!(feature = "webrtc") {
+        let both = media(browser).unwrap();
+        assert_eq!((&*both.keys, both.ice_lite), (&[SrtpKeys::Dtls, SrtpKeys::Sdes][..], true));
+        assert!(!media(&format!("{browser}\nice_lite = false")).unwrap().ice_lite);
+        assert!(media("ice_lite = true").unwrap().ice_lite, "beside keys in the SDP, too");
+    } else {
+        for (lines, key) in [(browser, "media.keys"), ("ice_lite = true", "media.ice_lite")] {
+            let refused = media(lines).unwrap_err();
+            assert!(refused.key == key && refused.why.contains("\"webrtc\""), "{refused}");
+        }
+    }
+    let unknown = media("keys = [\"zrtp\"]").unwrap_err().to_string();
+    assert!(unknown.contains("sdes") && unknown.contains("dtls"), "{unknown}");
 }
 
 /// The sample with its section of recordings as it stands there, and with one line of it changed.

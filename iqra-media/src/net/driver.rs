@@ -22,6 +22,8 @@ use crate::conversation::{Direction, Formats, Limits, Line, line};
 use crate::quality::MediaReport;
 #[cfg(feature = "webrtc")]
 use crate::rtp::dtls::Certificate;
+#[cfg(feature = "webrtc")]
+use crate::sdp::Fingerprint;
 use crate::sdp::Negotiated;
 use crate::session::recording::Tap;
 use crate::session::{Config, MediaSession, Plan, PlanError};
@@ -208,6 +210,12 @@ impl MediaDriver {
     /// The codecs that negotiations may name, for `sdp::Capabilities`.
     pub fn codecs(&self) -> &Registry {
         &self.inner.parts.codecs
+    }
+
+    /// What its certificate is called in SDP; `None` without one.
+    #[cfg(feature = "webrtc")]
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        self.inner.parts.certificate.as_ref().map(|certificate| Fingerprint(certificate.fingerprint()))
     }
 
     /// Opens a call's media on the thread with the fewest calls.

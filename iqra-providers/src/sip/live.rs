@@ -18,7 +18,7 @@ use iqra_sip::net::{Call, CallEvent, InDialogRequest};
 use iqra_sip::{HeaderName, Headers, Method, StatusCode};
 use tokio_util::sync::CancellationToken;
 
-use super::offer::{Exchange, SipMedia, check_type};
+use super::offer::{Exchange, SipMedia, check_type, renew};
 use super::refusal::Refused;
 use crate::lifecycle::EndCause;
 
@@ -284,8 +284,9 @@ impl Running {
                 _ => self.offer(),
             };
         }
-        let answer = |()| self.agreed.answer(&request.body, &self.capabilities).map_err(Refused::Sdp);
-        let next = check_type(kind.as_deref()).and_then(answer);
+        let renewed = check_type(kind.as_deref()).and_then(|()| renew(&mut self.capabilities));
+        let next = renewed
+            .and_then(|()| self.agreed.answer(&request.body, &self.capabilities).map_err(Refused::Sdp));
         match next.map(|next| self.change(next)) {
             Ok(true) => ok_with(self.agreed.local()),
             Ok(false) => Reply::new(StatusCode::NOT_ACCEPTABLE_HERE),

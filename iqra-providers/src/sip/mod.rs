@@ -11,6 +11,6 @@ mod refusal;
 
 pub use inbound::{Inbound, Rung};
 pub use live::{CallOptions, CallReport, LiveCall};
-pub use offer::SipMedia;
+pub use offer::{KeyExchange, SipMedia};
 pub use provider::SipProvider;
 pub use refusal::Refused;

@@ -6,8 +6,10 @@ use iqra_media::codec::CodecSpec;
 use iqra_media::conversation::Direction;
 use iqra_media::net::{MediaDriver, MediaPort};
 use iqra_media::rtp::srtp::MasterKey;
+#[cfg(feature = "webrtc")]
+use iqra_media::sdp::LocalDtls;
 use iqra_media::sdp::{
-    self, Agreement, Capabilities, CryptoSuite, SecurityPolicy, SecuritySettings, SrtpKey,
+    self, Agreement, Capabilities, CryptoSuite, IceLite, SecurityPolicy, SecuritySettings, SrtpKey,
 };
 use iqra_media::session::Config;
 use iqra_sip::event::Body;
@@ -22,13 +24,26 @@ pub struct SipMedia {
     codecs: Vec<CodecSpec>,
     session: Config,
     security: SecurityPolicy,
+    keys: Vec<KeyExchange>,
+    ice: bool,
+}
+
+/// How both sides come to the keys of SRTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyExchange {
+    /// They are in the SDP (RFC 4568); so the signalling should go over TLS, since who reads it has the keys.
+    Sdes,
+    /// By a handshake of DTLS on the media's port (RFC 5763), as browsers do. It needs a media driver with a certificate.
+    #[cfg(feature = "webrtc")]
+    Dtls,
 }
 
 impl SipMedia {
     /// Media on `driver`'s ports, which peers reach at `address`, with all codecs of the driver.
     pub fn new(driver: MediaDriver, address: IpAddr) -> Self {
         let codecs = driver.codecs().specs();
-        Self { driver, address, codecs, session: Config::default(), security: SecurityPolicy::Never }
+        let (session, security) = (Config::default(), SecurityPolicy::Never);
+        Self { driver, address, codecs, session, security, keys: vec![KeyExchange::Sdes], ice: false }
     }
 
     /// The same with these settings of each call's media: media time-out, jitter buffer, who may send.
@@ -37,11 +52,25 @@ impl SipMedia {
         Self { session, ..self }
     }
 
-    /// The same with SRTP by this policy, each call with keys of its own in its SDP (RFC 4568). The signalling should go
-    /// over TLS, since who reads it has the keys.
+    /// The same with SRTP by this policy, with keys in the SDP unless [`keyed`](Self::keyed) says otherwise.
     #[must_use]
     pub fn secured(self, security: SecurityPolicy) -> Self {
         Self { security, ..self }
+    }
+
+    /// The same with these ways to keys, the preferred one first: our offers have that one (with DTLS as
+    /// `UDP/TLS/RTP/SAVPF`, which few but browsers and their gateways take), our answers whichever is offered.
+    #[must_use]
+    pub fn keyed(self, keys: &[KeyExchange]) -> Self {
+        Self { keys: keys.to_vec(), ..self }
+    }
+
+    /// The same with ICE on our side, where the peer has it: lite, since our address is reachable (RFC 8445 §2.5).
+    /// Default: without.
+    #[cfg(feature = "webrtc")]
+    #[must_use]
+    pub fn ice_lite(self, ice: bool) -> Self {
+        Self { ice, ..self }
     }
 
     /// The same with only these codecs, in order of preference, by their SDP names (`PCMU`, `PCMA`). Names that the
@@ -99,11 +128,42 @@ impl SipMedia {
             Capabilities::new(self.codecs.clone(), self.address, port.local_addr().port(), session_id);
         capabilities.rtcp_mux = true;
         if self.security != SecurityPolicy::Never {
-            capabilities.security =
-                SecuritySettings { mki: true, ..SecuritySettings::sdes(self.security, keys()?) };
+            capabilities.security = self.security()?;
         }
+        capabilities.ice = self.ice.then(credentials).transpose()?;
         Ok((port, capabilities))
     }
+
+    /// The first way to keys says what our offers are.
+    fn security(&self) -> Result<SecuritySettings, Refused> {
+        let sdes = if self.keys.contains(&KeyExchange::Sdes) { keys()? } else { Vec::new() };
+        let in_sdp = SecuritySettings { mki: true, ..SecuritySettings::sdes(self.security, sdes) };
+        #[cfg(feature = "webrtc")]
+        if let Some(local) = self.driver.fingerprint().map(LocalDtls::new)
+            && self.keys.contains(&KeyExchange::Dtls)
+        {
+            let by_handshake = SecuritySettings::dtls(self.security, local);
+            let is_first = self.keys.first() == Some(&KeyExchange::Dtls);
+            let profile = if is_first { by_handshake.profile } else { in_sdp.profile };
+            return Ok(SecuritySettings { profile, dtls: by_handshake.dtls, ..in_sdp });
+        }
+        Ok(in_sdp)
+    }
+}
+
+/// Credentials for a session of ICE.
+fn credentials() -> Result<IceLite, Refused> {
+    let mut octets = [0; 24];
+    getrandom::fill(&mut octets).map_err(|error| Refused::Keys(error.to_string()))?;
+    Ok(IceLite::random(&octets))
+}
+
+/// Before each further offer and answer: fresh credentials, for the case that ICE restarts with it.
+pub(super) fn renew(capabilities: &mut Capabilities) -> Result<(), Refused> {
+    if capabilities.ice.is_some() {
+        capabilities.ice = Some(credentials()?);
+    }
+    Ok(())
 }
 
 /// A key for each suite, the strongest first.
@@ -165,7 +225,12 @@ mod tests {
     use iqra_media::net::MediaConfig;
 
     fn media() -> SipMedia {
-        let config = MediaConfig { bind: [127, 0, 0, 1].into(), ..MediaConfig::default() };
+        let config = MediaConfig {
+            bind: [127, 0, 0, 1].into(),
+            #[cfg(feature = "webrtc")]
+            certificate: Some(iqra_media::rtp::dtls::Certificate::generate().unwrap()),
+            ..MediaConfig::default()
+        };
         SipMedia::new(MediaDriver::start(config).unwrap(), [127, 0, 0, 1].into())
     }
 
@@ -175,6 +240,37 @@ mod tests {
         assert_eq!(names(&["pcma", "SPEEX"]).unwrap(), "PCMA");
         assert_eq!(names(&["PCMA", "PCMU"]).unwrap(), "PCMA, PCMU");
         assert_eq!(names(&[]).unwrap(), media().codec_names());
+    }
+
+    #[cfg(feature = "webrtc")]
+    #[tokio::test]
+    async fn the_first_way_to_keys_is_offered_and_all_of_them_are_answered() {
+        use KeyExchange::{Dtls, Sdes};
+        let browser = SipMedia { security: SecurityPolicy::Required, ice: true, ..media().keyed(&[Dtls]) };
+        let able = |keys: &[KeyExchange], ice: bool| {
+            let media = media().secured(SecurityPolicy::Required).keyed(keys).ice_lite(ice);
+            media.reserve(Direction::Outbound, 1).unwrap()
+        };
+        let (_port, offers) = browser.reserve(Direction::Outbound, 2).unwrap();
+        let offer = sdp::offer(&offers);
+        assert!(offer.contains("UDP/TLS/RTP/SAVPF") && offer.contains("a=ice-lite"), "{offer}");
+        for (keys, shown, hidden) in [
+            (&[Sdes][..], "a=crypto", "a=fingerprint"),
+            (&[Sdes, Dtls], "a=crypto", "UDP/TLS"),
+            (&[Dtls, Sdes], "UDP/TLS", "a=crypto"),
+        ] {
+            let (_port, ours) = able(keys, false);
+            let first = sdp::offer(&ours);
+            assert!(
+                first.contains(shown) && !first.contains(hidden) && !first.contains("a=ice"),
+                "{keys:?} {first}"
+            );
+            assert_eq!(sdp::answer(offer.as_bytes(), &ours).is_ok(), keys.contains(&Dtls), "{keys:?}");
+        }
+        let (_port, mut ours) = able(&[Dtls], true);
+        let before = ours.ice.clone();
+        renew(&mut ours).unwrap();
+        assert!(ours.ice.is_some() && ours.ice != before);
     }
 
     #[tokio::test]

@@ -3,12 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 
 use iqra_media::net::{MediaConfig, MediaDriver, Overload, PortReserves, Reading};
+#[cfg(feature = "webrtc")]
+use iqra_media::rtp::dtls::{Certificate, HandshakeError};
 use iqra_media::sdp::SecurityPolicy;
-use iqra_providers::sip::SipMedia;
+use iqra_providers::sip::{KeyExchange, SipMedia};
 use iqra_sip::net::Endpoint;
 use iqra_sip::{Listener, Transport};
 
-use crate::config::{Media, Srtp};
+use crate::config::{Media, Srtp, SrtpKeys};
 use crate::start::StartError;
 
 /// Where callers reach an endpoint: a URI per listener, UDP first. WebSocket is for
@@ -37,7 +39,12 @@ pub(super) fn media(endpoint: &Endpoint, config: &Media) -> Result<SipMedia, Sta
         Srtp::Optional => SecurityPolicy::Optional,
         Srtp::Required => SecurityPolicy::Required,
     };
+    let keys = config.keys.iter().filter_map(key_exchange).collect::<Vec<_>>();
+    #[cfg(feature = "webrtc")]
+    let ice_lite = config.ice_lite;
     let config = MediaConfig {
+        #[cfg(feature = "webrtc")]
+        certificate: certificate(config)?,
         ports: config.ports.clone(),
         reserves: PortReserves {
             inbound_percent: config.inbound_reserve_percent,
@@ -54,5 +61,27 @@ pub(super) fn media(endpoint: &Endpoint, config: &Media) -> Result<SipMedia, Sta
         ..MediaConfig::default()
     };
     let driver = MediaDriver::start(config).map_err(StartError::Media)?;
-    Ok(SipMedia::new(driver, address).secured(security))
+    let media = SipMedia::new(driver, address).secured(security).keyed(&keys);
+    #[cfg(feature = "webrtc")]
+    let media = media.ice_lite(ice_lite);
+    Ok(media)
+}
+
+/// What this program has of it; the configuration was checked for the rest.
+fn key_exchange(keys: &SrtpKeys) -> Option<KeyExchange> {
+    match keys {
+        SrtpKeys::Sdes => Some(KeyExchange::Sdes),
+        #[cfg(feature = "webrtc")]
+        SrtpKeys::Dtls => Some(KeyExchange::Dtls),
+        #[cfg(not(feature = "webrtc"))]
+        SrtpKeys::Dtls => None,
+    }
+}
+
+/// One for this process, where handshakes may come; the SDP vouches for it.
+#[cfg(feature = "webrtc")]
+fn certificate(config: &Media) -> Result<Option<Certificate>, StartError> {
+    let wanted = config.srtp != Srtp::Never && config.keys.contains(&SrtpKeys::Dtls);
+    let failed = |error: HandshakeError| StartError::Media(std::io::Error::other(error));
+    wanted.then(Certificate::generate).transpose().map_err(failed)
 }

@@ -17,7 +17,8 @@ use super::file::{
     ProxyFile, QueueFile, RecordingFile, RegionFile, TokensFile, TrunkFile,
 };
 use super::{
-    BackendConfig, ConfigError, KeySource, Media, MediaOverload, ProxyConfig, RecordingConfig, Store, listen,
+    BackendConfig, ConfigError, KeySource, Media, MediaOverload, ProxyConfig, RecordingConfig, SrtpKeys,
+    Store, listen,
 };
 use crate::backends::{BackendState, BackendStatus};
 use crate::identity::{Dialled, Incarnation, RegionId};
@@ -306,6 +307,7 @@ fn media(source: &Source<'_>, file: &MediaFile) -> Checked<Media> {
     let tick = source.within(file.tick_ms.as_ref(), "media.tick_ms", 0..=20, 5)?;
     let threads = source.count(file.threads.as_ref(), "media.threads", 1..=256, 1)?;
     let (inbound_reserve_percent, outbound_reserve_percent) = reserves(source, file)?;
+    let keys = srtp_keys(source, file.keys.as_ref())?;
     Ok(Media {
         ports: ports(source, file.ports.as_ref())?,
         inbound_reserve_percent,
@@ -313,8 +315,39 @@ fn media(source: &Source<'_>, file: &MediaFile) -> Checked<Media> {
         threads: usize::try_from(threads).unwrap_or(1),
         tick: (tick > 0).then(|| Duration::from_millis(tick)),
         srtp: file.srtp,
+        ice_lite: ice_lite(source, file.ice_lite.as_ref(), keys.contains(&SrtpKeys::Dtls))?,
+        keys,
         overload: media_overload(source, &file.overload)?,
     })
+}
+
+/// Keys in the SDP, unless something else is said.
+fn srtp_keys(source: &Source<'_>, keys: Option<&Spanned<Vec<SrtpKeys>>>) -> Checked<Vec<SrtpKeys>> {
+    const KEY: &str = "media.keys";
+    let Some(said) = keys else { return Ok(vec![SrtpKeys::Sdes]) };
+    let keys = said.get_ref();
+    if keys.is_empty() {
+        let why = "no way to keys is left; write [\"sdes\"], or leave encryption out by srtp = \"never\"";
+        return Err(source.fault(said, KEY, why.to_owned()));
+    }
+    if keys.contains(&SrtpKeys::Dtls) && !cfg!(feature = "webrtc") {
+        return Err(source.fault(said, KEY, without_webrtc("DTLS")));
+    }
+    Ok(keys.clone())
+}
+
+/// On where there is DTLS, since who has that has ICE too.
+fn ice_lite(source: &Source<'_>, said: Option<&Spanned<bool>>, dtls: bool) -> Checked<bool> {
+    match said {
+        Some(said) if *said.get_ref() && !cfg!(feature = "webrtc") => {
+            Err(source.fault(said, "media.ice_lite", without_webrtc("ICE")))
+        }
+        said => Ok(said.map_or(dtls, |said| *said.get_ref())),
+    }
+}
+
+fn without_webrtc(what: &str) -> String {
+    format!("this program has no {what}; build it with the feature \"webrtc\"")
 }
 
 fn reserves(source: &Source<'_>, file: &MediaFile) -> Checked<(u8, u8)> {

@@ -8,7 +8,7 @@ use super::edge::{GuardFile, HepFile};
 use super::listen::ListenFile;
 #[cfg(any(feature = "proxy", feature = "backend"))]
 use super::sip::{ConnectionsFile, DnsFile, SipFile};
-use super::{Selector, Srtp};
+use super::{Selector, Srtp, SrtpKeys};
 use crate::identity::{AccountId, BackendId, BusinessId, NodeId, PhoneId, RegionId, RouteId, TrunkId};
 use crate::number::Provider;
 
@@ -153,6 +153,8 @@ pub(super) struct MediaFile {
     pub(super) tick_ms: Option<Spanned<u64>>,
     #[serde(default)]
     pub(super) srtp: Srtp,
+    pub(super) keys: Option<Spanned<Vec<SrtpKeys>>>,
+    pub(super) ice_lite: Option<Spanned<bool>>,
     #[serde(default)]
     pub(super) overload: MediaOverloadFile,
 }

@@ -254,8 +254,12 @@ pub struct Media {
     pub threads: usize,
     /// How often the sockets are read, 1 to 20 ms; `None` whenever something comes.
     pub tick: Option<Duration>,
-    /// Whether media is encrypted, with keys in the SDP.
+    /// Whether media is encrypted.
     pub srtp: Srtp,
+    /// How peers and we come to the keys, the preferred way first.
+    pub keys: Vec<SrtpKeys>,
+    /// Whether we have ICE with peers that do.
+    pub ice_lite: bool,
     /// When the media threads have too much to do for further calls.
     pub overload: MediaOverload,
 }
@@ -271,7 +275,17 @@ pub struct MediaOverload {
     pub late: Duration,
 }
 
-/// Whether media is encrypted (SRTP with the keys of `a=crypto`, RFC 4568).
+/// How the keys of SRTP are agreed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SrtpKeys {
+    /// In the SDP (`a=crypto`, RFC 4568).
+    Sdes,
+    /// By a handshake of DTLS (RFC 5763); a program needs the feature `webrtc` for it.
+    Dtls,
+}
+
+/// Whether media is encrypted (SRTP).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Srtp {
