@@ -9,7 +9,7 @@
 //! ProcessingProxy  ProcessedProxy  attempt + 1     superseded       superseded     superseded       Failed/Canceled Expired    superseded
 //! ProcessedProxy   offer again     ProcessingProxy ProcessingBackend superseded    same | superseded Failed/Canceled Expired   superseded
 //! ProcessingBackend offer kept     ProcessingProxy same | take over ProcessedBackend ProcessedProxy | Failed  by owner Expired superseded
-//!                                                  | claimed by another
+//!                                                  | claimed by another                               | by relay
 //! ProcessedBackend answered        answered        resume | answered same          superseded       answered        answered   outcome
 //! final            finished        finished        finished         finished       same | finished  same | finished same       finished
 //! ```
@@ -18,6 +18,11 @@
 //!   that does not match is `superseded` (482).
 //! - An event that was applied may be repeated: it succeeds and changes nothing.
 //! - `Claim` also refuses the wrong server or region (403), an expired offer (403) and any other caller (482).
+//! - The proxy of a relayed call follows it to its answer: it also ends one that is claimed (the caller gave up, its
+//!   backend died), and no commit can follow. Before each further backend it raises the attempt, so that one it has
+//!   given up cannot commit; where the commit came first, that backend's answer stands. Of a redirected call the proxy
+//!   hears nothing after the claim, which is the claimant's then.
+//! - A repeat of the same CSeq finds a redirected call answered (302), and a relayed one not: see [`repeat`].
 //! - `Release` after 401, 407, 415, 420 or 422 keeps the claim, because the caller comes back with a higher CSeq.
 
 use std::sync::Arc;
@@ -272,7 +277,7 @@ fn commit(entry: &Entry, expect: Expect, now: Timestamp) -> Step {
 }
 
 /// Whether a final status leaves the claim where it is: the caller is expected to ask again.
-fn keeps_claim(status: u16) -> bool {
+pub(crate) fn keeps_claim(status: u16) -> bool {
     matches!(status, 401 | 407 | 415 | 420 | 422)
 }
 
@@ -326,7 +331,7 @@ fn end(entry: &Entry, writer: &Writer, reason: Reason, now: Timestamp) -> Step {
     match writer {
         Writer::Proxy { node, attempt } => {
             proxy_may(entry, node, *attempt)?;
-            if entry.state == State::ProcessingBackend {
+            if entry.state == State::ProcessingBackend && entry.terms.mode == Mode::Redirect {
                 return Err(Reason::Superseded); // the claimant's now
             }
         }
@@ -399,13 +404,20 @@ pub fn repeat(entry: &Entry, new: &NewEntry, now: Timestamp) -> Repeat {
     let same_branch = new.branch == entry.branch;
     let same_node = entry.node == new.node;
     match entry.state {
-        State::ProcessingProxy if owner_is_deciding(entry, new, now) && same_branch => Repeat::Absorb,
-        State::ProcessingProxy if owner_is_deciding(entry, new, now) => Repeat::Refuse(Reason::Merged),
+        _ if is_unanswered(entry) && owner_is_deciding(entry, new, now) => match same_branch {
+            true => Repeat::Absorb,
+            false => Repeat::Refuse(Reason::Merged),
+        },
         State::ProcessedProxy | State::ProcessingBackend if same_node && !same_branch => {
             Repeat::Refuse(Reason::Merged)
         }
         _ => adopt(entry, new, now),
     }
+}
+
+/// Whether the proxy has sent no final answer: it decides, or it relays.
+fn is_unanswered(entry: &Entry) -> bool {
+    entry.state == State::ProcessingProxy || entry.terms.mode == Mode::Relay
 }
 
 /// Whether the proxy that entered the call may still be about to answer it: it has not started anew, and has had its

@@ -11,6 +11,8 @@ use crate::queue::{Entry, Holder, MAX_LOG, Mode, NewEntry, Node, State, Terms, s
 use crate::reason::Reason;
 use crate::time::Timestamp;
 
+mod relayed;
+
 const START: Timestamp = Timestamp::from_millis(1_000_000);
 const LIFE: Duration = Duration::from_secs(30);
 
@@ -261,6 +263,11 @@ fn every_event_in_every_state_does_what_the_table_says() {
     }
 }
 
+/// The same call, relayed.
+fn as_relayed(entry: Entry) -> Entry {
+    Entry { terms: Arc::new(Terms { mode: Mode::Relay, ..sample::terms() }), ..entry }
+}
+
 #[test]
 fn what_was_applied_can_be_repeated() {
     let rows: [(Vec<Event>, Event); 8] = [
@@ -341,8 +348,7 @@ fn the_last_contact_that_gives_a_call_back_ends_it_unless_it_is_relayed() {
     let second = after(&first, &claim_by("b2", 5, &caller));
     let end = after(&second, &release(2, 486));
     assert_eq!((end.state, end.reason), (State::Failed, Some(Reason::BackendFull)));
-    let terms = Arc::new(Terms { mode: Mode::Relay, ..sample::terms() });
-    let relayed = after(&Entry { terms, ..second.clone() }, &release(2, 486));
+    let relayed = after(&as_relayed(second.clone()), &release(2, 486));
     assert_eq!(relayed.state, State::ProcessedProxy);
     let late = START + LIFE;
     assert_eq!(after_at(&in_state(State::ProcessingBackend), &release(1, 486), late).state, State::Failed);
