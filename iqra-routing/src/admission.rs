@@ -1,7 +1,8 @@
 //! The proxy's part of a call over the stores, without SIP: from what a request asks to an offer of backends.
 //!
-//! In: [`Asked`] and the time. Out: an [`Offer`] whose choices carry signed tokens, or a refusal. The steps and their
-//! order are those of `lib.rs`; whatever fails after the entry exists ends the entry with its reason and frees its slot.
+//! In: [`Asked`] and the time. Out: an [`Offer`] whose choices carry signed tokens, a call to be relayed ([`Relaying`])
+//! to the one that its token names, or a refusal. The steps and their order are those of `lib.rs`; whatever fails after
+//! the entry exists ends the entry with its reason and frees its slot.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +21,10 @@ use crate::select::{BackendSelector, Regions, SelectionRequest, eligible};
 use crate::source::{SourceList, Standing, sender};
 use crate::time::Timestamp;
 
+mod relay;
+
+pub use relay::Relaying;
+
 /// How a proxy admits calls.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -29,7 +34,7 @@ pub struct Settings {
     pub trusted_proxies: SourceList,
     /// How long an offer is valid; default 30 s, 5 s to 10 min.
     pub token_life: Duration,
-    /// How many backends one offer names at most; default 3.
+    /// How many backends one offer names at most, and a relayed call is tried at; default 3.
     pub most_choices: usize,
 }
 
@@ -95,6 +100,8 @@ pub struct Offer {
 pub enum Answer {
     /// Send the caller to a backend.
     Offer(Offer),
+    /// Relay the call to a backend.
+    Relay(Box<Relaying>),
     /// Refuse it.
     Reject(Rejection),
     /// Send nothing: it is a retransmission of a request that is being answered.
@@ -119,6 +126,17 @@ struct Known {
     standing: Standing,
     identity: Result<Identity, IdentityFault>,
     found: Found,
+    follows_redirects: bool,
+}
+
+/// For whom backends are looked for, and how many.
+#[derive(Clone, Copy)]
+struct Search<'a> {
+    admin: bool,
+    /// What stays the same over the call's repeats.
+    key: &'a str,
+    excluded: &'a [BackendId],
+    most: usize,
 }
 
 impl Known {
@@ -128,6 +146,7 @@ impl Known {
             standing: &self.standing,
             identity: self.identity.as_ref().map_err(|fault| *fault),
             found: &self.found,
+            follows_redirects: self.follows_redirects,
         }
     }
 }
@@ -177,14 +196,25 @@ impl Admission {
         let admitted = decide::decide(&known.facts(self.is_draining()))?;
         let new = self.new_entry(asked, &admitted, now)?;
         let entry = match self.queue.enter(new, now).await.map_err(|error| error.reason())? {
-            Entered::New(entry) | Entered::Adopted(entry) => entry,
+            Entered::New(entry) => entry,
+            Entered::Adopted(entry) => self.taken_up(entry, now).await?,
             Entered::Absorbed => return Ok(Answer::Absorb),
             Entered::Refused(reason) => return Err(reason.into()),
         };
-        match self.offer(&entry, &admitted, asked.call_id, now).await {
-            Ok(offer) => Ok(Answer::Offer(offer)),
+        let relayed = entry.terms.mode == Mode::Relay;
+        let most = if relayed { 1 } else { self.settings.most_choices };
+        let search = Search { admin: admitted.account.admin, key: asked.call_id, excluded: &[], most };
+        match self.offer(&entry, search, now).await {
+            Ok((entry, mut choices)) if relayed && !choices.is_empty() => {
+                let choice = choices.swap_remove(0);
+                let (admin, token_in_user) = (search.admin, admitted.token_in_user);
+                Ok(Answer::Relay(Box::new(Relaying::new(entry, choice, admin, asked.call_id, token_in_user))))
+            }
+            Ok((entry, choices)) => {
+                Ok(Answer::Offer(Offer { entry, choices, token_in_user: admitted.token_in_user }))
+            }
             Err(reason) => {
-                self.end(&entry, reason, now).await;
+                self.end_or_leave(&entry, reason, now).await;
                 Err(reason.into())
             }
         }
@@ -192,13 +222,13 @@ impl Admission {
 
     /// The caller gave up before the offer was answered; whether the call was still the proxy's to end.
     pub async fn cancelled(&self, entry: &Entry, now: Timestamp) -> bool {
-        self.end(entry, Reason::Cancelled, now).await
+        self.end_or_leave(entry, Reason::Cancelled, now).await
     }
 
     /// The offer could not be sent: ends the call with this reason.
     #[cfg(feature = "proxy")]
     pub(crate) async fn failed(&self, entry: &Entry, reason: Reason, now: Timestamp) {
-        self.end(entry, reason, now).await;
+        self.end_or_leave(entry, reason, now).await;
     }
 
     /// Runs the decision for a request without entering it.
@@ -237,7 +267,9 @@ impl Admission {
         let used = self.limits.used(&admitted.account.id, now).await?;
         let slot = if used < admitted.account.concurrent_calls { Slot::Reserved } else { Slot::Full };
         let regions = self.regions.order(&admitted.number.region);
-        let backends = self.select(&regions, admitted.account.admin, key, now).await?;
+        let most = self.settings.most_choices;
+        let search = Search { admin: admitted.account.admin, key, excluded: &[], most };
+        let backends = self.select(&regions, search, now).await?;
         let facts = PlaceFacts { slot, region_open: !regions.is_empty(), candidates: backends.len() };
         let [line, region, backend] = decide::PLACE_RULES;
         let (passed, refused): (&[_], _) = match decide::place(facts) {
@@ -260,7 +292,11 @@ impl Admission {
             Ok(identity) => self.numbers.look_up(identity, &standing).await?,
             Err(_) => Found::default(),
         };
-        Ok(Known { standing, identity, found })
+        let follows_redirects = match decide::asks_for_proof(&standing, &found) {
+            Some(trunk) => self.queue.redirects_followed(trunk).await?,
+            None => false,
+        };
+        Ok(Known { standing, identity, found, follows_redirects })
     }
 
     fn new_entry(
@@ -278,7 +314,8 @@ impl Admission {
             codecs: number.codecs.clone(),
             answer_delay: number.answer_delay,
             max_duration: admitted.max_duration,
-            mode: Mode::Redirect,
+            mode: admitted.mode,
+            proves: admitted.proves.clone(),
         };
         let caller = CallerKey::sip(asked.call_id, asked.from_tag)?;
         Ok(NewEntry {
@@ -297,10 +334,9 @@ impl Admission {
     async fn offer(
         &self,
         entry: &Entry,
-        admitted: &Admitted,
-        key: &str,
+        search: Search<'_>,
         now: Timestamp,
-    ) -> Result<Offer, Reason> {
+    ) -> Result<(Arc<Entry>, Vec<Choice>), Reason> {
         let life = self.settings.token_life;
         let limit = entry.terms.concurrent_calls;
         let ask = Ask { lease: entry.id, account: &entry.terms.account, limit, life };
@@ -309,7 +345,7 @@ impl Admission {
         let backends = match slot {
             Slot::Full => Vec::new(),
             Slot::Reserved => {
-                let chosen = self.select(&regions, admitted.account.admin, key, now).await;
+                let chosen = self.select(&regions, search, now).await;
                 chosen.map_err(|rejection| rejection.reason)?
             }
         };
@@ -322,18 +358,16 @@ impl Admission {
         };
         let entry = self.queue.apply(entry.id, &event, now).await.map_err(|error| error.reason())?;
         let choices = self.choices(&entry, backends);
-        Ok(Offer { entry, choices, token_in_user: admitted.token_in_user })
+        Ok((entry, choices))
     }
 
     async fn select(
         &self,
         regions: &[RegionId],
-        admin: bool,
-        key: &str,
+        Search { admin, key, excluded, most }: Search<'_>,
         now: Timestamp,
     ) -> Result<Vec<Arc<BackendStatus>>, Rejection> {
-        let most = self.settings.most_choices;
-        let request = SelectionRequest { regions, admin, excluded: &[], key, most };
+        let request = SelectionRequest { regions, admin, excluded, key, most };
         let statuses = match regions {
             [] => return Ok(Vec::new()),
             [only] => self.backends.list(Some(only), now).await?,
@@ -361,18 +395,24 @@ impl Admission {
             .collect()
     }
 
-    /// Ends an entry that this proxy still writes, and frees its slot; whether it did.
-    async fn end(&self, entry: &Entry, reason: Reason, now: Timestamp) -> bool {
+    /// Ends an entry that this proxy still writes, and frees its slot.
+    async fn end(&self, entry: &Entry, reason: Reason, now: Timestamp) -> Result<(), Reason> {
         let writer = Writer::Proxy { node: self.settings.node.clone(), attempt: entry.attempt };
         let ended = self.queue.apply(entry.id, &Event::End { writer, reason }, now).await;
-        if let Err(error) = &ended {
-            tracing::warn!(entry = %entry.id, %error, "entry not ended; it expires by itself");
-            return false;
-        }
+        ended.map_err(|error| error.reason())?;
         if let Err(error) = self.limits.free(entry.id, now).await {
             tracing::warn!(entry = %entry.id, %error, "slot not freed; it expires by itself");
         }
-        true
+        Ok(())
+    }
+
+    /// The same; whether it did.
+    async fn end_or_leave(&self, entry: &Entry, reason: Reason, now: Timestamp) -> bool {
+        let ended = self.end(entry, reason, now).await;
+        if let Err(error) = &ended {
+            tracing::warn!(entry = %entry.id, %error, "entry not ended; it expires by itself");
+        }
+        ended.is_ok()
     }
 
     fn rng(&self) -> std::sync::MutexGuard<'_, fastrand::Rng> {

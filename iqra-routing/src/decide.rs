@@ -9,9 +9,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::identity::{Identity, IdentityFault};
+use crate::identity::{Identity, IdentityFault, TrunkId};
 use crate::limits::Slot;
-use crate::number::{Account, Found, Number, Provider};
+use crate::number::{Account, Found, HandOver, Number, Provider, Trunk};
+use crate::queue::Mode;
 use crate::reason::{Reason, Rejection};
 use crate::source::{self, Standing, TrustedSource};
 
@@ -26,6 +27,8 @@ pub struct Facts<'a> {
     pub identity: Result<&'a Identity, IdentityFault>,
     /// What the look-up found; empty when there was no identity.
     pub found: &'a Found,
+    /// Whether the trunk that [`asks_for_proof`] names is known to follow redirects; false where it names none.
+    pub follows_redirects: bool,
 }
 
 /// A call that may be entered.
@@ -41,6 +44,10 @@ pub struct Admitted {
     pub max_duration: Option<Duration>,
     /// Whether the token goes into the user part of the Contact.
     pub token_in_user: bool,
+    /// How it reaches its backend.
+    pub mode: Mode,
+    /// The trunk that this call shows to follow redirects if it is claimed.
+    pub proves: Option<TrunkId>,
 }
 
 /// A rule: its name, as `explain` shows it, and its check.
@@ -113,6 +120,31 @@ fn trusted(facts: &Facts<'_>) -> Result<TrustedSource, Rejection> {
     Ok(source::check(facts.standing.source, number, facts.found.trunk.as_deref())?)
 }
 
+/// The trunk that a call came from: its number's, where it lists the source.
+fn trunk_of<'a>(standing: &Standing, found: &'a Found) -> Option<&'a Arc<Trunk>> {
+    let trunk = found.trunk.as_ref()?;
+    standing.trunks.iter().any(|listed| listed.id == trunk.id).then_some(trunk)
+}
+
+/// The trunk that has to be known to follow redirects for a call to be decided by [`HandOver::Auto`], or that a
+/// redirected call of a number of its own mode would show to do so.
+pub fn asks_for_proof<'a>(standing: &Standing, found: &'a Found) -> Option<&'a TrunkId> {
+    let trunk = trunk_of(standing, found)?;
+    let own = found.number.as_ref().and_then(|number| number.hand_over);
+    [Some(trunk.hand_over), own].contains(&Some(HandOver::Auto)).then_some(&trunk.id)
+}
+
+/// How a call reaches its backend: as its number says, else its trunk, else by redirect. A caller that no trunk lists
+/// is not known to follow anything.
+fn mode(facts: &Facts<'_>) -> Mode {
+    let own = number(facts).and_then(|number| number.hand_over);
+    match own.or_else(|| facts.found.trunk.as_ref().map(|trunk| trunk.hand_over)).unwrap_or_default() {
+        HandOver::Redirect => Mode::Redirect,
+        HandOver::Auto if facts.follows_redirects => Mode::Redirect,
+        HandOver::Auto | HandOver::Relay => Mode::Relay,
+    }
+}
+
 /// Decides whether a call may be entered.
 ///
 /// # Errors
@@ -123,11 +155,15 @@ pub fn decide(facts: &Facts<'_>) -> Result<Admitted, Rejection> {
     }
     let number = facts.found.number.clone().ok_or(Reason::NumberUnknown)?;
     let account = facts.found.account.clone().ok_or(Reason::AccountInactive)?;
+    let mode = mode(facts);
+    let unproven = asks_for_proof(facts.standing, facts.found).filter(|_| !facts.follows_redirects);
     let left = account.minutes_left.map(|minutes| Duration::from_secs(minutes.saturating_mul(60)));
     Ok(Admitted {
         source: trusted(facts)?,
         max_duration: [number.max_duration, left].into_iter().flatten().min(),
         token_in_user: facts.found.trunk.as_ref().is_some_and(|trunk| trunk.token_in_user),
+        proves: unproven.filter(|_| mode == Mode::Redirect).cloned(),
+        mode,
         number,
         account,
     })
@@ -170,6 +206,7 @@ mod tests {
         standing: Standing,
         identity: Result<Identity, IdentityFault>,
         found: Found,
+        follows_redirects: bool,
     }
 
     impl World {
@@ -193,6 +230,7 @@ mod tests {
                     number: Some(Arc::new(sample::number())),
                     trunk: Some(trunk),
                 },
+                follows_redirects: false,
             }
         }
 
@@ -215,6 +253,7 @@ mod tests {
                 standing: &self.standing,
                 identity: self.identity.as_ref().map_err(|fault| *fault),
                 found: &self.found,
+                follows_redirects: self.follows_redirects,
             })
         }
     }
@@ -290,6 +329,53 @@ mod tests {
         assert_eq!(world.decide().unwrap().max_duration, Some(Duration::from_secs(120)));
         world.number(|n| n.max_duration = Some(Duration::from_secs(30)));
         assert_eq!(world.decide().unwrap().max_duration, Some(Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn the_mode_is_the_number_s_else_the_trunk_s_and_auto_needs_a_proof() {
+        use HandOver::{Auto, Redirect, Relay};
+        // the trunk's, the number's, whether the trunk is proven: the mode, and whether the call proves the trunk
+        type Row = (HandOver, Option<HandOver>, bool, Mode, bool);
+        let rows: [Row; 14] = [
+            (Redirect, None, false, Mode::Redirect, false),
+            (Redirect, Some(Relay), false, Mode::Relay, false),
+            (Redirect, Some(Auto), false, Mode::Relay, false),
+            (Redirect, Some(Auto), true, Mode::Redirect, false),
+            (Relay, None, false, Mode::Relay, false),
+            (Relay, None, true, Mode::Relay, false),
+            (Relay, Some(Redirect), false, Mode::Redirect, false),
+            (Relay, Some(Auto), true, Mode::Redirect, false),
+            (Auto, None, false, Mode::Relay, false),
+            (Auto, None, true, Mode::Redirect, false),
+            (Auto, Some(Redirect), false, Mode::Redirect, true),
+            (Auto, Some(Redirect), true, Mode::Redirect, false),
+            (Auto, Some(Relay), false, Mode::Relay, false),
+            (Auto, Some(Relay), true, Mode::Relay, false),
+        ];
+        for (of_trunk, of_number, proven, mode, proves) in rows {
+            let mut world = World::good();
+            let trunk = Arc::new(Trunk { hand_over: of_trunk, ..sample::trunk() });
+            (world.standing.trunks, world.found.trunk) = (vec![trunk.clone()], Some(trunk.clone()));
+            world.number(|number| number.hand_over = of_number);
+            world.follows_redirects = proven;
+            let decided = world.decide().unwrap();
+            let row = (of_trunk, of_number, proven);
+            assert_eq!((decided.mode, decided.proves), (mode, proves.then(|| trunk.id.clone())), "{row:?}");
+            let asked = of_trunk == Auto || of_number == Some(Auto);
+            assert_eq!(asks_for_proof(&world.standing, &world.found).is_some(), asked, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn a_source_that_the_trunk_does_not_list_neither_has_its_proof_nor_gives_one() {
+        let mut world = World::good();
+        world.found.trunk = Some(Arc::new(Trunk { hand_over: HandOver::Auto, ..sample::trunk() }));
+        world.number(|number| number.allow_any_source = true);
+        world.unlist();
+        assert_eq!(asks_for_proof(&world.standing, &world.found), None);
+        assert_eq!(world.decide().unwrap().mode, Mode::Relay);
+        world.number(|number| number.hand_over = Some(HandOver::Redirect));
+        assert_eq!(world.decide().unwrap().proves, None);
     }
 
     #[test]

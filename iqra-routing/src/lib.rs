@@ -4,7 +4,7 @@
 //! what it hears goes out as an offer of backends or a [`reason::Reason`]. The tiers are thin services over that.
 //!
 //! ```text
-//!          identity -> source -> decide ----------> queue entry -> slot -> select -> token ---> 302
+//!          identity -> source -> decide ----------> queue entry -> slot -> select -> token ---> 302, or relayed
 //! INVITE      |           |         |                   |            |        |        |
 //!          who is      who sent   which rule          queue/      limits/  select/  handover/token
 //!          called      it         refuses (reason)                         backends/

@@ -1,8 +1,10 @@
-//! The proxy tier as a service: INVITEs in, 302 with tokens out, or the refusal that the decision gave.
+//! The proxy tier as a service: INVITEs in, 302 with tokens out, or relayed, or the refusal that the decision gave.
 //!
 //! In: requests of an [`Endpoint`]. Out: responses; everything in between is [`Admission`]. An INVITE whose stores do not
-//! answer at once becomes a task, so that a slow store delays only its own call.
+//! answer at once becomes a task, so that a slow store delays only its own call; one that is relayed is a task until its
+//! final response ([`relay`]).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -12,6 +14,7 @@ use iqra_sip::message::header::Via;
 use iqra_sip::net::{Endpoint, Incoming, IncomingInvite, IncomingRequest};
 use iqra_sip::{HeaderName, Request, StatusCode, Uri};
 use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, Answer, Choice, Offer, Settings, Stores};
@@ -28,6 +31,12 @@ use crate::start::{self, StartError, Trace};
 use crate::stores::LiveStores;
 use crate::time::{SystemClock, Timestamp};
 
+mod heartbeats;
+mod relay;
+
+use heartbeats::Heartbeats;
+pub use relay::RelaySettings;
+
 /// How a proxy serves.
 #[derive(Debug, Clone, Copy)]
 pub struct ProxySettings {
@@ -41,6 +50,8 @@ pub struct ProxySettings {
     /// Whether backends report themselves, so that one that is silent has lost its calls. Default yes; must be no
     /// over [`FixedBackends`].
     pub backends_report: bool,
+    /// How calls are relayed.
+    pub relay: RelaySettings,
 }
 
 impl Default for ProxySettings {
@@ -50,6 +61,7 @@ impl Default for ProxySettings {
             most_pending: 10_000,
             drain: Duration::from_secs(10),
             backends_report: true,
+            relay: RelaySettings::default(),
         }
     }
 }
@@ -67,6 +79,11 @@ struct Shared {
     clock: SystemClock,
     /// One per INVITE that is being decided.
     pending: TaskTracker,
+    /// One per call that is being relayed.
+    relaying: TaskTracker,
+    heartbeats: Heartbeats,
+    /// Cancelled when relayed calls without a final response have to end now.
+    stop: CancellationToken,
 }
 
 impl Proxy {
@@ -82,7 +99,8 @@ impl Proxy {
     ) -> Result<Self, StartError> {
         let tokens = config.token_keys.keys()?;
         let live = start::stores(given, &config.store, config.queue)?;
-        let (endpoint, incoming) = start::bind(&config.listen, config.edge.clone(), trace).await?;
+        let pool = config.relay.as_ref().map(|relay| relay.pool(&config.node)).transpose()?;
+        let (endpoint, incoming) = start::bind(&config.listen, config.edge.clone(), pool, trace).await?;
         let clock = SystemClock::start();
         let settings = Settings {
             node: Node { id: config.node.clone(), incarnation: Incarnation::starting(clock.now()) },
@@ -99,6 +117,7 @@ impl Proxy {
             refusals: RefusalStyle { plan_limit: config.plan_limit, ..RefusalStyle::default() },
             drain: config.drain_limit,
             backends_report: config.backends.is_empty(),
+            relay: config.relay.as_ref().map(|relay| relay.serving).unwrap_or_default(),
             ..ProxySettings::default()
         };
         let stores =
@@ -127,8 +146,15 @@ impl Proxy {
         admission: Arc<Admission>,
         settings: ProxySettings,
     ) -> Self {
-        let (clock, pending) = (SystemClock::start(), TaskTracker::new());
-        let shared = Shared { admission, settings, clock, pending };
+        let shared = Shared {
+            admission,
+            settings,
+            clock: SystemClock::start(),
+            pending: TaskTracker::new(),
+            relaying: TaskTracker::new(),
+            heartbeats: Heartbeats::new(),
+            stop: CancellationToken::new(),
+        };
         Self { endpoint, incoming, shared: Arc::new(shared) }
     }
 
@@ -136,17 +162,23 @@ impl Proxy {
     pub async fn serve_until(self, stop: impl Future<Output = ()>) {
         let Self { endpoint, incoming, shared } = self;
         let upkeep = tokio::spawn(shared.clone().upkeep());
+        let looking = tokio::spawn(shared.clone().look());
         // A task of its own: whoever awaits this stands on a thread of its own as a rule, and a call that changes
         // threads costs more than its decision.
         let taking = tokio::spawn(shared.clone().take_all(incoming));
         stop.await;
         shared.admission.drain();
         idle(endpoint.clone(), &shared).await;
+        shared.stop.cancel();
         shared.pending.close();
+        shared.relaying.close();
         // What a store that hangs keeps here cannot be answered any more.
-        let _ = tokio::time::timeout(Duration::from_secs(1), shared.pending.wait()).await;
-        upkeep.abort();
-        let _ = upkeep.await;
+        let ended = async { tokio::join!(shared.pending.wait(), shared.relaying.wait()) };
+        let _ = tokio::time::timeout(Duration::from_secs(1), ended).await;
+        for task in [upkeep, looking] {
+            task.abort();
+            let _ = task.await;
+        }
         shared.last_sweep().await;
         endpoint.shutdown(Duration::from_secs(1)).await;
         let _ = taking.await;
@@ -159,7 +191,10 @@ async fn idle(endpoint: Endpoint, shared: &Shared) {
         let mut look = tokio::time::interval(Duration::from_millis(100));
         loop {
             look.tick().await;
-            if shared.pending.is_empty() && endpoint.counts().server_transactions == 0 {
+            if shared.pending.is_empty()
+                && shared.relaying.is_empty()
+                && endpoint.counts().server_transactions == 0
+            {
                 return;
             }
         }
@@ -194,7 +229,7 @@ impl Shared {
         }
     }
 
-    async fn decide(&self, invite: IncomingInvite) {
+    async fn decide(self: &Arc<Self>, invite: IncomingInvite) {
         let answer = {
             let parts = Parts::of(invite.request(), invite.source().remote.ip());
             let names = parts.names();
@@ -211,6 +246,7 @@ impl Shared {
             }
             Answer::Absorb => invite.ignore(),
             Answer::Offer(offer) => self.redirect(invite, &offer).await,
+            Answer::Relay(call) => self.relay(invite, *call).await,
         }
     }
 
@@ -249,6 +285,14 @@ impl Shared {
         }
     }
 
+    /// Looks for the backends that report, where they do.
+    async fn look(self: Arc<Self>) {
+        if self.settings.backends_report {
+            let registry = &*self.admission.backends;
+            self.heartbeats.keep_looking(registry, self.clock, self.settings.relay.heartbeat).await;
+        }
+    }
+
     /// What expired since the last round is written before the program ends: perhaps nobody else comes to do it.
     async fn last_sweep(&self) {
         let Admission { queue, limits, .. } = &*self.admission;
@@ -279,11 +323,9 @@ impl Shared {
 /// 302 with a Contact per backend.
 fn redirect(request: &Request, offer: &Offer) -> Reply {
     let mut reply = Reply::new(StatusCode::MOVED_TEMPORARILY);
-    let user = request.uri.user_decoded();
-    let transport =
-        request.headers.typed::<Via>().map(|via| via.transport().into_owned()).unwrap_or_default();
+    let caller = Caller::of(request);
     for choice in &offer.choices {
-        if let Some(uri) = target(choice, user.as_deref(), &transport, offer.token_in_user) {
+        if let Some(uri) = target(choice, &caller, offer.token_in_user) {
             let contact = ["<", uri.as_str(), ">;q=", &qvalue(choice.q)].concat();
             reply.headers.push(HeaderName::CONTACT, contact);
         }
@@ -301,16 +343,33 @@ fn qvalue(thousandths: u16) -> String {
     text
 }
 
+/// What of a caller's request goes into the URI of its backend.
+struct Caller {
+    /// The user that it dialled, escapes undone.
+    user: Option<String>,
+    transport: String,
+}
+
+impl Caller {
+    fn of(request: &Request) -> Self {
+        let via = request.headers.typed::<Via>();
+        Self {
+            user: request.uri.user_decoded().map(Cow::into_owned),
+            transport: via.map(|via| via.transport().into_owned()).unwrap_or_default(),
+        }
+    }
+}
+
 /// The backend's URI for the caller's transport, else its first, with the dialled user and the token.
-fn target(choice: &Choice, user: Option<&str>, transport: &str, token_in_user: bool) -> Option<Uri> {
-    let suits = |uri: &Uri| uri.transport().unwrap_or("udp").eq_ignore_ascii_case(transport);
+fn target(choice: &Choice, caller: &Caller, token_in_user: bool) -> Option<Uri> {
+    let suits = |uri: &Uri| uri.transport().unwrap_or("udp").eq_ignore_ascii_case(&caller.transport);
     let readable = |uri: &String| uri.parse().ok().filter(|uri: &Uri| uri.host().is_some());
     let mut uris = choice.backend.sip_uris.iter().filter_map(readable);
     let first = uris.next()?;
     let base = if suits(&first) { first } else { uris.find(suits).unwrap_or(first) };
     Some(match token_in_user {
         true => base.with_user(Some(&choice.token)),
-        false => base.with_user(user).with_param(TOKEN_PARAM, Some(&choice.token)),
+        false => base.with_user(caller.user.as_deref()).with_param(TOKEN_PARAM, Some(&choice.token)),
     })
 }
 

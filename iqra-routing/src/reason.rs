@@ -135,6 +135,10 @@ catalogue! {
     RelaysExhausted = 503, 41, "relays_exhausted", false,
         "No server took the call", "every backend tried failed",
         "see the entry's log for what each backend answered";
+    /// The backend that a relayed call had reached is gone.
+    BackendLost = 503, 41, "backend_lost", false,
+        "The server that had the call is gone", "backend silent for longer than its reports count",
+        "see why the backend that the entry names stopped; calls already answered there are lost with it";
     /// The same request arrived over two paths (RFC 3261 §8.2.2.2).
     Merged = 482, 25, "merged", false,
         "The same request came another way", "merged request, or one older than the last",

@@ -59,6 +59,11 @@ CREATE TABLE backends (
 ) WITHOUT ROWID;
 ";
 
+/// Tables that a file of the same version may lack.
+const LATER_TABLES: &str = "
+CREATE TABLE IF NOT EXISTS following_trunks (trunk TEXT PRIMARY KEY) WITHOUT ROWID;
+";
+
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// A shared file, open. Clones share the connection; the last one to go closes it.
@@ -157,11 +162,13 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<i64> {
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if version != 0 {
+    if version == 0 {
+        transaction.execute_batch(TABLES)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+    } else if version != VERSION {
         return Ok(version);
     }
-    transaction.execute_batch(TABLES)?;
-    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.execute_batch(LATER_TABLES)?;
     transaction.commit()?;
     Ok(VERSION)
 }

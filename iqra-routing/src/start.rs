@@ -11,6 +11,7 @@ use iqra_sip::net::{Bind, Endpoint, HepExporter, Incoming, NetConfig};
 #[cfg(feature = "tls")]
 use iqra_sip::net::{TlsClients, TlsConfig, TlsIdentity, TlsSettings};
 use iqra_sip::observe::TraceRecord;
+use iqra_sip::roles::relay::RelayConfig;
 use iqra_sip::{EngineConfig, Listener, Transport};
 
 use crate::config::{ConfigError, Edge, Listen, Socket};
@@ -28,6 +29,14 @@ pub enum StartError {
     /// The token keys are not usable.
     #[error("token keys: {0}")]
     Keys(#[from] KeyError),
+    /// The keys of the pool of proxies are not there.
+    #[cfg(feature = "proxy")]
+    #[error("relay keys: {0}")]
+    RelayKeys(KeyError),
+    /// The keys of the pool of proxies are not usable.
+    #[cfg(feature = "proxy")]
+    #[error("relay: {0}")]
+    Pool(iqra_sip::roles::relay::KeyError),
     /// The stores could not be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -58,14 +67,15 @@ pub enum StartError {
     },
 }
 
-/// Binds every address of a configuration.
+/// Binds every address of a configuration; `pool` makes it one of the proxies that relay together.
 pub(crate) async fn bind(
     listen: &Listen,
     edge: Edge,
+    pool: Option<RelayConfig>,
     trace: Option<Trace>,
 ) -> Result<(Endpoint, Incoming), StartError> {
     let Edge { guard, hep, sip, dns } = edge;
-    let mut builder = Endpoint::builder().config(EngineConfig { guard, ..sip.engine() });
+    let mut builder = Endpoint::builder().config(EngineConfig { guard, relay: pool, ..sip.engine() });
     builder = builder.net(NetConfig { shards: listen.shards, ..sip.net(dns.as_ref()) });
     #[cfg(feature = "dns")]
     if let Some(dns) = &dns {

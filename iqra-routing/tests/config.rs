@@ -10,8 +10,11 @@ use iqra_routing::config::{
     Store,
 };
 use iqra_routing::identity::{Dialled, Identity};
-use iqra_routing::number::NumberStore;
+use iqra_routing::number::{HandOver, NumberStore};
+use iqra_routing::proxy::RelaySettings;
 use iqra_sip::guard::{Action, GuardConfig, Part, Rate, Signature};
+use iqra_sip::roles::relay::RelayTimings;
+use iqra_sip::{Hop, Transport};
 
 fn sample(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/config").join(name)
@@ -170,6 +173,48 @@ region = "eu"
 trunk = "carrier"
 "#;
 
+/// [`PROXY`] with these lines of its number, and then these sections.
+fn relaying(lines: &str) -> ProxyConfig {
+    ProxyConfig::parse("p.toml", &format!("{PROXY}{lines}\n")).unwrap()
+}
+
+#[tokio::test]
+async fn a_mode_is_the_trunk_s_or_the_number_s() {
+    let config = relaying("mode = \"auto\"\n[relay]\nkeys = [\"0123456789abcdef0123456789abcdef\"]");
+    let standing = config.numbers.standing("192.0.2.1".parse().unwrap()).await.unwrap();
+    assert_eq!(standing.trunks[0].hand_over, HandOver::Redirect);
+    let dialled = Identity::Dialled(Dialled::parse("1000").unwrap());
+    let found = config.numbers.look_up(&dialled, &standing).await.unwrap();
+    assert_eq!(found.number.unwrap().hand_over, Some(HandOver::Auto));
+    let sample = ProxyConfig::load(sample("proxy.toml")).unwrap();
+    let standing = sample.numbers.standing("198.51.100.9".parse().unwrap()).await.unwrap();
+    assert_eq!(standing.trunks[0].hand_over, HandOver::Redirect);
+}
+
+#[test]
+fn a_pool_is_left_at_its_defaults_or_set() {
+    let default = relaying("[relay]").relay.unwrap();
+    assert_eq!(default, ProxyConfig::load(sample("proxy.toml")).unwrap().relay.unwrap());
+    assert_eq!(default.serving, RelaySettings::default());
+    assert_eq!(default.keys, KeySource::Env("IQRA_RELAY_KEYS".to_owned()));
+    assert_eq!(relaying("").relay, None);
+    let set = relaying(
+        "[relay]\nkeys = [\"0123456789abcdef0123456789abcdef\"]\npool = [\"udp:sip.example.org:5060\", \
+         \"tls:[2001:db8::1]:5061\"]\nnetworks = [\"198.51.100.0/24\"]\nsilent_ms = 500\ntrying_ms = 900\n\
+         heartbeat_ms = 200\nmost = 7\n[relay.peers]\np2 = \"tcp:192.0.2.11:5062\"",
+    );
+    let (relay, node) = (set.relay.unwrap(), set.node);
+    let pool = relay.pool(&node).unwrap();
+    let named: Vec<_> =
+        pool.pool.iter().map(|name| (name.transport, name.host.as_str(), name.port)).collect();
+    let names = [(Transport::Udp, "sip.example.org", 5060), (Transport::Tls, "[2001:db8::1]", 5061)];
+    assert_eq!(named, names);
+    assert_eq!(pool.peers["p2"], Hop::from((Transport::Tcp, "192.0.2.11:5062".parse().unwrap())));
+    let timings = RelayTimings { silent: Duration::from_millis(500), trying: Duration::from_millis(900) };
+    assert_eq!(relay.serving, RelaySettings { timings, heartbeat: Duration::from_millis(200), most: 7 });
+    assert!(!format!("{relay:?}").contains("0123456789abcdef"), "no key is shown");
+}
+
 /// What is said of [`PROXY`] with one line changed.
 fn fault(line: &str, instead: &str) -> ConfigError {
     assert!(PROXY.contains(line), "{line}");
@@ -228,9 +273,16 @@ fn faults_name_line_key_and_remedy() {
             "trunk = \"carrier\"\nmode = \"relay\"",
             25,
             "numbers.mode",
-            "write \"redirect\"",
+            "need the section [relay]",
         ),
-        ("trunk = \"carrier\"", "mode = \"auto\"", 24, "numbers.mode", "write \"redirect\""),
+        ("trunk = \"carrier\"", "mode = \"both\"\n[relay]", 24, "numbers.mode", "write \"redirect\""),
+        ("trunk = \"carrier\"", "mode = \"auto\"\n[relay]", 24, "numbers.mode", "add trunk"),
+        ("trunk = \"carrier\"", "[relay]\nkeys = [\"short\"]", 25, "relay.keys", "openssl rand"),
+        ("trunk = \"carrier\"", "[relay]\nenv = \"A\"\nkeys = []", 25, "relay", "keep one"),
+        ("trunk = \"carrier\"", "[relay]\npool = [\"sip.example\"]", 25, "relay.pool", "udp:sip.example"),
+        ("trunk = \"carrier\"", "[relay.peers]\np2 = \"udp:p2:5060\"", 25, "relay.peers", "192.0.2.11"),
+        ("trunk = \"carrier\"", "[relay]\nnetworks = [\"x\"]", 25, "relay.networks", "x"),
+        ("trunk = \"carrier\"", "[relay]\nsilent_ms = 1", 25, "relay.silent_ms", "100 to 30000"),
         ("trunk = \"carrier\"", "answer_delay_ms = 90000", 24, "numbers.answer_delay_ms", "0 to 60000"),
         (
             "trunk = \"carrier\"",

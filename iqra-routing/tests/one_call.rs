@@ -17,7 +17,7 @@ use iqra_routing::handover::table::Expect;
 use iqra_routing::handover::token::TokenKeys;
 use iqra_routing::identity::{AccountId, Asked, CallerKey, EntryId, Incarnation, Named};
 use iqra_routing::limits::{Ask, LEASE_LIFE, MemoryLimits, PlanLimits, Renewal, Slot};
-use iqra_routing::number::{Account, Business, MemoryNumbers, Number, Provider, Trunk};
+use iqra_routing::number::{Account, Business, HandOver, MemoryNumbers, Number, Provider, Trunk};
 use iqra_routing::queue::{CallQueue, Filter, Holder, MemoryQueue, Node, State};
 use iqra_routing::reason::Reason;
 use iqra_routing::select::{ByRegion, LeastLoad, Region, Regions};
@@ -51,6 +51,7 @@ fn numbers() -> MemoryNumbers {
         allowed_sources: SourceList::new([parse_network("192.0.2.0/24").unwrap()]),
         uri_headers: false,
         token_in_user: false,
+        hand_over: HandOver::Redirect,
     });
     numbers.set_number(number()).unwrap();
     numbers
@@ -71,6 +72,7 @@ fn number() -> Number {
         codecs: ["PCMU".to_owned()].into(),
         answer_delay: Duration::ZERO,
         max_duration: None,
+        hand_over: None,
     }
 }
 

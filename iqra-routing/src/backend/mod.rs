@@ -128,7 +128,7 @@ impl Backend {
     ) -> Result<Self, StartError> {
         let tokens = config.token_keys.keys()?;
         let live = start::stores(given, &config.store, config.queue)?;
-        let (endpoint, incoming) = start::bind(&config.listen, config.edge.clone(), trace).await?;
+        let (endpoint, incoming) = start::bind(&config.listen, config.edge.clone(), None, trace).await?;
         let media = addresses::media(&endpoint, &config.media)?;
         let clock = SystemClock::start();
         let claims = Claims {

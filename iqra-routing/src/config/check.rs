@@ -16,6 +16,8 @@ use super::file::{
     AccountFile, BackendFile, BackendNodeFile, BusinessFile, MediaFile, MediaOverloadFile, NumberFile,
     ProxyFile, QueueFile, RecordingFile, RegionFile, TokensFile, TrunkFile,
 };
+#[cfg(feature = "proxy")]
+use super::relay;
 use super::{
     BackendConfig, ConfigError, KeySource, Media, MediaOverload, ProxyConfig, RecordingConfig, SrtpKeys,
     Store, listen,
@@ -23,7 +25,7 @@ use super::{
 use crate::backends::{BackendState, BackendStatus};
 use crate::identity::{Dialled, Incarnation, RegionId};
 use crate::limits::LEASE_LIFE;
-use crate::number::{Account, Business, MemoryNumbers, Number, Trunk};
+use crate::number::{Account, Business, HandOver, MemoryNumbers, Number, Trunk};
 use crate::queue::QueueLimits;
 use crate::reason::PlanLimitStatus;
 use crate::select::{Region, Regions};
@@ -57,7 +59,7 @@ impl Source<'_> {
     }
 
     /// A number within a range, or the default.
-    fn within<T>(
+    pub(super) fn within<T>(
         &self,
         value: Option<&Spanned<T>>,
         key: &str,
@@ -151,19 +153,35 @@ impl Source<'_> {
         Ok(lines)
     }
 
-    /// That a hand-over mode is one that exists.
-    fn mode(&self, mode: Option<&Spanned<String>>, key: &str) -> Checked<()> {
-        match mode.map(|mode| (mode, mode.get_ref().as_str())) {
-            None | Some((_, "redirect")) => Ok(()),
-            Some((mode, "relay" | "auto")) => {
-                let why = format!(
-                    "\"{}\" is not available yet; write \"redirect\" or leave it out",
-                    mode.get_ref()
-                );
+    /// A hand-over mode.
+    fn mode(&self, mode: Option<&Spanned<String>>, key: &str) -> Checked<Option<HandOver>> {
+        let Some(mode) = mode else { return Ok(None) };
+        match mode.get_ref().as_str() {
+            "redirect" => Ok(Some(HandOver::Redirect)),
+            "relay" => Ok(Some(HandOver::Relay)),
+            "auto" => Ok(Some(HandOver::Auto)),
+            other => {
+                let why = format!("\"{other}\" is no mode; write \"redirect\", \"relay\" or \"auto\"");
                 Err(self.fault(mode, key, why))
             }
-            Some((mode, other)) => {
-                Err(self.fault(mode, key, format!("\"{other}\" is no mode; write \"redirect\"")))
+        }
+    }
+
+    /// Where the keys of a section come from: what it lists, else the variable that it names, else this one.
+    pub(super) fn keys(
+        &self,
+        (env, keys): (&Option<Spanned<String>>, &Option<Spanned<Vec<String>>>),
+        section: &str,
+        default: &str,
+    ) -> Checked<KeySource> {
+        match (env, keys) {
+            (Some(env), Some(_)) => {
+                Err(self.fault(env, section, "env and keys are both there; keep one of them"))
+            }
+            (None, Some(keys)) => Ok(KeySource::Listed(keys.get_ref().clone())),
+            (env, None) => {
+                let name = env.as_ref().map_or(default, |env| env.get_ref().as_str());
+                Ok(KeySource::Env(name.to_owned()))
             }
         }
     }
@@ -180,6 +198,8 @@ pub(super) fn proxy(source: &Source<'_>) -> Checked<ProxyConfig> {
     Ok(ProxyConfig {
         #[cfg(any(feature = "proxy", feature = "backend"))]
         edge: edge::of_proxy(source, &file)?,
+        #[cfg(feature = "proxy")]
+        relay: relay::check(source, &file)?,
         listen: listen::check(source, &file.listen)?,
         store: store(source, file.store.as_ref())?,
         token_keys,
@@ -242,21 +262,11 @@ fn store(source: &Source<'_>, text: Option<&Spanned<String>>) -> Checked<Store> 
 
 fn tokens(source: &Source<'_>, file: &TokensFile) -> Checked<(KeySource, Duration)> {
     let life = source.seconds(file.life_s.as_ref(), "tokens.life_s", 5..=600, 30)?;
-    let keys = match (&file.env, &file.keys) {
-        (Some(env), Some(_)) => {
-            return Err(source.fault(env, "tokens", "env and keys are both there; keep one of them"));
-        }
-        (None, Some(keys)) => {
-            let listed = KeySource::Listed(keys.get_ref().clone());
-            listed.keys().map_err(|error| source.fault(keys, "tokens.keys", error.to_string()))?;
-            listed
-        }
-        (env, None) => {
-            let name = env.as_ref().map_or("IQRA_TOKEN_KEYS", |env| env.get_ref().as_str());
-            KeySource::Env(name.to_owned())
-        }
-    };
-    Ok((keys, life))
+    let found = source.keys((&file.env, &file.keys), "tokens", "IQRA_TOKEN_KEYS")?;
+    if let (KeySource::Listed(_), Some(at)) = (&found, &file.keys) {
+        found.keys().map_err(|error| source.fault(at, "tokens.keys", error.to_string()))?;
+    }
+    Ok((found, life))
 }
 
 fn plan_limit(source: &Source<'_>, status: Option<&Spanned<u64>>) -> Checked<PlanLimitStatus> {
@@ -507,17 +517,24 @@ fn account(file: &AccountFile) -> Account {
 }
 
 fn trunk(source: &Source<'_>, file: &TrunkFile) -> Checked<Trunk> {
-    source.mode(file.mode.as_ref(), "trunks.mode")?;
     Ok(Trunk {
         id: file.id.get_ref().clone(),
         allowed_sources: source.sources(&file.allowed_sources, "trunks.allowed_sources")?,
         uri_headers: file.uri_headers,
         token_in_user: file.token_in_user,
+        hand_over: source.mode(file.mode.as_ref(), "trunks.mode")?.unwrap_or_default(),
     })
 }
 
 fn number(source: &Source<'_>, file: &NumberFile) -> Checked<Number> {
-    source.mode(file.mode.as_ref(), "numbers.mode")?;
+    let hand_over = source.mode(file.mode.as_ref(), "numbers.mode")?;
+    if let Some(mode) =
+        file.mode.as_ref().filter(|_| hand_over == Some(HandOver::Auto) && file.trunk.is_none())
+    {
+        let why = "\"auto\" asks whether the number's trunk follows redirects, and it has none; add trunk, or write \
+                   \"relay\" or \"redirect\"";
+        return Err(source.fault(mode, "numbers.mode", why));
+    }
     let own = file
         .allowed_sources
         .as_ref()
@@ -545,6 +562,7 @@ fn number(source: &Source<'_>, file: &NumberFile) -> Checked<Number> {
         codecs: codecs(source, &file.codecs)?,
         answer_delay: Duration::from_millis(delay),
         max_duration: file.max_duration_s.as_ref().map(|_| longest),
+        hand_over,
     })
 }
 

@@ -96,7 +96,7 @@ fn guard<'f>(
     })
 }
 
-fn networks<'f>(
+pub(super) fn networks<'f>(
     source: &Source<'_>,
     list: impl IntoIterator<Item = &'f Spanned<String>>,
     key: &str,

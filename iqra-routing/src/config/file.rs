@@ -6,6 +6,8 @@ use toml::Spanned;
 #[cfg(any(feature = "proxy", feature = "backend"))]
 use super::edge::{GuardFile, HepFile};
 use super::listen::ListenFile;
+#[cfg(feature = "proxy")]
+use super::relay::RelayFile;
 #[cfg(any(feature = "proxy", feature = "backend"))]
 use super::sip::{ConnectionsFile, DnsFile, SipFile};
 use super::{Selector, Srtp, SrtpKeys};
@@ -36,6 +38,8 @@ pub(super) struct ProxyFile {
     pub(super) connections: ConnectionsFile,
     #[cfg(any(feature = "proxy", feature = "backend"))]
     pub(super) dns: Option<Spanned<DnsFile>>,
+    #[cfg(feature = "proxy")]
+    pub(super) relay: Option<RelayFile>,
     #[serde(default)]
     pub(super) accounts: Vec<AccountFile>,
     #[serde(default)]

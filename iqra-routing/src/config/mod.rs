@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::backends::BackendStatus;
-use crate::handover::token::{KeyError, TokenKeys};
+use crate::handover::token::{self, KeyError, TokenKeys};
 use crate::identity::{BackendId, NodeId, RegionId};
 use crate::number::MemoryNumbers;
 use crate::queue::QueueLimits;
@@ -24,11 +24,15 @@ mod check;
 mod edge;
 mod file;
 mod listen;
+#[cfg(feature = "proxy")]
+mod relay;
 #[cfg(any(feature = "proxy", feature = "backend"))]
 mod sip;
 
 #[cfg(any(feature = "proxy", feature = "backend"))]
 pub use edge::Edge;
+#[cfg(feature = "proxy")]
+pub use relay::Relay;
 #[cfg(any(feature = "proxy", feature = "backend"))]
 pub use sip::{Dns, SipSettings};
 
@@ -103,7 +107,7 @@ pub struct Identity {
     pub client_roots: Option<PathBuf>,
 }
 
-/// Where token keys come from. Debug shows no key.
+/// Where keys come from. Debug shows no key.
 #[derive(Clone, PartialEq, Eq)]
 pub enum KeySource {
     /// An environment variable.
@@ -127,9 +131,14 @@ impl KeySource {
     /// # Errors
     /// [`KeyError`] when the variable is not set or the keys are not usable.
     pub fn keys(&self) -> Result<TokenKeys, KeyError> {
+        TokenKeys::new(self.secrets()?)
+    }
+
+    /// What the keys are made of.
+    pub(crate) fn secrets(&self) -> Result<Vec<String>, KeyError> {
         match self {
-            Self::Env(name) => TokenKeys::from_env(name),
-            Self::Listed(keys) => TokenKeys::new(keys),
+            Self::Env(name) => token::from_env(name),
+            Self::Listed(keys) => Ok(keys.clone()),
         }
     }
 }
@@ -166,6 +175,9 @@ pub struct ProxyConfig {
     /// What stands around its endpoint.
     #[cfg(any(feature = "proxy", feature = "backend"))]
     pub edge: Edge,
+    /// How calls are relayed, where some are.
+    #[cfg(feature = "proxy")]
+    pub relay: Option<Relay>,
     /// Where calls are kept.
     pub store: Store,
     /// Where the token keys come from.
@@ -174,7 +186,7 @@ pub struct ProxyConfig {
     pub token_life: Duration,
     /// Proxies in front whose Via is believed.
     pub trusted_proxies: SourceList,
-    /// How many backends one redirect names at most, 1 to 8.
+    /// How many backends one redirect names at most, and a relayed call is tried at, 1 to 8.
     pub most_choices: usize,
     /// How a backend is chosen.
     pub selector: Selector,

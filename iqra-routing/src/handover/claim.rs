@@ -75,6 +75,7 @@ impl Claims {
         let entry = self.queue.apply(id, &event, now).await.map_err(|error| error.reason())?;
         let expect = entry.expect().ok_or(Reason::Superseded)?;
         let resumed = entry.state == State::ProcessedBackend;
+        self.note_proof(&entry).await;
         let claim = Claim { entry, resumed, expect };
         match self.limits.take_over(self.ask(&claim), expect, now).await {
             Ok(Slot::Reserved) => Ok(claim),
@@ -126,7 +127,8 @@ impl Claims {
     }
 
     /// Keeps the slot of a call that is up; call it every third of `lease_life`. A lost lease is asked for anew, within
-    /// the plan's limit; `Lost` means that there was no room and the call goes on uncounted.
+    /// the plan's limit, where the call is still this claim's: the slot of one that the proxy has ended, or another
+    /// backend, is free for good. `Lost` means that there was no room and the call goes on uncounted.
     ///
     /// # Errors
     /// [`Reason::StoreAway`]: the call goes on, try again.
@@ -134,6 +136,7 @@ impl Claims {
         let away = |_| Reason::StoreAway;
         let id = claim.entry.id;
         match self.limits.renew(id, claim.expect, self.lease_life, now).await.map_err(away)? {
+            Renewal::Lost if !self.holds(claim).await? => Ok(Renewal::NotOwner),
             Renewal::Lost => {
                 match self.limits.take_over(self.ask(claim), claim.expect, now).await.map_err(away)? {
                     Slot::Reserved => Ok(Renewal::Renewed),
@@ -142,6 +145,12 @@ impl Claims {
             }
             renewal => Ok(renewal),
         }
+    }
+
+    /// Whether the call is still this claim's.
+    async fn holds(&self, claim: &Claim) -> Result<bool, Reason> {
+        let entry = self.queue.entry(claim.entry.id).await.map_err(|_| Reason::StoreAway)?;
+        Ok(entry.is_some_and(|entry| entry.is_live() && entry.expect() == Some(claim.expect)))
     }
 
     /// Writes how an answered call ended, frees its slot and gives its record. Harmless to repeat.
@@ -162,6 +171,14 @@ impl Claims {
             return Err(Reason::StoreAway); // both or neither: the slot is not to stay taken until it expires
         }
         CallRecord::of(&entry).ok_or(Reason::Internal)
+    }
+
+    /// A claim by the token of a 302 shows that the caller's trunk follows redirects, where a proxy asks for that.
+    async fn note_proof(&self, entry: &Entry) {
+        let Some(trunk) = &entry.terms.proves else { return };
+        if let Err(error) = self.queue.note_redirect_followed(trunk).await {
+            tracing::warn!(%trunk, %error, "not noted that the trunk follows redirects; the next such call does it");
+        }
     }
 
     fn ask<'a>(&self, claim: &'a Claim) -> Ask<'a> {

@@ -2,5 +2,6 @@
 
 pub mod claim;
 pub mod outcome;
+pub mod relay;
 pub mod table;
 pub mod token;

@@ -111,6 +111,12 @@ pub enum KeyError {
     NoRandomness,
 }
 
+/// The keys in an environment variable, separated by commas.
+pub(crate) fn from_env(name: &str) -> Result<Vec<String>, KeyError> {
+    let text = std::env::var(name).map_err(|_| KeyError::NotSet(name.to_owned()))?;
+    Ok(text.split(',').map(str::trim).filter(|key| !key.is_empty()).map(str::to_owned).collect())
+}
+
 static BASE32: LazyLock<Encoding> = LazyLock::new(|| {
     let mut spec = Specification::new();
     spec.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
@@ -161,8 +167,7 @@ impl TokenKeys {
     /// # Errors
     /// [`KeyError`] when it is not set or holds no usable ring.
     pub fn from_env(name: &str) -> Result<Self, KeyError> {
-        let text = std::env::var(name).map_err(|_| KeyError::NotSet(name.to_owned()))?;
-        Self::new(text.split(',').map(str::trim).filter(|key| !key.is_empty()))
+        Self::new(from_env(name)?)
     }
 
     /// A ring of one random key, for a proxy and a backend in one process. Tokens do not outlive it.

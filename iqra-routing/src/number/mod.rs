@@ -34,6 +34,21 @@ pub enum Provider {
     Vonage,
 }
 
+/// How calls are to reach their backend, as it is configured for a trunk or a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HandOver {
+    /// The caller is sent there with 302 (default).
+    #[default]
+    Redirect,
+    /// The proxy stays in the path of the signalling.
+    Relay,
+    /// As [`Relay`](Self::Relay) until the trunk is known to follow redirects
+    /// ([`CallQueue::redirects_followed`](crate::queue::CallQueue::redirects_followed)), then as
+    /// [`Redirect`](Self::Redirect).
+    Auto,
+}
+
 /// A number that can be called.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Number {
@@ -63,6 +78,8 @@ pub struct Number {
     pub answer_delay: Duration,
     /// How long a call may last; `None` for no limit of its own.
     pub max_duration: Option<Duration>,
+    /// How its calls reach their backend; `None` leaves that to its trunk.
+    pub hand_over: Option<HandOver>,
 }
 
 /// A tenant.
@@ -102,6 +119,8 @@ pub struct Trunk {
     pub uri_headers: bool,
     /// Whether the token goes into the user part of the Contact, for carriers that drop URI parameters.
     pub token_in_user: bool,
+    /// How its calls reach their backend, where the number says nothing else.
+    pub hand_over: HandOver,
 }
 
 /// What a look-up found. A fact that is `None` was not there; which refusal follows is for
@@ -206,7 +225,7 @@ pub trait NumberStore: Send + Sync {
 /// Values that suites and tests start from.
 #[cfg(any(test, feature = "conformance"))]
 pub mod sample {
-    use super::{Account, Business, Number, Provider, Trunk};
+    use super::{Account, Business, HandOver, Number, Provider, Trunk};
     use crate::identity::Dialled;
     use crate::source::{SourceList, parse_network};
     use std::time::Duration;
@@ -236,6 +255,7 @@ pub mod sample {
             allowed_sources: SourceList::new([network]),
             uri_headers: false,
             token_in_user: false,
+            hand_over: HandOver::Redirect,
         }
     }
 
@@ -255,6 +275,7 @@ pub mod sample {
             codecs: [].into(),
             answer_delay: Duration::ZERO,
             max_duration: None,
+            hand_over: None,
         }
     }
 }

@@ -26,6 +26,7 @@ pub async fn conforms(queue: Arc<dyn CallQueue>) {
     an_ended_call_frees_its_key(&*queue).await;
     the_sweep_expires_what_nobody_came_for(&*queue).await;
     listing_filters_and_pages(&*queue).await;
+    a_trunk_that_follows_redirects_is_remembered(&*queue).await;
     of_racing_entries_one_is_new(queue.clone()).await;
     of_racing_claims_and_commits_one_wins(queue).await;
 }
@@ -181,6 +182,17 @@ async fn listing_filters_and_pages(queue: &dyn CallQueue) {
     }
     let held = Filter { backend: Some("b1".parse().expect("a test id")), ..filter };
     assert_eq!(queue.count(&held).await, Ok(5));
+}
+
+async fn a_trunk_that_follows_redirects_is_remembered(queue: &dyn CallQueue) {
+    let [one, other]: [crate::identity::TrunkId; 2] =
+        ["suite-follows", "suite-unknown"].map(|id| id.parse().expect("a test id"));
+    let followed = async |trunk| queue.redirects_followed(trunk).await.expect("the queue answers");
+    assert!(!followed(&one).await, "nothing is known at first");
+    for _ in 0..2 {
+        queue.note_redirect_followed(&one).await.expect("the queue answers");
+        assert!(followed(&one).await && !followed(&other).await);
+    }
 }
 
 async fn of_racing_entries_one_is_new(queue: Arc<dyn CallQueue>) {

@@ -1,6 +1,6 @@
 //! The queue in memory: one lock, held for a few map operations and never across an await.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use super::{CallKey, CallQueue, Entered, Entry, Filter, MAX_PAGE, NewEntry, Page, QueueError};
 use crate::error::StoreError;
 use crate::handover::table::{self, Event, Repeat};
-use crate::identity::EntryId;
+use crate::identity::{EntryId, TrunkId};
 use crate::time::Timestamp;
 
 /// How much a queue keeps.
@@ -46,6 +46,8 @@ struct Tables {
     deadlines: BTreeSet<(Timestamp, EntryId)>,
     /// Finished entries in the order of finishing.
     finished: VecDeque<(Timestamp, EntryId)>,
+    /// The trunks that follow redirects.
+    following: HashSet<TrunkId>,
 }
 
 impl Tables {
@@ -165,6 +167,15 @@ impl CallQueue for MemoryQueue {
         let expired = tables.sweep(now, most);
         tables.evict(&self.limits, now);
         Ok(expired)
+    }
+
+    async fn note_redirect_followed(&self, trunk: &TrunkId) -> Result<(), StoreError> {
+        self.tables().following.insert(trunk.clone());
+        Ok(())
+    }
+
+    async fn redirects_followed(&self, trunk: &TrunkId) -> Result<bool, StoreError> {
+        Ok(self.tables().following.contains(trunk))
     }
 }
 

@@ -15,6 +15,7 @@ use crate::handover::outcome::Outcome;
 use crate::handover::table::{Event, Expect};
 use crate::identity::{
     AccountId, BackendId, BusinessId, CallerKey, EntryId, Incarnation, NodeId, PhoneId, RegionId, RouteId,
+    TrunkId,
 };
 use crate::reason::Reason;
 use crate::source::TrustedSource;
@@ -132,6 +133,9 @@ pub struct Terms {
     pub max_duration: Option<Duration>,
     /// How it reaches its backend.
     pub mode: Mode,
+    /// The trunk that a claim of this redirected call shows to follow redirects, where that is not known yet and asked.
+    #[serde(default)]
+    pub proves: Option<TrunkId>,
 }
 
 /// A call that a proxy wants to enter.
@@ -415,6 +419,8 @@ impl Default for Page {
 ///   Finished ones are kept up to the store's bound, and the first to finish are dropped first.
 /// - [`list`](Self::list) is newest first by id; [`sweep`](Self::sweep) expires uncommitted entries whose deadline has
 ///   passed and returns them, so that whoever calls it frees their leases.
+/// - [`note_redirect_followed`](Self::note_redirect_followed) is for good and may be repeated; it says nothing of other
+///   trunks. There are no more trunks than the numbers' store has.
 /// - `now` is the caller's clock. Nodes that share a store keep their clocks within
 ///   [`SKEW`](crate::handover::token::SKEW).
 #[async_trait]
@@ -454,4 +460,16 @@ pub trait CallQueue: Send + Sync {
     /// # Errors
     /// [`StoreError`] when the store is away.
     async fn sweep(&self, now: Timestamp, most: usize) -> Result<Vec<Arc<Entry>>, StoreError>;
+
+    /// Remembers that a caller of this trunk went on from a 302 to a backend.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store is away; the next such call says it again.
+    async fn note_redirect_followed(&self, trunk: &TrunkId) -> Result<(), StoreError>;
+
+    /// Whether that was ever noted of this trunk.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store is away.
+    async fn redirects_followed(&self, trunk: &TrunkId) -> Result<bool, StoreError>;
 }

@@ -21,6 +21,7 @@ pub fn terms() -> Terms {
         answer_delay: Duration::ZERO,
         max_duration: None,
         mode: Mode::Redirect,
+        proves: None,
     }
 }
 

@@ -8,7 +8,7 @@ use rusqlite::{OptionalExtension, Transaction, named_params, params};
 use super::{CallQueue, Entered, Entry, Filter, MAX_PAGE, NewEntry, Page, QueueError, QueueLimits};
 use crate::error::StoreError;
 use crate::handover::table::{self, Event, Repeat};
-use crate::identity::{BackendId, BusinessId, EntryId, PhoneId};
+use crate::identity::{BackendId, BusinessId, EntryId, PhoneId, TrunkId};
 use crate::sqlite::{Database, Fault, millis};
 use crate::time::Timestamp;
 
@@ -253,6 +253,24 @@ impl CallQueue for SqliteQueue {
             Ok(expired)
         });
         expired.await
+    }
+
+    async fn note_redirect_followed(&self, trunk: &TrunkId) -> Result<(), StoreError> {
+        let trunk = trunk.clone();
+        let noted = self.database.run(STORE, move |tx| {
+            tx.execute("INSERT OR IGNORE INTO following_trunks VALUES (?)", [trunk.as_str()])?;
+            Ok(())
+        });
+        noted.await
+    }
+
+    async fn redirects_followed(&self, trunk: &TrunkId) -> Result<bool, StoreError> {
+        let trunk = trunk.clone();
+        let known = self.database.run(STORE, move |tx| {
+            let mut select = tx.prepare_cached("SELECT 1 FROM following_trunks WHERE trunk = ?")?;
+            Ok(select.exists([trunk.as_str()])?)
+        });
+        known.await
     }
 }
 

@@ -82,6 +82,7 @@ fn made_elsewhere(phone: &Phone) -> NewEntry {
         answer_delay: Duration::ZERO,
         max_duration: None,
         mode: Mode::Redirect,
+        proves: None,
     };
     let caller = CallerKey::sip(&phone.call_id, &phone.tag).unwrap();
     NewEntry {

@@ -4,11 +4,14 @@
 
 mod draining;
 mod endings;
+mod fleet;
 mod giving_up;
 mod handover;
 mod many;
 mod phone;
+mod pool;
 mod recorded;
 mod refusals;
+mod relayed;
 mod tokens;
 mod world;

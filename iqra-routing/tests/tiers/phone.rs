@@ -30,6 +30,8 @@ pub(crate) struct Phone {
     /// Of the newest INVITE.
     pub branch: String,
     to: String,
+    /// The Route headers of the dialog.
+    routes: String,
     /// Where the newest INVITE went.
     pub target: (SocketAddr, String),
     /// Body and its type of the next INVITE.
@@ -49,6 +51,7 @@ impl Phone {
             cseq: 0,
             branch: String::new(),
             to: "<sip:1000@example.org>".into(),
+            routes: String::new(),
             target: ("127.0.0.1:9".parse().unwrap(), String::new()),
             body,
         }
@@ -67,12 +70,12 @@ impl Phone {
 
     fn text(&self, method: &str, uri: &str, branch: &str, body: &str) -> String {
         let me = self.socket.local_addr().unwrap();
-        let Self { call_id, tag, cseq, to, .. } = self;
+        let Self { call_id, tag, cseq, to, routes, .. } = self;
         let kind = if body.is_empty() { String::new() } else { format!("Content-Type: {}\r\n", self.body.1) };
         format!(
             "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {me};branch={branch};rport\r\nMax-Forwards: 70\r\n\
              From: <sip:ann@{me}>;tag={tag}\r\nTo: {to}\r\nCall-ID: {call_id}\r\nCSeq: {cseq} {method}\r\n\
-             Contact: <sip:ann@{me}>\r\n{kind}Content-Length: {}\r\n\r\n{body}",
+             Contact: <sip:ann@{me}>\r\n{routes}{kind}Content-Length: {}\r\n\r\n{body}",
             body.len()
         )
     }
@@ -148,7 +151,18 @@ impl Phone {
     pub(crate) async fn confirm(&mut self, ok: &Response, body: &str) {
         self.to = ok.headers.get(HeaderName::TO).unwrap().into();
         self.target.1 = contacts(ok)[0].to_string();
+        let recorded: Vec<_> = ok.headers.all(HeaderName::RECORD_ROUTE).collect();
+        self.routes = recorded.iter().rev().map(|route| format!("Route: {route}\r\n")).collect();
         self.send(&self.text("ACK", &self.target.1, &format!("{}-ack", self.branch), body)).await;
+    }
+
+    /// Calls a proxy that relays until the call is up; the 200.
+    pub(crate) async fn connected_through(&mut self, proxy: SocketAddr) -> Response {
+        self.call(proxy).await;
+        let ok = self.answer().await;
+        assert_eq!(ok.status.code(), 200, "{ok:?}");
+        self.confirm(&ok, "").await;
+        ok
     }
 
     /// Calls through both tiers until the call is up; the 200.

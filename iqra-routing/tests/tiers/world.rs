@@ -22,7 +22,7 @@ use iqra_routing::handover::outcome::Outcome;
 use iqra_routing::handover::token::TokenKeys;
 use iqra_routing::identity::{AccountId, Incarnation};
 use iqra_routing::limits::{LEASE_LIFE, MemoryLimits, PlanLimits};
-use iqra_routing::number::{Account, Business, MemoryNumbers, Number, Provider, Trunk};
+use iqra_routing::number::{Account, Business, HandOver, MemoryNumbers, Number, Provider, Trunk};
 use iqra_routing::proxy::{Proxy, ProxySettings};
 use iqra_routing::queue::{CallQueue, Entry, Filter, Holder, MAX_PAGE, MemoryQueue, Node, Page, State};
 use iqra_routing::reason::Reason;
@@ -67,9 +67,9 @@ pub(crate) enum Note {
     Event(Event),
 }
 
-struct Agent {
-    acts: Acts,
-    notes: mpsc::UnboundedSender<Note>,
+pub(crate) struct Agent {
+    pub acts: Acts,
+    pub notes: mpsc::UnboundedSender<Note>,
 }
 
 #[async_trait]
@@ -183,6 +183,7 @@ pub(crate) fn number() -> Number {
         codecs: ["PCMU".to_owned()].into(),
         answer_delay: Duration::ZERO,
         max_duration: None,
+        hand_over: None,
     }
 }
 
@@ -211,25 +212,31 @@ pub(crate) struct World {
     tiers: [JoinHandle<()>; 2],
 }
 
-const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
+pub(crate) const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 
-fn timings(t1: Duration) -> EngineConfig {
+pub(crate) fn timings(t1: Duration) -> EngineConfig {
     EngineConfig { timings: Timings { t1, t2: t1 * 4, ..Timings::default() }, ..EngineConfig::default() }
 }
 
-fn numbers(setup: &Setup) -> MemoryNumbers {
+pub(crate) fn numbers(setup: &Setup) -> MemoryNumbers {
     let numbers = MemoryNumbers::default();
     let account = setup.account.id.clone();
     numbers.set_account(setup.account.clone());
     numbers.set_business(Business { id: "7".parse().unwrap(), account, active: setup.business_active });
-    numbers.set_trunk(Trunk {
-        id: "carrier".parse().unwrap(),
-        allowed_sources: SourceList::new([parse_network(setup.allowed).unwrap()]),
-        uri_headers: false,
-        token_in_user: false,
-    });
+    numbers.set_trunk(trunk(setup.allowed));
     numbers.set_number(setup.number.clone()).unwrap();
     numbers
+}
+
+/// The trunk that sends calls from this network.
+pub(crate) fn trunk(network: &str) -> Trunk {
+    Trunk {
+        id: "carrier".parse().unwrap(),
+        allowed_sources: SourceList::new([parse_network(network).unwrap()]),
+        uri_headers: false,
+        token_in_user: false,
+        hand_over: HandOver::Redirect,
+    }
 }
 
 /// Media that takes calls however slow the machine is that the tests run on.
