@@ -1,6 +1,6 @@
 //! Relayed calls in many orders on a virtual clock, without SIP: a caller, a proxy, three backends and the store, whose
-//! steps a seed puts in order. Whatever the order, one backend at most commits, none after the caller was refused, and
-//! nothing is left when all have ended.
+//! steps a seed puts in order. Whatever the order, one backend at most commits, none that was given up and none after the
+//! caller was refused, and nothing is left when all have ended.
 
 #![allow(clippy::unwrap_used, reason = "helpers of a test, too, fail it by unwrapping")]
 
@@ -241,6 +241,7 @@ impl World {
             At::Claimed(claim) => match claims.commit(&claim, now).await {
                 Ok(()) => {
                     assert_ne!(self.heard, Heard::Refusal, "no commit after the caller was refused");
+                    assert_eq!(which + 1, self.asked.len(), "no commit of a backend that was given up");
                     self.commits += 1;
                     At::Committed(claim)
                 }
