@@ -55,7 +55,7 @@ impl Admission {
     }
 
     /// Gives the present backend up and goes on to another one, which `call` names then. From here on the former one
-    /// cannot commit any more, whatever this gives.
+    /// cannot commit any more, whatever this gives. Harmless to repeat where the store was away.
     ///
     /// # Errors
     /// [`Reason::AlreadyAnswered`]: the present backend has committed, its answer stands and is on its way.
@@ -63,7 +63,9 @@ impl Admission {
     /// [`Reason::Superseded`] and [`Reason::Finished`]: the call is not this proxy's any more.
     pub async fn next_backend(&self, call: &mut Relaying, now: Timestamp) -> Result<(), Reason> {
         call.entry = self.raise(&call.entry, now).await?;
-        call.tried.push(call.choice.backend.id.clone());
+        if !call.tried.contains(&call.choice.backend.id) {
+            call.tried.push(call.choice.backend.id.clone());
+        }
         if call.tried.len() >= self.settings.most_choices {
             return Err(Reason::RelaysExhausted);
         }
@@ -79,6 +81,7 @@ impl Admission {
     }
 
     /// Ends a relayed call before its answer, claimed or not, and frees its slot: no backend can commit it any more.
+    /// Harmless to repeat.
     ///
     /// # Errors
     /// [`Reason::AlreadyAnswered`]: a backend has committed, its answer stands and is on its way. Otherwise the reason why

@@ -17,6 +17,10 @@ use crate::handover::relay::{Act, News, Stage, after_end, after_next, step};
 use crate::reason::Reason;
 use crate::time::Timestamp;
 
+/// How often the store is asked again within one step of a call while it is away, and how long between.
+const STORE_TRIES: u32 = 5;
+const STORE_PAUSE: Duration = Duration::from_millis(200);
+
 /// How a proxy relays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RelaySettings {
@@ -142,17 +146,21 @@ impl Followed {
         }
     }
 
-    /// Carries out what writes to the store; what is left to do then.
+    /// Carries out what writes to the store, again where its reply was lost; what is left to do then.
     async fn carry_out(&mut self, act: Act) -> Act {
-        let (shared, mut act) = (self.shared.clone(), act);
+        let (shared, mut act, mut tries) = (self.shared.clone(), act, STORE_TRIES);
         loop {
             let (admission, now) = (&shared.admission, shared.clock.now());
             (self.stage, act) = match act {
                 Act::Next => match admission.next_backend(&mut self.call, now).await {
+                    Err(Reason::StoreAway) if again(&mut tries).await => continue,
                     Ok(()) if !self.try_next().await => (self.stage, Act::Next),
                     next => after_next(next),
                 },
-                Act::End(reason) => after_end(reason, admission.end_relayed(&self.call, reason, now).await),
+                Act::End(reason) => match admission.end_relayed(&self.call, reason, now).await {
+                    Err(Reason::StoreAway) if again(&mut tries).await => continue,
+                    ended => after_end(reason, ended),
+                },
                 done => return done,
             };
         }
@@ -173,6 +181,16 @@ impl Followed {
         tracing::info!(entry = %self.call.entry.id, reason = reason.label(), fix = reason.row().fix, "relayed call refused");
         self.relayed.give_up(self.shared.settings.refusals.reply(&reason.into()));
     }
+}
+
+/// Waits for another try, if one is left.
+async fn again(tries: &mut u32) -> bool {
+    if *tries == 0 {
+        return false;
+    }
+    *tries -= 1;
+    tokio::time::sleep(STORE_PAUSE).await;
+    true
 }
 
 /// A failure without what the backend said: that may have numbers in it.

@@ -3,23 +3,29 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use iqra_providers::sip::SipMedia;
 use iqra_routing::admission::{Admission, Settings, Stores};
 use iqra_routing::backend::{Backend, Identity};
 use iqra_routing::backends::{BackendRegistry, BackendState, BackendStatus, MemoryBackends};
+use iqra_routing::error::StoreError;
 use iqra_routing::handover::claim::{Claim, Claims};
-use iqra_routing::identity::{CallerKey, Incarnation};
+use iqra_routing::handover::table::Event;
+use iqra_routing::identity::{CallerKey, EntryId, Incarnation, TrunkId};
 use iqra_routing::limits::{LEASE_LIFE, MemoryLimits};
 use iqra_routing::number::{HandOver, Number, Trunk};
 use iqra_routing::proxy::{Proxy, ProxySettings, RelaySettings};
-use iqra_routing::queue::{CallQueue, Entry, Filter, Holder, MemoryQueue, Node, Page, State};
+use iqra_routing::queue::{
+    CallQueue, Entered, Entry, Filter, Holder, MemoryQueue, NewEntry, Node, Page, QueueError, State,
+};
 use iqra_routing::reason::Reason;
 use iqra_routing::select::{BackendSelector, Region, Regions, SelectionRequest};
 use iqra_routing::source::SourceList;
-use iqra_routing::time::SystemClock;
+use iqra_routing::time::{SystemClock, Timestamp};
 use iqra_sip::message::header::From;
 use iqra_sip::net::Endpoint;
 use iqra_sip::roles::relay::{PoolName, RelayConfig, RelayKeys, RelayTimings};
@@ -83,6 +89,50 @@ impl BackendSelector for InOrder {
     }
 }
 
+/// The proxies' view of the queue: of so many further events the reply is lost.
+struct Losing(Arc<MemoryQueue>, Arc<AtomicU32>);
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl CallQueue for Losing {
+    async fn enter(&self, new: NewEntry, now: Timestamp) -> Result<Entered, QueueError> {
+        self.0.enter(new, now).await
+    }
+
+    async fn apply(&self, id: EntryId, event: &Event, now: Timestamp) -> Result<Arc<Entry>, QueueError> {
+        let applied = self.0.apply(id, event, now).await;
+        let fewer = |left: u32| left.checked_sub(1);
+        if self.1.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok() {
+            return Err(StoreError::Away { store: "queue", why: "a test says so".to_owned() }.into());
+        }
+        applied
+    }
+
+    async fn entry(&self, id: EntryId) -> Result<Option<Arc<Entry>>, StoreError> {
+        self.0.entry(id).await
+    }
+
+    async fn list(&self, filter: &Filter, page: Page) -> Result<Vec<Arc<Entry>>, StoreError> {
+        self.0.list(filter, page).await
+    }
+
+    async fn count(&self, filter: &Filter) -> Result<usize, StoreError> {
+        self.0.count(filter).await
+    }
+
+    async fn sweep(&self, now: Timestamp, most: usize) -> Result<Vec<Arc<Entry>>, StoreError> {
+        self.0.sweep(now, most).await
+    }
+
+    async fn note_redirect_followed(&self, trunk: &TrunkId) -> Result<(), StoreError> {
+        self.0.note_redirect_followed(trunk).await
+    }
+
+    async fn redirects_followed(&self, trunk: &TrunkId) -> Result<bool, StoreError> {
+        self.0.redirects_followed(trunk).await
+    }
+}
+
 /// A tier that runs.
 struct Tier {
     endpoint: Endpoint,
@@ -104,6 +154,8 @@ pub(crate) struct Fleet {
     pub limits: Arc<MemoryLimits>,
     pub backends: Arc<MemoryBackends>,
     stores: Stores,
+    /// Of how many events of the proxies the queue's reply is lost from now on.
+    pub lost_replies: Arc<AtomicU32>,
     proxies: BTreeMap<&'static str, Tier>,
     real: Vec<Tier>,
     media: iqra_media::net::MediaDriver,
@@ -119,9 +171,10 @@ impl Fleet {
         let known = numbers(&Setup::default());
         known.set_trunk(Trunk { hand_over: plan.trunk, ..trunk("127.0.0.0/8") });
         plan.numbers.iter().for_each(|number| known.set_number(number.clone()).unwrap());
+        let lost_replies = Arc::<AtomicU32>::default();
         let stores = Stores {
             numbers: Arc::new(known),
-            queue: queue.clone(),
+            queue: Arc::new(Losing(queue.clone(), lost_replies.clone())),
             limits: limits.clone(),
             backends: backends.clone(),
         };
@@ -129,8 +182,20 @@ impl Fleet {
         let media = iqra_media::net::MediaDriver::start(media_config()).unwrap();
         let clock = SystemClock::start();
         let (proxies, real, played) = (BTreeMap::new(), Vec::new(), Vec::new());
-        let mut fleet =
-            Self { plan, queue, limits, backends, stores, proxies, real, media, played, notes, clock };
+        let mut fleet = Self {
+            plan,
+            queue,
+            limits,
+            backends,
+            stores,
+            lost_replies,
+            proxies,
+            real,
+            media,
+            played,
+            notes,
+            clock,
+        };
         for n in 1..=fleet.plan.played {
             let played = fleet.play(&format!("b{n}")).await;
             fleet.played.push(played);

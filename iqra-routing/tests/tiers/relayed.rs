@@ -1,10 +1,12 @@
 //! Relayed calls: from the INVITE at the proxy to an answer, a refusal or the caller's CANCEL.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use iqra_media::conversation::{EndReason, Event};
 use iqra_routing::backends::BackendRegistry;
-use iqra_routing::handover::outcome::{EndedBy, Outcome};
+use iqra_routing::handover::outcome::{EndedBy, Outcome, sweep};
+use iqra_routing::handover::table::CLAIM_LIFE;
 use iqra_routing::identity::Incarnation;
 use iqra_routing::number::Number;
 use iqra_routing::proxy::RelaySettings;
@@ -271,6 +273,54 @@ async fn a_cancel_that_comes_after_the_commit_gives_way_to_the_2xx() {
     assert_eq!(phone.answer().await.status.code(), 200);
     assert_eq!((fleet.entry().await.state, fleet.slots().await), (State::ProcessedBackend, 1));
     finished(&fleet, &fleet.played[0], &claim).await;
+    fleet.close().await;
+}
+
+#[tokio::test]
+async fn a_step_whose_reply_the_store_lost_is_repeated() {
+    let fleet = Fleet::new(played(1)).await;
+    let mut phone = Phone::new().await;
+    let first = asked(&fleet, &mut phone).await;
+    fleet.lost_replies.store(2, Ordering::Relaxed);
+    fleet.played[0].respond(&first, 503, "").await;
+    let ok = phone.answer().await;
+    assert_eq!(holder(&fleet).await.0, "b2");
+    hang_up(&mut phone, &ok).await;
+    fleet.close().await;
+}
+
+#[tokio::test]
+async fn while_the_store_is_away_no_other_backend_is_asked_and_the_call_is_refused_in_the_end() {
+    let fleet = Fleet::new(only_played(2)).await;
+    let mut phone = Phone::new().await;
+    let first = asked(&fleet, &mut phone).await;
+    fleet.lost_replies.store(u32::MAX, Ordering::Relaxed);
+    fleet.played[0].respond(&first, 503, "").await;
+    let refused = phone.answer().await;
+    assert_eq!(refused.status.code(), 503);
+    assert!(warning(&refused).contains(Reason::StoreAway.row().warning), "{refused:?}");
+    assert!(fleet.played[1].is_not_asked(Duration::from_millis(100)).await);
+    let later = fleet.clock.now() + CLAIM_LIFE;
+    sweep(&*fleet.queue, &*fleet.limits, later).await.unwrap();
+    assert_eq!(fleet.over().await.0, State::Expired, "what could not be written ends by itself");
+    fleet.close().await;
+}
+
+#[tokio::test]
+async fn a_cancelled_call_is_left_to_its_backend_while_the_store_is_away() {
+    let fleet = Fleet::new(only_played(1)).await;
+    let mut phone = Phone::new().await;
+    let first = asked(&fleet, &mut phone).await;
+    let claim = fleet.played[0].claim(&first).await.unwrap();
+    fleet.played[0].respond(&first, 180, "").await;
+    phone.response(&Method::Invite, 180).await;
+    fleet.lost_replies.store(u32::MAX, Ordering::Relaxed);
+    phone.cancel().await;
+    fleet.played[0].cancelled().await;
+    let _ = fleet.played[0].claims.cancelled(&claim, fleet.clock.now()).await;
+    fleet.played[0].respond(&first, 487, "").await;
+    assert_eq!(phone.answer().await.status.code(), 487);
+    assert_eq!(fleet.over().await, (State::Canceled, Some(Reason::Cancelled)));
     fleet.close().await;
 }
 
