@@ -275,7 +275,7 @@ fn faults_name_line_key_and_remedy() {
             "numbers.mode",
             "need the section [relay]",
         ),
-        ("trunk = \"carrier\"", "mode = \"both\"\n[relay]", 24, "numbers.mode", "write \"redirect\""),
+        ("trunk = \"carrier\"", "mode = \"both\"", 24, "numbers.mode", "write \"redirect\""),
         ("trunk = \"carrier\"", "mode = \"auto\"\n[relay]", 24, "numbers.mode", "add trunk"),
         ("trunk = \"carrier\"", "[relay]\nkeys = [\"short\"]", 25, "relay.keys", "openssl rand"),
         ("trunk = \"carrier\"", "[relay]\nenv = \"A\"\nkeys = []", 25, "relay", "keep one"),

@@ -275,13 +275,15 @@ impl World {
         self.now = self.now + Duration::from_millis(self.rng.u64(1..1_500));
         match self.rng.u8(..10) {
             0 if self.heard == Heard::Nothing && self.stage == Stage::Asking => {
-                self.proxy(News::Failed).await
+                self.proxy(News::Failed).await;
             }
             1 if self.heard == Heard::Nothing && !self.cancelled => {
                 self.cancelled = true;
                 self.proxy(News::Cancelled).await;
             }
-            2 if self.heard == Heard::Nothing && self.rng.u8(..4) == 0 => self.proxy(News::Lost).await,
+            2 if self.heard == Heard::Nothing && self.rng.u8(..4) == 0 => {
+                self.proxy(News::Lost).await;
+            }
             _ => {
                 let which = self.rng.usize(..self.asked.len());
                 self.backend(which).await;

@@ -62,7 +62,7 @@ pub(super) fn check(source: &Source<'_>, file: &ProxyFile) -> Checked<Option<Rel
     let trunks = file.trunks.iter().map(|trunk| (&trunk.mode, "trunks.mode"));
     let numbers = file.numbers.iter().map(|number| (&number.mode, "numbers.mode"));
     let Some(section) = &file.relay else {
-        let relays = |mode: &&Spanned<String>| *mode.get_ref() != "redirect";
+        let relays = |mode: &&Spanned<String>| matches!(mode.get_ref().as_str(), "relay" | "auto");
         for (mode, key) in trunks.chain(numbers) {
             if let Some(mode) = mode.as_ref().filter(relays) {
                 let why =

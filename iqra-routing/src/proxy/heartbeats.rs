@@ -55,7 +55,7 @@ impl Heartbeats {
             |other: &Arc<BackendStatus>| (&other.id, other.incarnation) == (&backend.id, backend.incarnation);
         let is_gone = |look: &Look| look.at > since && !look.reporting.iter().any(is_same);
         if looks.wait_for(is_gone).await.is_err() {
-            std::future::pending().await // nobody looks any more
+            std::future::pending::<()>().await; // nobody looks any more
         }
     }
 }

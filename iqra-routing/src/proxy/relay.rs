@@ -53,7 +53,8 @@ impl Shared {
         match invite.relay(plan).await {
             Ok(relayed) => {
                 let (shared, since) = (self.clone(), self.clock.now());
-                let followed = Followed { shared, relayed, call, caller, since, stage: Stage::Asking };
+                let (targets, stage) = (1, Stage::Asking);
+                let followed = Followed { shared, relayed, call, caller, since, targets, stage };
                 self.relaying.spawn(followed.follow());
             }
             Err(error) => self.not_relayed(&call, &error).await,
@@ -93,6 +94,8 @@ struct Followed {
     caller: Caller,
     /// When its backend was chosen.
     since: Timestamp,
+    /// How many targets the endpoint was given.
+    targets: u32,
     stage: Stage,
 }
 
@@ -132,6 +135,8 @@ impl Followed {
             };
             match event {
                 Some(RelayEvent::Trying { .. }) => {}
+                // One that was given up before its answer came.
+                Some(RelayEvent::NextTarget { attempt, .. }) if attempt != self.targets => {}
                 Some(RelayEvent::NextTarget { failure, .. }) => {
                     let why = word(&failure);
                     tracing::info!(entry = %call.entry.id, backend = %backend.id, why, "backend given up");
@@ -171,8 +176,11 @@ impl Followed {
     async fn try_next(&mut self) -> bool {
         self.since = self.shared.clock.now();
         let Some(target) = target_of(&self.call, &self.caller) else { return false };
-        if let Err(error) = self.relayed.try_target(target).await {
-            tracing::debug!(entry = %self.call.entry.id, %error, "the next backend was not asked");
+        match self.relayed.try_target(target).await {
+            Ok(()) => self.targets += 1,
+            Err(error) => {
+                tracing::debug!(entry = %self.call.entry.id, %error, "the next backend was not asked");
+            }
         }
         true
     }

@@ -290,6 +290,26 @@ async fn a_step_whose_reply_the_store_lost_is_repeated() {
 }
 
 #[tokio::test]
+async fn what_a_backend_says_while_it_is_given_up_does_not_count_against_the_next() {
+    let mut plan = only_played(3);
+    (plan.relay.timings.silent, plan.relay.timings.trying) =
+        (Duration::from_secs(60), Duration::from_secs(60));
+    let fleet = Fleet::new(plan).await;
+    let mut phone = Phone::new().await;
+    let first = asked(&fleet, &mut phone).await;
+    fleet.lost_replies.store(2, Ordering::Relaxed); // so the step takes a while
+    fleet.backends.withdraw(&"b1".parse().unwrap(), Incarnation(1), fleet.clock.now()).await.unwrap();
+    let begun = async |fleet: &Fleet| fleet.lost_replies.load(Ordering::Relaxed) < 2;
+    fleet.until("the first is being given up", begun).await;
+    fleet.played[0].respond(&first, 503, "").await;
+    let second = fleet.played[1].asked().await;
+    assert!(fleet.played[2].is_not_asked(Duration::from_millis(300)).await);
+    fleet.played[1].respond(&second, 486, "").await;
+    assert_eq!(phone.answer().await.status.code(), 486);
+    fleet.close().await;
+}
+
+#[tokio::test]
 async fn while_the_store_is_away_no_other_backend_is_asked_and_the_call_is_refused_in_the_end() {
     let fleet = Fleet::new(only_played(2)).await;
     let mut phone = Phone::new().await;
