@@ -139,8 +139,8 @@ impl Keyring {
         self.0.iter().find(named).or_else(|| self.0.iter().find(|c| c.realm.is_none()))
     }
 
-    /// What the answer to a request with these credentials has to prove, where they are ours.
-    pub(super) fn voucher(&self, sent: &DigestResponse) -> Option<Voucher> {
+    /// Whose of these users a request has named, by its name or the hash of it, and the algorithm.
+    pub(super) fn signed(&self, sent: &DigestResponse) -> Option<(&Credentials, Algorithm)> {
         let credentials = self.find(&sent.realm)?;
         let algorithm = Algorithm::named(sent.algorithm.as_ref().map(Text::to_str).as_deref())?;
         let username = escaped(&credentials.username);
@@ -148,10 +148,15 @@ impl Keyring {
             true => userhash(algorithm, &username, &sent.realm),
             false => username,
         };
-        let ours = sent.username == *shown;
+        (sent.username == *shown).then_some((credentials, algorithm))
+    }
+
+    /// What the answer to a request with these credentials has to prove, where they are ours.
+    pub(super) fn voucher(&self, sent: &DigestResponse) -> Option<Voucher> {
+        let (credentials, algorithm) = self.signed(sent)?;
         let ha1 = credentials.ha1(algorithm, &sent.realm);
         let a1 = algorithm.a1(&ha1, sent.nonce.as_bytes(), sent.cnonce.as_ref()?.as_bytes());
-        Voucher::of(sent, algorithm, a1).filter(|_| ours)
+        Voucher::of(sent, algorithm, a1)
     }
 }
 

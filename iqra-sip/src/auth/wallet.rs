@@ -235,7 +235,9 @@ impl Wallet {
         }
     }
 
-    /// Replaces the credentials of `request` by those that its next hop is known to want, each with its next count.
+    /// Replaces the credentials of `request` by those that its next hop is known to want, each with its next count. What it
+    /// carries of the users of `keyring` was made for an earlier copy: another hop has never given that nonce, and the same hop
+    /// has seen that count (RFC 3261 §22.3, RFC 7616 §3.4). What the program gave of other users stays.
     pub(crate) fn authorize(
         &mut self,
         hop: SocketAddr,
@@ -243,6 +245,9 @@ impl Wallet {
         keyring: &Keyring,
         mut cnonce: impl FnMut() -> String,
     ) {
+        for asker in [Asker::Agent, Asker::Proxy] {
+            drop_credentials(&mut request.headers, asker, |sent| keyring.signed(sent).is_some());
+        }
         let registers = request.method == Method::Register;
         let first =
             Space { hop, registers, asker: Asker::Agent, realm: Box::default(), username: Arc::from("") };
@@ -261,7 +266,8 @@ impl Wallet {
                 false => cnonce(),
             };
             let answer = credentials.answer(&known.challenge, known.with, (&cnonce, known.uses), request);
-            drop_credentials(&mut request.headers, space.asker, &known.challenge.realm);
+            let realm = &known.challenge.realm;
+            drop_credentials(&mut request.headers, space.asker, |sent| sent.realm == *realm);
             request.headers.push(space.asker.header(), answer.to_string());
         }
     }
@@ -337,19 +343,19 @@ fn all_carried(headers: &Headers, asker: Asker) -> Vec<DigestResponse> {
     }
 }
 
-/// Takes the credentials for a realm out of a request, and leaves those for others.
-fn drop_credentials(headers: &mut Headers, asker: Asker, realm: &Text) {
-    if carried(headers, asker, realm).is_none() {
+/// Takes those credentials out of a request, and leaves all others.
+fn drop_credentials(headers: &mut Headers, asker: Asker, those: impl Fn(&DigestResponse) -> bool) {
+    if !all_carried(headers, asker).iter().any(&those) {
         return;
     }
     let name = asker.header();
-    let of_realm = |line: &str| {
+    let is_theirs = |line: &str| {
         let mut one = Headers::new();
         one.push(&name, line);
-        carried(&one, asker, realm).is_some()
+        all_carried(&one, asker).iter().any(&those)
     };
     let kept: Vec<String> =
-        headers.all(&name).filter(|line| !of_realm(line)).map(std::borrow::Cow::into_owned).collect();
+        headers.all(&name).filter(|line| !is_theirs(line)).map(std::borrow::Cow::into_owned).collect();
     headers.remove(&name);
     kept.into_iter().for_each(|line| headers.push(&name, line));
 }

@@ -46,6 +46,23 @@ fn a_known_nonce_is_used_with_rising_counts_towards_its_own_hop_and_user_only() 
 }
 
 #[test]
+fn what_was_made_for_one_hop_or_counted_once_never_goes_out_again() {
+    let (mut wallet, ring) = (Wallet::default(), Keyring::from(Credentials::new("a", "p")));
+    learn(&mut wallet, &request(), &challenged("r", "n1"), &ring);
+    let mut moving = request();
+    wallet.authorize(hop(1), &mut moving, &ring, || "c".into());
+    assert!(moving.headers.contains(HeaderName::AUTHORIZATION));
+    wallet.authorize(hop(2), &mut moving, &ring, || "c".into());
+    assert!(!moving.headers.contains(HeaderName::AUTHORIZATION), "another hop has not given that nonce");
+    wallet.authorize(hop(1), &mut moving, &ring, || "c".into());
+    Wallet::default().authorize(hop(1), &mut moving, &ring, || "c".into());
+    assert!(
+        !moving.headers.contains(HeaderName::AUTHORIZATION),
+        "nor is a forgotten nonce's count told twice"
+    );
+}
+
+#[test]
 fn the_longest_unused_nonce_is_forgotten_first() {
     let (mut wallet, ring) = (Wallet::default(), Keyring::from(Credentials::new("a", "p")));
     for (at, realm) in ["r1", "r2", "r3"].into_iter().enumerate() {

@@ -72,10 +72,11 @@ impl Engine {
                 self.wallet.rewind();
             }
             let Self { wallet, random, .. } = self;
+            let count = |request: &Request| CREDENTIALS.map(|name| request.headers.all(&name).count());
+            let before = count(request);
             wallet.authorize(flow.remote, request, &keyring, || random.unnoted_tag());
-            for name in CREDENTIALS {
-                let count = request.headers.all(&name).count();
-                random.facts.seldom('a', || (count > 0).then(|| format!("{name} {count}")));
+            for ((name, before), now) in CREDENTIALS.iter().zip(before).zip(count(request)) {
+                random.facts.seldom('a', || (before + now > 0).then(|| format!("{name} {now}")));
             }
         }
     }

@@ -270,7 +270,12 @@ impl Engine {
     /// follow, and on a datagram transport it is repeated (RFC 3261 §18.1.1).
     fn send_by(&mut self, now: Instant, id: u64, way: Way) -> Option<()> {
         let client = self.clients.get(id)?;
+        let (elsewhere, proof) = (client.flow.remote != way.flow.remote, client.proof.clone());
         let Ok(Message::Request(mut request)) = Message::parse_own(client.wire.clone()) else { return None };
+        if elsewhere {
+            self.authorize(&mut request, &way.flow, &proof);
+        }
+        let client = self.clients.get(id)?;
         request.headers.set_first(HeaderName::VIA, self.via(&way.flow, client.branch()).to_string());
         let client = self.clients.by_id.get_mut(&id)?;
         (client.flow, client.fallback, client.name) = (way.flow, way.fallback, way.name);

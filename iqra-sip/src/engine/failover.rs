@@ -1,8 +1,8 @@
 //! From one target of a request to the next (RFC 3263 §4.3), and which targets are better left alone for a while.
 //!
 //! A request outside a dialog comes with a list of hops. Where the transport fails, nobody answers in time, or the
-//! answer is 503, it goes to the next of them: the same request with a branch of its own. What a target that was given
-//! up answers later is cancelled, or acknowledged and hung up.
+//! answer is 503, it goes to the next of them: the same request with a branch of its own, and without the credentials that
+//! the last one asked for. What a target that was given up answers later is cancelled, or acknowledged and hung up.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
@@ -206,7 +206,7 @@ impl Engine {
     fn leave(&mut self, now: Instant, id: u64, leaving: Leaving) -> Option<Carried> {
         self.release_early(id);
         let client = self.clients.get_mut(id)?;
-        let (hops, proof) = (std::mem::take(&mut client.hops), client.proof.clone());
+        let (hops, proof) = (std::mem::take(&mut client.hops), client.proof.anew());
         let purpose = std::mem::replace(&mut client.purpose, Purpose::Engine);
         match leaving {
             Leaving::Answered => self.move_client(now, id),

@@ -79,11 +79,8 @@ impl Engine {
         let (id, mut request) = (glare.client, glare.request.clone());
         let anew = dialog.next_request(request.method.clone());
         request.uri = anew.uri;
-        for name in
-            [HeaderName::VIA, HeaderName::ROUTE, HeaderName::AUTHORIZATION, HeaderName::PROXY_AUTHORIZATION]
-        {
-            request.headers.remove(name);
-        }
+        request.headers.remove(HeaderName::VIA);
+        request.headers.remove(HeaderName::ROUTE);
         request.headers.copy_from(&anew.headers, &[HeaderName::ROUTE]);
         request
             .headers

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use iqra_sip::auth::{Credentials, Keyring};
 use iqra_sip::event::{Body, ClientTx, Event, Failure, OutgoingInvite};
 use iqra_sip::message::NameAddr;
 use iqra_sip::{
@@ -35,6 +36,10 @@ impl World {
     }
 
     fn call(&mut self, transport: Transport) -> ClientTx {
+        self.call_as(transport, Keyring::default())
+    }
+
+    fn call_as(&mut self, transport: Transport, ring: Keyring) -> ClientTx {
         let call = OutgoingInvite {
             uri: "sip:bob@example.org".parse().unwrap(),
             hops: hops(transport),
@@ -46,9 +51,25 @@ impl World {
             body: Some(Body::sdp("v=0\r\n")),
             options: Default::default(),
         };
-        let tx = self.engine.invite(self.now, call).unwrap();
+        let tx = self.engine.invite_with(self.now, call, ring).unwrap();
         self.drain();
         tx
+    }
+
+    /// A request that proves itself, to these hops.
+    fn ask_as_alice(&mut self, method: Method, hops: Vec<Hop>) {
+        let mut request = Request::new(method, "sip:example.org".parse().unwrap());
+        request.headers.push("From", "<sip:alice@example.org>");
+        self.engine.request_with(self.now, request, hops, alice()).unwrap();
+        self.drain();
+    }
+
+    /// The target challenges the newest request; what goes out then.
+    fn challenge(&mut self, nonce: &str) -> Transmit {
+        let asked = self.last();
+        let challenge = format!("WWW-Authenticate: Digest realm=\"r\", nonce=\"{nonce}\", qop=\"auth\"\r\n");
+        self.answer(&asked, "401 Unauthorized", &challenge);
+        self.sent.pop().expect("the challenge is not answered")
     }
 
     fn options(&mut self) -> ClientTx {
@@ -126,6 +147,16 @@ fn to(transmit: &Transmit) -> String {
 
 fn line(transmit: &Transmit, name: &str) -> String {
     text(transmit).lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned()
+}
+
+fn alice() -> Keyring {
+    Credentials::new("alice", "opensesame").into()
+}
+
+/// The nonce of the credentials that a request carries.
+fn nonce(transmit: &Transmit) -> Option<String> {
+    let line = line(transmit, "Authorization:");
+    line.split("nonce=\"").nth(1)?.split('"').next().map(str::to_owned)
 }
 
 fn quick() -> EngineConfig {
@@ -437,4 +468,47 @@ fn hops_that_no_listener_reaches_are_passed_over() {
     world.drain();
     assert_eq!(to(&world.last()), TARGETS[0]);
     assert!(world.engine.request(world.now, request, [v6]).is_err());
+}
+
+/// RFC 3261 §22.3: credentials are for who asked for them. To a server that never gave their nonce they look refused.
+#[test]
+fn after_a_challenge_and_a_503_the_next_target_challenges_anew_and_is_answered() {
+    let mut world = World::new();
+    world.call_as(Transport::Udp, alice());
+    let proven = world.challenge("first");
+    assert_eq!(nonce(&proven).as_deref(), Some("first"));
+    world.answer(&proven, "503 Service Unavailable", "");
+    let second = world.sent.last().unwrap();
+    assert_eq!((to(second).as_str(), nonce(second)), (TARGETS[1], None));
+    let proven = world.challenge("second");
+    assert_eq!((to(&proven).as_str(), nonce(&proven).as_deref()), (TARGETS[1], Some("second")));
+    world.answer(&proven, "486 Busy Here", "");
+    let Some(Event::Response { response, .. }) = world.engine.poll_event() else { panic!("no answer") };
+    assert_eq!(response.status.code(), 486);
+    world.settle();
+}
+
+#[test]
+fn a_registration_whose_registrar_falls_silent_after_its_challenge_proves_itself_to_the_next() {
+    let mut world = World::of(quick());
+    world.ask_as_alice(Method::Register, hops(Transport::Udp));
+    world.challenge("first");
+    world.pass(Duration::from_secs(4));
+    let second = world.sent.last().unwrap();
+    assert_eq!((to(second).as_str(), nonce(second)), (TARGETS[1], None));
+    let proven = world.challenge("second");
+    assert_eq!((to(&proven).as_str(), nonce(&proven).as_deref()), (TARGETS[1], Some("second")));
+    world.answer(&proven, "200 OK", "");
+    world.settle();
+}
+
+#[test]
+fn right_credentials_do_not_rest_at_a_target_that_was_failed_over_to() {
+    let mut world = World::new();
+    world.ask_as_alice(Method::Options, hops(Transport::Udp));
+    let proven = world.challenge("first");
+    world.answer(&proven, "503 Service Unavailable", "");
+    world.challenge("second");
+    world.ask_as_alice(Method::Options, hops(Transport::Udp).split_off(1));
+    assert_eq!(nonce(&world.challenge("third")).as_deref(), Some("third"));
 }
