@@ -89,14 +89,22 @@ impl Engine {
 
     /// What a response that makes or refreshes a dialog says of us (RFC 3261 §12.1.1).
     pub(super) fn add_reply_headers(&self, reply: &mut Reply, serial: u64) {
-        let Some(dialog) = self.dialogs.get(serial) else { return };
-        if !reply.headers.contains(HeaderName::CONTACT) {
-            reply.headers.push(HeaderName::CONTACT, dialog.contact.clone());
+        if self.dialogs.get(serial).is_none() {
+            return;
         }
+        self.add_contact(&mut reply.headers, Some(serial));
         if !reply.headers.contains(HeaderName::ALLOW) {
             reply.headers.push(HeaderName::ALLOW, self.allow());
         }
         self.add_supported(&mut reply.headers);
+    }
+
+    /// Where this side of a dialog is reached.
+    pub(super) fn add_contact(&self, headers: &mut Headers, serial: Option<u64>) {
+        let dialog = serial.and_then(|serial| self.dialogs.get(serial));
+        if let Some(dialog) = dialog.filter(|_| !headers.contains(HeaderName::CONTACT)) {
+            headers.push(HeaderName::CONTACT, dialog.contact.clone());
+        }
     }
 
     /// Starts repeating the 2xx that is about to be sent.
@@ -424,8 +432,8 @@ impl Engine {
         let mut request = dialog.next_request(method.clone());
         add_headers(&mut request.headers, headers);
         let refresh = matches!(method, Method::Invite | Method::Update);
-        if refresh && !request.headers.contains(HeaderName::CONTACT) {
-            request.headers.push(HeaderName::CONTACT, dialog.contact.clone());
+        if refresh || subscribes(&method) || method == Method::Notify {
+            self.add_contact(&mut request.headers, Some(serial));
         }
         if refresh {
             self.add_supported(&mut request.headers);
@@ -479,4 +487,9 @@ impl Engine {
         self.timers.forget(Owner::Dialog(serial), &mut dialog.clocks);
         Some(dialog.id)
     }
+}
+
+/// Whether the 2xx to a request says where its notifications come from (RFC 3515 §2.2, RFC 6665 §3.1.2).
+pub(super) fn subscribes(method: &Method) -> bool {
+    matches!(method, Method::Refer | Method::Subscribe)
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::Engine;
+use super::dialogs::subscribes;
 use super::event::{EngineError, Reply, ServerTx};
 use super::flow::{Owner, Transmit};
 use super::via::ReplyPath;
@@ -403,6 +404,10 @@ impl Engine {
             reply.headers.push(HeaderName::SERVER, product);
         }
         let (dialog, body) = (server.dialog, reply.body.clone());
+        if status.is_success() && subscribes(&request.method) {
+            self.add_contact(&mut reply.headers, dialog);
+        }
+        let Some(server) = self.servers.by_id.get_mut(&id) else { return };
         server.wire = Some(server.word(now, &request, reply).to_bytes());
         if matches!(request.method, Method::Invite | Method::Update) && status.code() < 300 {
             self.keep_description(dialog, body.as_ref());

@@ -133,6 +133,37 @@ impl ParseAddress for str {
     }
 }
 
+/// RFC 3515 §2.2, RFC 6665 §3.1: whoever takes part in a subscription says where it is reached.
+#[test]
+fn a_refer_its_202_its_notifications_and_their_refresh_have_one_contact_each() {
+    let mut net = three();
+    let (ours, theirs) = connect(&mut net);
+    let asked = Refer::to(third(&net));
+    refer(&mut net, &theirs, asked);
+    take(&mut net);
+    net.run(Duration::from_millis(100));
+    let mut event = Headers::new();
+    event.push(HeaderName::EVENT, "refer");
+    let (engine, now) = net.engine(CALLEE);
+    engine.dialog_request(now, &theirs, Method::Subscribe, &event, None).unwrap();
+    net.run(Duration::from_millis(100));
+    hang_up(&mut net, CALLER, &ours);
+    net.run(Duration::from_millis(100));
+    let contacts = |text: &str| text.lines().filter(|line| line.starts_with("Contact: ")).count();
+    let of = |from: usize, start: &str, method: &str| {
+        let own = |(node, text): &&(usize, String)| {
+            *node == from && text.starts_with(start) && text.contains(&format!(" {method}\r\n"))
+        };
+        net.sent.iter().filter(own).map(|(_, text)| contacts(text)).collect::<Vec<_>>()
+    };
+    assert_eq!(of(CALLEE, "REFER", "REFER"), [1]);
+    assert_eq!(of(CALLER, "SIP/2.0 202", "REFER"), [1]);
+    assert_eq!(of(CALLEE, "SUBSCRIBE", "SUBSCRIBE"), [1]);
+    assert_eq!(of(CALLER, "SIP/2.0 200", "SUBSCRIBE"), [1]);
+    assert_eq!(of(CALLER, "NOTIFY", "NOTIFY"), [1, 1]);
+    assert_eq!(of(CALLER, "BYE", "BYE"), [0], "a BYE moves no target");
+}
+
 #[test]
 fn an_attended_transfer_takes_the_place_of_the_consultation() {
     let mut net = three();
