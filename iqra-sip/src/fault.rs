@@ -19,6 +19,8 @@ pub enum Fault {
     SuccessNotRepeated,
     /// A repeated 2xx is not acknowledged again.
     AckNotRepeated,
+    /// A 2xx to a re-INVITE that comes after the end of its dialog is not acknowledged.
+    LateSuccessIgnored,
     /// A response is matched by its branch alone.
     MethodIgnored,
     /// A BYE of the peer is answered, and the dialog kept.
@@ -71,13 +73,14 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 30] = [
+    pub const ALL: [Fault; 31] = [
         Fault::TimerNotRestarted,
         Fault::InviteNeverTimesOut,
         Fault::AckOfOtherBranch,
         Fault::CancelLost,
         Fault::SuccessNotRepeated,
         Fault::AckNotRepeated,
+        Fault::LateSuccessIgnored,
         Fault::MethodIgnored,
         Fault::DialogKept,
         Fault::PrackNotSent,

@@ -230,10 +230,22 @@ impl Engine {
     fn acknowledge_within(&mut self, now: Instant, id: u64, serial: u64, invite: &Request, tag: &str) {
         let branch = self.random.branch();
         let dialog = self.dialogs.get(serial);
-        let ack = dialog.map(|dialog| self.word_ack(dialog, invite, branch, &Headers::new(), None));
+        let ack = dialog.map(|dialog| self.word_ack(dialog, invite, branch.clone(), &Headers::new(), None));
         match ack {
             Some(ack) => self.send_ack_within(now, serial, id, tag, ack),
-            // The dialog ended meanwhile; repeats are to be known all the same.
+            None => self.acknowledge_outlived(id, invite, tag, branch),
+        }
+    }
+
+    /// A 2xx to a re-INVITE whose dialog has ended meanwhile. Nobody looks its name up any more: it goes by the flow.
+    fn acknowledge_outlived(&mut self, id: u64, invite: &Request, tag: &str, branch: String) {
+        let dialog = self.clients.get_mut(id).and_then(|client| client.outlived.take());
+        match dialog.filter(|_| !self.has(Fault::LateSuccessIgnored)) {
+            Some(dialog) => {
+                let ack = self.word_ack(&dialog, invite, branch, &Headers::new(), None);
+                self.send_ack(id, tag, ack);
+            }
+            // Repeats are to be known all the same.
             None => self.note_branch(id, tag, None),
         }
     }

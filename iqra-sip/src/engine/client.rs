@@ -106,6 +106,7 @@ impl Engine {
             clocks: Clocks::default(),
             invite: invite.then(|| Arc::new(request)),
             dialog,
+            outlived: None,
             purpose,
             cancel: Cancel::No,
             early: Vec::new(),

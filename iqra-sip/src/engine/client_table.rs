@@ -10,6 +10,7 @@ use super::challenged::Proof;
 use super::flow::{Flow, Hop, Transmit};
 use super::outbound::Purpose;
 use super::target::Way;
+use crate::dialog::Dialog;
 use crate::guard::glance::call_id;
 use crate::message::{Headers, Method, Request, Response, StatusCode};
 use crate::observe::{Side, TransactionChange, TransactionState, TransactionStep};
@@ -31,6 +32,8 @@ pub(crate) struct Client {
     pub(super) invite: Option<Arc<Request>>,
     /// The dialog that the request is in.
     pub(super) dialog: Option<u64>,
+    /// The same, where it has ended before its re-INVITE: what a 2xx is acknowledged by.
+    pub(super) outlived: Option<Box<Dialog>>,
     pub(super) purpose: Purpose,
     pub(super) cancel: Cancel,
     /// The early dialogs that its responses made: To tag and dialog.

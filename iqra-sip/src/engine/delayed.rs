@@ -3,8 +3,8 @@
 //! For a call the program asks for this by its options; a re-INVITE is always answered so. An offer that came in a reliable
 //! provisional response before was answered in its PRACK ([`super::reliable`]); a 2xx that repeats it makes none. The ACK
 //! waits for the program.
-//! Until then repeats of the 2xx are passed over; a BYE of ours sends the ACK without an answer first, and so does the
-//! end of the INVITE's transaction, by when the peer has given up: that ends the call.
+//! Until then repeats of the 2xx are passed over; a BYE, of either side, sends the ACK without an answer first, and so does
+//! the end of the INVITE's transaction, by when the peer has given up: that ends the call.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -74,10 +74,9 @@ impl Engine {
         headers: &Headers,
         body: Option<Body>,
     ) -> Option<()> {
+        let client = self.dialogs.get_mut(serial)?.ack_due.take()?;
         let branch = self.random.branch();
         let body = body.filter(|_| !self.has(Fault::AnswerLost));
-        let dialog = self.dialogs.get_mut(serial)?;
-        let client = dialog.ack_due.take()?;
         let dialog = self.dialogs.get(serial)?;
         let invite = self.clients.get(client)?.invite.clone()?;
         let ack = self.word_ack(dialog, &invite, branch, headers, body);

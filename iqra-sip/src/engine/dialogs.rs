@@ -236,6 +236,8 @@ impl Engine {
         if self.has(Fault::DialogKept) {
             return;
         }
+        // A 2xx whose offer the program has not answered is not left without its ACK.
+        let _ = self.send_late_ack(now, serial, &Headers::new(), None);
         let Some(dialog) = self.close_dialog(now, serial) else { return };
         if !asked_for {
             self.events.push_back(Event::Ended { dialog, reason });
@@ -479,13 +481,19 @@ impl Engine {
         self.end_call(now, serial).or_else(|| self.forget_dialog(serial))
     }
 
+    /// Nothing finds it any more. A re-INVITE of ours that is still under way keeps it for its ACK: a 2xx to that is
+    /// acknowledged, however late it comes (RFC 3261 §13.2.2.4, RFC 5407 §3.2.4).
     pub(super) fn forget_dialog(&mut self, serial: u64) -> Option<DialogId> {
         self.drop_retry(serial);
         let mut dialog = self.dialogs.remove(serial)?;
         self.timers.forget(Owner::Dialog(serial), &mut dialog.session.clocks);
         self.watch.dialog(&dialog.id, DialogStep::Ended(dialog.end));
         self.timers.forget(Owner::Dialog(serial), &mut dialog.clocks);
-        Some(dialog.id)
+        let id = dialog.id.clone();
+        if let Some(invite) = dialog.invite_out.and_then(|invite| self.clients.get_mut(invite)) {
+            invite.outlived = Some(Box::new(dialog));
+        }
+        Some(id)
     }
 }
 

@@ -128,6 +128,60 @@ fn a_reinvite_whose_2xx_comes_twice_after_the_end_has_one_response() {
     assert_eq!(net.nodes[CALLER].events.len(), 1, "{:?}", net.nodes[CALLER].events);
 }
 
+/// The 2xx of the peer to a request of ours.
+pub(crate) fn accepted(request: &str, extra: &str) -> String {
+    let names = ["Via", "From", "To", "Call-ID", "CSeq"];
+    let copied = request.lines().filter(|line| names.iter().any(|name| line.starts_with(name)));
+    let copied: String = copied.map(|line| format!("{line}\r\n")).collect();
+    format!("SIP/2.0 200 OK\r\n{copied}Contact: <sip:caller@198.51.100.7:5060>\r\n{extra}")
+}
+
+/// RFC 3261 §13.2.2.4, RFC 5407 §3.2.4: else the peer repeats it for 32 s.
+#[test]
+fn a_2xx_to_a_reinvite_is_acknowledged_each_time_though_its_call_is_over() {
+    for ours in [false, true] {
+        let mut wire = Wire::new(EngineConfig::default());
+        let (dialog, _) = wire.take_call("Record-Route: <sip:198.51.100.7;lr>\r\n");
+        let offer = Some(Body::sdp("v=0\r\n"));
+        let (engine, now) = (&mut wire.engine, wire.now);
+        engine.dialog_request(now, &dialog, Method::Invite, &Headers::new(), offer).unwrap();
+        let reinvite = wire.out().remove(0);
+        match ours {
+            true => {
+                wire.engine.bye(wire.now, &dialog, Headers::new()).unwrap();
+                let bye = wire.out().remove(0);
+                wire.say(accepted(&bye, "Content-Length: 0\r\n\r\n"));
+            }
+            false => {
+                assert_eq!(starts(&wire.say(request("BYE", "b9", "9", &tag_of(&dialog), ""))), ["200"]);
+            }
+        }
+        assert_eq!(wire.engine.counts().dialogs, 0);
+        let ok = accepted(&reinvite, "Content-Type: application/sdp\r\nContent-Length: 5\r\n\r\nv=0\r\n");
+        let first = wire.say(ok.clone());
+        assert!(first[0].starts_with("ACK sip:caller@198.51.100.7:5060 "), "{first:?}");
+        assert_eq!((header(&first[0], "Route"), first.len()), ("<sip:198.51.100.7;lr>", 1));
+        assert_eq!(header(&first[0], "CSeq").split(' ').next(), header(&reinvite, "CSeq").split(' ').next());
+        assert_eq!(wire.say(ok), first, "as often as it comes");
+        wire.wait(Duration::from_secs(60));
+        assert_eq!(wire.engine.counts(), Default::default());
+    }
+}
+
+/// A BYE of the peer ends our wait for the program's answer, and the peer's for the ACK.
+#[test]
+fn a_2xx_whose_offer_nobody_has_answered_is_acknowledged_when_the_peer_hangs_up() {
+    let mut wire = Wire::new(EngineConfig::default());
+    let (dialog, _) = wire.take_call("");
+    wire.engine.dialog_request(wire.now, &dialog, Method::Invite, &Headers::new(), None).unwrap();
+    let reinvite = wire.out().remove(0);
+    let ok = accepted(&reinvite, "Content-Type: application/sdp\r\nContent-Length: 5\r\n\r\nv=0\r\n");
+    assert!(wire.say(ok.clone()).is_empty(), "the program answers");
+    let out = wire.say(request("BYE", "b9", "9", &tag_of(&dialog), ""));
+    assert!(out.iter().any(|text| text.starts_with("ACK ")), "{out:?}");
+    assert!(wire.say(ok)[0].starts_with("ACK "));
+}
+
 #[test]
 fn headers_of_our_own_on_a_bye_reach_the_other_side() {
     for node in [CALLER, CALLEE] {

@@ -11,8 +11,8 @@ use super::script::Kind;
 use super::world::{A, B, World};
 use crate::network::{CALLEE, Passage};
 
-const T1: Duration = Duration::from_millis(500);
-const T2: Duration = Duration::from_secs(4);
+pub(super) const T1: Duration = Duration::from_millis(500);
+pub(super) const T2: Duration = Duration::from_secs(4);
 /// 64*T1.
 pub(super) const END: Duration = Duration::from_secs(32);
 /// How long an INVITE may ring.
@@ -90,6 +90,11 @@ impl Seen {
         }
     }
 
+    /// Of the same call at the same node.
+    pub(super) fn is_beside(&self, other: &Seen) -> bool {
+        self.node == other.node && self.call_id == other.call_id
+    }
+
     pub(super) fn is_request(&self, method: &str) -> bool {
         self.status.is_none() && self.method == method
     }
@@ -100,6 +105,11 @@ impl Seen {
 
     pub(super) fn is_success(&self) -> bool {
         self.status.is_some_and(|status| (200..300).contains(&status))
+    }
+
+    /// A datagram to whoever its topmost Via names.
+    pub(super) fn responds_to(&self, peer: SocketAddr) -> bool {
+        !self.stream && self.sent_by == peer.to_string()
     }
 
     fn is_refusal(&self) -> bool {
@@ -319,17 +329,16 @@ impl Record<'_> {
         let mut wrongs = Vec::new();
         for one in self.seen.iter().filter(|one| one.came && one.method == "INVITE" && one.is_final()) {
             let own = |other: &Seen| !other.came && other.is_request("INVITE");
-            let Some(invite) = self.branch(one.node, &one.branch).find(|other| own(other)) else { continue };
-            let over = self
-                .of_call(one.node, &one.call_id)
-                .any(|other| other.is_request("BYE") && other.at <= one.at && !invite.to_tag.is_empty());
+            if !self.branch(one.node, &one.branch).any(own) {
+                continue;
+            }
             let mut finals =
                 self.branch(one.node, &one.branch).filter(|other| other.came && other.is_final());
             let first = finals.find(|other| other.method == "INVITE");
             let absorbed = one.is_refusal() && first.is_some_and(Seen::is_success);
             let relayed = one.is_success() && is_proxy(one.node);
             let asks = one.is_success() && self.world.is_to_agree(one);
-            if over || absorbed || relayed || asks || !self.is_alive(one.node, &one.branch, one.at) {
+            if absorbed || relayed || asks || !self.is_alive(one.node, &one.branch, one.at) {
                 continue;
             }
             let acked = self.of_call(one.node, &one.call_id).any(|ack| {

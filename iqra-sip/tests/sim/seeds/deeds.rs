@@ -6,6 +6,7 @@ use iqra_sip::event::{Body, Refer, Reply, ServerTx};
 use iqra_sip::message::header::Replaces;
 use iqra_sip::{HeaderName, Headers, Method, Request, StatusCode};
 
+use super::checks::{END, Seen, T2};
 use super::script::{Kind, Verdict};
 use super::world::{A, Asked, B, Offer, THIRD, World, reachable};
 use crate::network::{CALLEE, CALLER};
@@ -29,6 +30,9 @@ pub(super) enum Deed {
     Bedtime(usize),
     /// Nothing gets through any more.
     Break,
+    /// A peer that goes on repeating a 2xx to INVITE where its dialog is over, until the ACK comes: the place on the tape,
+    /// and after how long it does so again.
+    Insist(usize, Duration),
     /// Another call to the callee.
     Call(usize),
     /// A stranger sends the callee what a guard minds.
@@ -88,6 +92,7 @@ impl World {
                 self.hang_up(index);
             }
             Deed::Break => self.net.lose(|_, _| true),
+            Deed::Insist(place, gap) => self.insist(place, gap),
             Deed::Call(from) => {
                 let call = self.net.invite();
                 self.call(from, call, None);
@@ -152,6 +157,26 @@ impl World {
             _ => format!("{}\r\n", head("OPTIONS", "")),
         };
         self.net.inject(from, CALLEE, message);
+    }
+
+    /// Repeats a 2xx that the engine has left off: at its pace, and for as long as it would (RFC 3261 §13.3.1.4).
+    fn insist(&mut self, place: usize, gap: Duration) {
+        let tape = self.net.tape.as_deref().unwrap_or_default();
+        let (first, text) = (Seen::of(&tape[place]), tape[place].text.clone());
+        let (peer, own) = (tape[place].peer, self.net.nodes[first.node].addr);
+        let to = self.net.nodes.iter().position(|node| node.addr == peer);
+        let since = tape[place..].iter().map(Seen::of).filter(|one| one.is_beside(&first));
+        let (mut over, mut acknowledged) = (false, false);
+        since.for_each(|one| {
+            over |= one.is_request("BYE");
+            let same = (one.number, &one.to_tag) == (first.number, &first.to_tag);
+            acknowledged |= one.came && one.is_request("ACK") && same;
+        });
+        let Some(to) = to.filter(|_| !acknowledged && self.net.now - first.at < END) else { return };
+        if over {
+            self.net.inject(own, to, text);
+        }
+        self.plan(gap, Deed::Insist(place, (gap * 2).min(T2)));
     }
 
     fn dials_reach(&mut self, nodes: Vec<usize>) {

@@ -7,11 +7,11 @@ use iqra_sip::auth::{Registering, Registration};
 use iqra_sip::event::{ClientTx, OutgoingInvite, ReferralId, Reliability, ServerTx};
 use iqra_sip::{DialogId, EngineConfig, SessionTimerMode, SessionTimers, TransferConfig, Transport, Uri};
 
-use super::checks::{Seen, dangling};
+use super::checks::{Seen, T1, dangling, is_proxy};
 use super::deeds::Deed;
 use super::script::{Kind, Script};
 use crate::auth::{Guard, alice};
-use crate::network::{CALLEE, CALLER, FORK, Network, is};
+use crate::network::{CALLEE, CALLER, FORK, Network, Passage, is};
 use crate::relay::{POOL, proxy};
 use crate::streams::Streams;
 use crate::strict::STRICT;
@@ -108,6 +108,8 @@ pub(crate) struct World {
     pub(super) offers: Vec<Offer>,
     pub(super) guard: Guard,
     pub(super) registering: Option<(Registering, Option<ClientTx>)>,
+    /// How much of the tape was looked through for a 2xx that may be insisted on.
+    listened: usize,
     pub(super) random: fastrand::Rng,
 }
 
@@ -194,6 +196,7 @@ impl World {
             offers: Vec::new(),
             guard,
             registering: None,
+            listened: 0,
             random: fastrand::Rng::with_seed(seed ^ 0x5eed),
         }
     }
@@ -204,6 +207,7 @@ impl World {
         loop {
             self.net.flush();
             self.attend();
+            self.listen();
             self.wrongs.extend(self.net.nodes.iter().flat_map(|node| dangling(&node.engine)));
             let Some(next) = self.next() else { break };
             if next - self.start > LONGEST || self.net.sent.len() > MOST_MESSAGES {
@@ -220,6 +224,26 @@ impl World {
             }
         }
         self.judge();
+    }
+
+    /// Peers insist on each 2xx to INVITE that goes straight to its caller.
+    fn listen(&mut self) {
+        let tape = self.net.tape.as_deref().unwrap_or_default();
+        let insisted = |(_, one): &(usize, &Passage)| {
+            let seen = Seen::of(one);
+            let direct = seen.responds_to(one.peer) && !is_proxy(one.node);
+            !one.came && seen.is_success() && seen.method == "INVITE" && direct
+        };
+        let new = tape.iter().enumerate().skip(self.listened).filter(insisted);
+        let places: Vec<usize> = new.map(|(place, _)| place).collect();
+        self.listened = tape.len();
+        for place in places {
+            let tape = self.net.tape.as_deref().unwrap_or_default();
+            let repeat = tape[..place].iter().any(|one| one.text == tape[place].text && !one.came);
+            if !repeat {
+                self.plan(T1, Deed::Insist(place, T1 * 2));
+            }
+        }
     }
 
     pub(super) fn next(&self) -> Option<Instant> {
