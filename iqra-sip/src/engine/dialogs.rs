@@ -184,14 +184,7 @@ impl Engine {
         serial: u64,
         request: Arc<Request>,
     ) -> Result<(), Box<Reply>> {
-        self.servers.set_dialog(id, serial);
         let retry = self.random.sequence() % (RETRY_SECONDS + 1);
-        let Some(dialog) = self.dialogs.get_mut(serial) else { return Ok(()) };
-        let number = request.sequence();
-        if !dialog.takes_sequence(number) {
-            let out_of_order = Reply::new(StatusCode::SERVER_INTERNAL_ERROR).reason("CSeq out of order");
-            return Err(Box::new(out_of_order));
-        }
         if request.method == Method::Bye {
             self.answer(now, id, Reply::new(StatusCode::OK));
             self.ended_by_peer(now, serial, &request);

@@ -93,6 +93,7 @@ impl Engine {
         self.dialogs.find(request).map(Standing::Within).ok_or_else(gone)
     }
 
+    /// The number of a request that is refused for what it asks counts too (RFC 3261 §12.2.2).
     fn place_within(
         &mut self,
         now: Instant,
@@ -100,6 +101,12 @@ impl Engine {
         serial: u64,
         request: Arc<Request>,
     ) -> Result<(), Box<Reply>> {
+        self.servers.set_dialog(id, serial);
+        let dialog = self.dialogs.get_mut(serial);
+        if !dialog.is_none_or(|dialog| dialog.takes_sequence(request.sequence())) {
+            let out_of_order = Reply::new(StatusCode::SERVER_INTERNAL_ERROR).reason("CSeq out of order");
+            return Err(Box::new(out_of_order));
+        }
         self.check_extensions(&request)?;
         self.check_session(&request)?;
         self.handle_within(now, id, serial, request)

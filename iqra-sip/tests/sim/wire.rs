@@ -249,6 +249,25 @@ fn a_lower_cseq_gets_500_and_a_gap_is_accepted() {
     assert!(wire.event().is_none());
 }
 
+/// RFC 3261 §12.2.2: what was refused for what it asks has been here all the same.
+#[test]
+fn a_request_older_than_one_that_was_refused_gets_500() {
+    for refused in ["Require: foo\r\n", "Require: \"\r\n"] {
+        let mut wire = Wire::new(EngineConfig::default());
+        let (dialog, _) = wire.take_call("");
+        let tag = tag_of(&dialog);
+        assert!(["420", "400"].contains(&starts(&wire.say(request("INFO", "i5", "5", &tag, refused)))[0]));
+        assert_eq!(starts(&wire.say(request("INFO", "i4", "4", &tag, ""))), ["500"]);
+        assert!(wire.event().is_none());
+    }
+    let mut wire = Wire::new(EngineConfig::default());
+    let (dialog, _) = wire.take_call("");
+    let tag = tag_of(&dialog);
+    let brief = "Supported: timer\r\nSession-Expires: 10\r\n";
+    assert_eq!(starts(&wire.say(request("UPDATE", "u5", "5", &tag, brief))), ["422"]);
+    assert_eq!(starts(&wire.say(request("INFO", "i4", "4", &tag, ""))), ["500"]);
+}
+
 #[test]
 fn record_route_comes_back_in_the_answer_and_rules_the_way_of_the_bye() {
     let routes = "Record-Route: <sip:10.9.9.1:5070;lr>, <sip:10.9.9.2;lr>\r\n";
