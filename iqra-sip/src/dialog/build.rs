@@ -21,10 +21,6 @@ fn owned(headers: &Headers, name: HeaderName) -> Text {
     Text::from(headers.get(name).unwrap_or_default().into_owned())
 }
 
-fn detached(uri: &Uri) -> Uri {
-    Uri::parse(uri.to_string().into_bytes()).unwrap_or_else(|_| uri.clone())
-}
-
 /// Whose offer the INVITE carries, if any.
 fn first_offer(invite: &Request, whose: FirstOffer) -> FirstOffer {
     if has_session(&invite.headers, &invite.body) { whose } else { FirstOffer::Settled }
@@ -49,7 +45,7 @@ impl Dialog {
             id: DialogId::new(&call_id.to_string(), local_tag, &remote_tag),
             local: Text::from(format!("{to};tag={local_tag}")),
             remote: owned(&invite.headers, HeaderName::FROM),
-            target: detached(&target),
+            target: target.for_request_line().detached(),
             routes: RouteSet::of_request(&invite.headers),
             refreshed_by: None,
             local_sequence,
@@ -97,7 +93,7 @@ impl Dialog {
             id: DialogId::new(&call_id.to_string(), &local_tag, &remote_tag),
             local: owned(&invite.headers, HeaderName::FROM),
             remote: owned(&response.headers, HeaderName::TO),
-            target: detached(&target),
+            target: target.for_request_line().detached(),
             routes: RouteSet::of_response(&response.headers),
             refreshed_by: None,
             local_sequence: cseq.number,

@@ -231,7 +231,7 @@ impl Dialog {
     /// Takes the Contact of a message that refreshes the target (RFC 3261 §12.2.1.2, RFC 3311 §5.1).
     pub(crate) fn refresh_target(&mut self, headers: &Headers) {
         if let Some(uri) = contact_uri(headers) {
-            self.target = uri;
+            self.target = uri.for_request_line();
         }
     }
 }

@@ -111,7 +111,7 @@ impl ReferTarget {
             .and_then(|name| Method::new(name.to_owned()))
             .unwrap_or(Method::Invite);
         Ok(ReferTarget {
-            uri: to.uri.without_headers().without_param("method").detached(),
+            uri: to.uri.for_request_line().detached(),
             method,
             replaces: replaces.map_err(|_| "Malformed Replaces in Refer-To")?,
             referred_by: refer.headers.typed().ok(),

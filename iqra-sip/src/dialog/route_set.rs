@@ -28,13 +28,13 @@ impl RouteSet {
     }
 
     /// The Request-URI and the Route values of a request to `target`. A first hop without `lr` is a strict router:
-    /// it gets its own URI as Request-URI, and the target goes last (RFC 3261 §12.2.1.1).
+    /// it gets its own URI as Request-URI, without what may not stand there, and the target goes last (RFC 3261 §12.2.1.1).
     pub(crate) fn addressed(&self, target: &Uri) -> (Uri, Vec<Text>) {
         let values = || self.0.iter().map(|(_, value)| value.clone());
         match self.first() {
             Some(first) if first.param("lr").is_none() => {
                 let last = Text::from(format!("<{target}>"));
-                (first.clone(), values().skip(1).chain([last]).collect())
+                (first.for_request_line(), values().skip(1).chain([last]).collect())
             }
             _ => (target.clone(), values().collect()),
         }
@@ -73,5 +73,11 @@ mod tests {
         let (uri, routes) = addressed(&["<sip:p1.example>", "<sip:p2.example;lr>"]);
         assert_eq!(uri, "sip:p1.example");
         assert_eq!(routes, ["<sip:p2.example;lr>", "<sip:callee@192.0.2.9>"]);
+    }
+
+    #[test]
+    fn a_strict_router_s_own_uri_comes_without_headers_and_method() {
+        let (uri, _) = addressed(&["<sip:p@p1.example;transport=tcp;method=INVITE?Subject=x>"]);
+        assert_eq!(uri, "sip:p@p1.example;transport=tcp");
     }
 }

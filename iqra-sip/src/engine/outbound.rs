@@ -100,7 +100,7 @@ impl Engine {
             |from: NameAddr, tag: String| if from.tag().is_some() { from } else { from.with_tag(&tag) };
         let secure = target::asks_for_sips(&call.uri, &call.headers);
         let contact = self.contact(&way.flow, call.from.uri.user(), secure);
-        let mut request = Request::new(Method::Invite, call.uri);
+        let mut request = Request::new(Method::Invite, call.uri.for_request_line());
         let headers = &mut request.headers;
         headers.push(HeaderName::FROM, tagged(call.from, self.random.tag()).to_string());
         headers.push(HeaderName::TO, call.to.to_string());

@@ -335,9 +335,9 @@ fn rank(outcome: &Outcome) -> u16 {
     }
 }
 
-/// A Contact's URI as a Request-URI: without headers and method (RFC 3261 §19.1.1, table 1).
+/// A Contact's URI as a Request-URI.
 fn bare(uri: &Uri) -> Uri {
-    uri.without_headers().without_param("method").detached()
+    uri.for_request_line().detached()
 }
 
 fn is_harmless(name: &str) -> bool {

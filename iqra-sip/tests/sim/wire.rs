@@ -268,6 +268,31 @@ fn a_request_older_than_one_that_was_refused_gets_500() {
     assert_eq!(starts(&wire.say(request("INFO", "i4", "4", &tag, ""))), ["500"]);
 }
 
+/// RFC 3261 §12.2.1.1, §19.1.1: a Request-URI has no headers and no method, whoever named it.
+#[test]
+fn what_may_not_stand_in_a_request_line_is_left_out_of_it() {
+    let request_line = |routes: &str, contact: &str| {
+        let mut wire = Wire::new(EngineConfig::default());
+        let invite = request("INVITE", "b1", "1", "", routes);
+        assert!(wire.say(invite.replace("sip:caller@198.51.100.7:5060", contact)).is_empty());
+        let Some(Event::Invite { tx, .. }) = wire.event() else { panic!("no INVITE") };
+        let dialog = wire.engine.accept(wire.now, tx, Reply::new(StatusCode::OK)).unwrap();
+        wire.out();
+        wire.say(request("ACK", "b2", "1", &tag_of(&dialog), ""));
+        wire.engine.bye(wire.now, &dialog, Headers::new()).unwrap();
+        let bye = wire.out().remove(0);
+        let route = bye.lines().find(|line| line.starts_with("Route: ")).unwrap_or_default().to_owned();
+        (bye.lines().next().unwrap_or_default().to_owned(), route)
+    };
+    let strict = "Record-Route: <sip:p@198.51.100.7;method=INVITE?Subject=x>\r\n";
+    let contact = "sip:caller@198.51.100.7:5060;method=BYE;x=1?Reason=y";
+    let (line, route) = request_line(strict, contact);
+    assert_eq!(line, "BYE sip:p@198.51.100.7 SIP/2.0");
+    assert_eq!(route, "Route: <sip:caller@198.51.100.7:5060;x=1>");
+    let (line, _) = request_line("", contact);
+    assert_eq!(line, "BYE sip:caller@198.51.100.7:5060;x=1 SIP/2.0");
+}
+
 #[test]
 fn record_route_comes_back_in_the_answer_and_rules_the_way_of_the_bye() {
     let routes = "Record-Route: <sip:10.9.9.1:5070;lr>, <sip:10.9.9.2;lr>\r\n";

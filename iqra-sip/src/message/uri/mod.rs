@@ -145,6 +145,12 @@ impl Uri {
         Uri { text: self.text.slice(..usize::from(self.parts.headers)), parts: self.parts }
     }
 
+    /// The same URI without what may not stand in a Request-URI: headers and `method` (RFC 3261 §19.1.1, table 1).
+    #[must_use]
+    pub fn for_request_line(&self) -> Uri {
+        self.without_headers().without_param("method")
+    }
+
     /// The same URI without the parameter of this name, however it is spelled.
     #[must_use]
     pub fn without_param(self, name: &str) -> Uri {
