@@ -26,7 +26,7 @@ enum Standing {
     New,
     /// To this dialog.
     Within(u64),
-    /// To the INVITE of this transaction, which it cancels.
+    /// To the request of this transaction, which it would cancel.
     Cancel(u64),
     /// To a call that another end answers.
     Relayed(Box<Passage>),
@@ -69,7 +69,7 @@ impl Engine {
         let placed = match standing {
             Standing::New => self.place(now, id, request, flow),
             Standing::Within(serial) => self.place_within(now, id, serial, request),
-            Standing::Cancel(invite) => return self.handle_cancel(now, id, invite, &request),
+            Standing::Cancel(about) => return self.handle_cancel(now, id, about, &request),
             Standing::Relayed(passage) => self.relay_through(now, id, *passage),
         };
         if let Err(refusal) = placed {
@@ -82,7 +82,7 @@ impl Engine {
     fn standing(&mut self, key: &ServerKey, request: &Request) -> Result<Standing, Box<Reply>> {
         let gone = || Box::new(Reply::new(StatusCode::CALL_DOES_NOT_EXIST));
         if request.method == Method::Cancel {
-            return self.servers.find(&key.of_invite()).map(Standing::Cancel).ok_or_else(gone);
+            return self.servers.cancelled_by(key).map(Standing::Cancel).ok_or_else(gone);
         }
         if self.to_tag(request).is_none() {
             return Ok(Standing::New);
@@ -204,10 +204,15 @@ impl Engine {
         allow
     }
 
-    /// RFC 3261 §9.2: the CANCEL is answered 200 where its INVITE is known, and the INVITE 487 if it still can be.
-    fn handle_cancel(&mut self, now: Instant, id: u64, invite: u64, cancel: &Arc<Request>) {
-        self.servers.share_tag(invite, id);
+    /// RFC 3261 §9.2: the CANCEL is answered 200 where its request is known, and an INVITE 487 if it still can be; other
+    /// requests go on.
+    fn handle_cancel(&mut self, now: Instant, id: u64, about: u64, cancel: &Arc<Request>) {
+        self.servers.share_tag(about, id);
         self.answer(now, id, Reply::new(StatusCode::OK));
+        let Some(invite) = Some(about).filter(|&id| self.servers.get(id).is_some_and(Server::is_invite))
+        else {
+            return;
+        };
         if self.relays.contains(invite) {
             return self.relay_cancelled(now, invite, cancel);
         }

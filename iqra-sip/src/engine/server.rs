@@ -146,6 +146,8 @@ fn other_input(cause: Cause) -> Option<server::Input> {
 pub(super) struct Servers {
     by_id: HashMap<u64, Server>,
     by_key: HashMap<ServerKey, u64>,
+    /// Those of requests that a CANCEL may name though it changes nothing for them: INVITE and CANCEL aside.
+    by_branch: HashMap<ServerKey, u64>,
     by_merge: HashMap<MergeKey, u64>,
 }
 
@@ -160,6 +162,11 @@ impl Servers {
 
     pub(super) fn find(&self, key: &ServerKey) -> Option<u64> {
         self.by_key.get(key).copied()
+    }
+
+    /// The transaction that a CANCEL is about, whatever its method (RFC 3261 §9.2).
+    pub(super) fn cancelled_by(&self, cancel: &ServerKey) -> Option<u64> {
+        self.find(&cancel.of_invite()).or_else(|| self.by_branch.get(cancel).copied())
     }
 
     pub(super) fn get(&self, id: u64) -> Option<&Server> {
@@ -200,6 +207,9 @@ impl Servers {
     fn remove(&mut self, id: u64) -> Option<Server> {
         let server = self.by_id.remove(&id)?;
         self.by_key.remove(&server.key);
+        if let Some(cancel) = server.key.of_cancel() {
+            self.by_branch.remove(&cancel);
+        }
         if let Some(merge) = &server.merge {
             self.by_merge.remove(merge);
         }
@@ -208,6 +218,10 @@ impl Servers {
 }
 
 impl Server {
+    pub(super) fn is_invite(&self) -> bool {
+        matches!(self.machine, Machine::Invite(_))
+    }
+
     /// True for an INVITE that waits for its final response.
     pub(super) fn is_pending_invite(&self) -> bool {
         self.machine == Machine::Invite(invite_server::State::Proceeding)
@@ -274,6 +288,9 @@ impl Engine {
         };
         let step = TransactionStep::Created(machine.state());
         self.watch.transaction(|| server.change(id, step, None));
+        if let Some(cancel) = key.of_cancel() {
+            self.servers.by_branch.insert(cancel, id);
+        }
         self.servers.by_key.insert(key, id);
         self.servers.by_id.insert(id, server);
         self.waits(now, id);

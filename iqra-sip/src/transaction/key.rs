@@ -40,6 +40,12 @@ impl ServerKey {
         self.id.split_once('\n').map(|(branch, _)| branch).filter(|branch| !branch.is_empty())
     }
 
+    /// The key of a CANCEL of this request; none for an INVITE, which the CANCEL's own key leads to, and for a CANCEL.
+    pub(crate) fn of_cancel(&self) -> Option<Self> {
+        let cancellable = !matches!(self.method, Method::Invite | Method::Cancel);
+        cancellable.then(|| Self { id: self.id.clone(), method: Method::Cancel })
+    }
+
     /// The key of the INVITE that this ACK or CANCEL is about.
     pub(crate) fn of_invite(&self) -> Self {
         Self { id: self.id.clone(), method: Method::Invite }

@@ -89,6 +89,24 @@ fn a_stray_cancel_gets_481() {
     assert_eq!(starts(&wire.say(request("CANCEL", "x", "1", "", ""))), ["481"]);
 }
 
+/// RFC 3261 §9.2: the CANCEL of whatever is known is answered 200; but for an INVITE it changes nothing.
+#[test]
+fn a_cancel_of_any_known_request_gets_200_and_only_an_invite_hears_of_it() {
+    for method in ["OPTIONS", "REGISTER", "DANCE"] {
+        let mut wire = Wire::new(EngineConfig::default());
+        assert!(wire.say(request(method, "b1", "1", "", "")).is_empty());
+        let Some(Event::Request { tx, .. }) = wire.event() else { panic!("not delivered") };
+        let out = wire.say(request("CANCEL", "b1", "1", "", ""));
+        assert_eq!(starts(&out), ["200"], "{method}");
+        assert!(wire.event().is_none());
+        wire.engine.respond(wire.now, tx, Reply::new(StatusCode::OK)).unwrap();
+        let tag = |text: &str| text.lines().find(|line| line.starts_with("To: ")).map(str::to_owned);
+        assert_eq!(tag(&wire.out()[0]), tag(&out[0]), "{method}");
+        wire.wait(Duration::from_secs(40));
+        assert_eq!(starts(&wire.say(request("CANCEL", "b1", "1", "", ""))), ["481"], "{method} is forgotten");
+    }
+}
+
 #[test]
 fn a_call_of_a_peer_without_a_tag_is_replaced_by_a_tag_of_0() {
     let transfer = TransferConfig { replaces: true, ..TransferConfig::default() };
