@@ -218,6 +218,8 @@ async fn an_info_package_that_nobody_asked_for_is_refused() {
         let response = response.unwrap();
         assert!(event);
         assert_eq!((response.status, response.headers.contains("Recv-Info")), (status, package));
+        let accept = response.headers.get(HeaderName::ACCEPT);
+        assert_eq!(accept.as_deref(), (!package).then_some(""), "what is taken instead: nothing");
     }
     ours.hangup(Headers::new()).await.unwrap();
     theirs.next().await;

@@ -11,8 +11,9 @@ use super::relay::Passage;
 use super::server::{Cause, Server};
 use super::stateless::is_acknowledged;
 use super::via;
+use crate::dialog::refer;
 use crate::fault::Fault;
-use crate::message::header::{CSeq, From, Via};
+use crate::message::header::{CSeq, Event as EventHeader, From, Via};
 use crate::message::{HeaderName, Method, Request, Scheme, StatusCode};
 use crate::observe::DropReason;
 use crate::transaction::key::{MergeKey, ServerKey};
@@ -147,7 +148,7 @@ impl Engine {
         }
         match &self.config.accepted_methods {
             Some(accepted) if request.method != Method::Invite && !accepted.contains(&request.method) => {
-                Err(Box::new(self.method_not_allowed()))
+                Err(Box::new(self.not_served(request)))
             }
             _ => Ok(()),
         }
@@ -181,12 +182,22 @@ impl Engine {
         reply
     }
 
-    /// A 405 with what is allowed (RFC 3261 §8.2.1).
+    /// The answer to a request that nobody takes: 405 with the methods that are (RFC 3261 §8.2.1, §21.4.6). NOTIFY is
+    /// one of those, for the outcome of a REFER of ours comes by it: one that belongs to no subscription is answered 481,
+    /// and 489 where it is of another event (RFC 6665 §4.1.3).
     #[must_use]
-    pub fn method_not_allowed(&self) -> Reply {
-        let mut reply = Reply::new(StatusCode::METHOD_NOT_ALLOWED);
-        reply.headers.push(HeaderName::ALLOW, self.allow());
-        reply
+    pub fn not_served(&self, request: &Request) -> Reply {
+        if request.method == Method::Notify {
+            let event = request.headers.typed::<EventHeader>();
+            return match event.is_ok_and(|event| event.package() == refer::PACKAGE) {
+                true => Reply::new(StatusCode::CALL_DOES_NOT_EXIST),
+                false => Reply::new(StatusCode::BAD_EVENT).header(HeaderName::ALLOW_EVENTS, refer::PACKAGE),
+            };
+        }
+        let allow = self.allow();
+        let others = allow.split(", ").filter(|method| *method != request.method.as_str());
+        let others = others.collect::<Vec<_>>().join(", ");
+        Reply::new(StatusCode::METHOD_NOT_ALLOWED).header(HeaderName::ALLOW, others)
     }
 
     /// The value of Allow.

@@ -412,7 +412,7 @@ impl Engine {
 
     fn referred(&mut self, id: u64, serial: u64, request: &Arc<Request>) -> Result<(), Box<Reply>> {
         if !self.config.transfer.refer {
-            return Err(Box::new(self.method_not_allowed()));
+            return Err(Box::new(self.not_served(request)));
         }
         let Some(dialog) = self.dialogs.get(serial) else { return Ok(()) };
         if !matches!(dialog.phase, Phase::Live) {

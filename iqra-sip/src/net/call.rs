@@ -11,7 +11,7 @@ use super::transfer::{IncomingRefer, Referral};
 use crate::dialog::DialogId;
 use crate::engine::flow::Flow;
 use crate::event::{Body, EndReason, Refer, Reply, ServerTx};
-use crate::message::{Headers, Method, Request, Response, StatusCode};
+use crate::message::{HeaderName, Headers, Method, Request, Response, StatusCode};
 
 /// Events of one call that wait for the program; a request above it is answered as if it had been dropped.
 const EVENT_QUEUE: usize = 32;
@@ -240,8 +240,8 @@ impl CallHandle {
 }
 
 /// A request of the peer inside a call. Dropped unanswered, a re-INVITE or UPDATE is answered 488 (the session stays as
-/// it is), OPTIONS and an UPDATE without a body 200, INFO 469 where it names an Info Package and else 415, and everything
-/// else 405.
+/// it is), OPTIONS and an UPDATE without a body 200, INFO 469 where it names an Info Package and else 415, NOTIFY 481 or 489,
+/// and everything else 405.
 pub struct InDialogRequest {
     handle: Handle,
     tx: ServerTx,
@@ -286,8 +286,9 @@ impl Drop for InDialogRequest {
                 Method::Info if self.request.headers.contains("Info-Package") => {
                     Reply::new(StatusCode::BAD_INFO_PACKAGE).header("Recv-Info".into(), "")
                 }
-                Method::Info => Reply::new(StatusCode::UNSUPPORTED_MEDIA_TYPE),
-                _ => core.engine.method_not_allowed(),
+                // Its list of what is taken instead is empty (RFC 3261 §20.1, §21.4.13).
+                Method::Info => Reply::new(StatusCode::UNSUPPORTED_MEDIA_TYPE).header(HeaderName::ACCEPT, ""),
+                _ => core.engine.not_served(&self.request),
             };
             core.engine.respond(now, self.tx, reply)
         });

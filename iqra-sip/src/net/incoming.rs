@@ -370,9 +370,11 @@ impl Drop for IncomingOther {
         if self.settled {
             return;
         }
-        let options = self.request.method == Method::Options;
         let _ = self.handle.enter(|core, now| {
-            let reply = if options { core.engine.capabilities() } else { core.engine.method_not_allowed() };
+            let reply = match self.request.method {
+                Method::Options => core.engine.capabilities(),
+                _ => core.engine.not_served(&self.request),
+            };
             core.engine.respond(now, self.tx, reply)
         });
     }

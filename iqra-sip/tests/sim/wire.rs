@@ -174,6 +174,28 @@ fn an_unknown_method_is_delivered_or_answered_405_with_allow() {
     assert!(out[0].contains("\r\nAllow: INVITE, ACK, CANCEL, BYE, OPTIONS"), "{}", out[0]);
 }
 
+/// RFC 3261 §21.4.6, RFC 6665 §4.1.3.
+#[test]
+fn no_405_allows_what_it_refuses_and_a_notify_of_nothing_gets_481_or_489() {
+    let strict = EngineConfig { accepted_methods: Some(vec![Method::Message]), ..EngineConfig::default() };
+    let mut wire = Wire::new(strict);
+    let out = wire.say(request("OPTIONS", "o", "1", "", ""));
+    assert_eq!(starts(&out), ["405"]);
+    let allow = "\r\nAllow: INVITE, ACK, CANCEL, BYE, INFO, UPDATE, PRACK, NOTIFY, MESSAGE\r\n";
+    assert!(out[0].contains(allow), "{}", out[0]);
+    for (event, status) in [("message-summary", "489"), ("refer", "481"), ("refer;id=7", "481")] {
+        let branch = format!("n{}", event.len());
+        let state = format!("Event: {event}\r\nSubscription-State: active\r\n");
+        let out = wire.say(request("NOTIFY", &branch, "1", "", &state));
+        assert_eq!(
+            (starts(&out), out[0].contains("\r\nAllow-Events: refer\r\n")),
+            (vec![status], status == "489")
+        );
+    }
+    assert_eq!(starts(&wire.say(request("NOTIFY", "bare", "1", "", ""))), ["489"]);
+    assert!(wire.event().is_none());
+}
+
 #[test]
 fn a_required_extension_that_is_unknown_gets_420_naming_it() {
     let supported = EngineConfig { supported: vec!["timer".into()], ..EngineConfig::default() };
