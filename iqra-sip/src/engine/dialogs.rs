@@ -107,8 +107,10 @@ impl Engine {
         }
     }
 
-    /// Starts repeating the 2xx that is about to be sent.
+    /// Starts repeating the 2xx that is about to be sent. That of an earlier INVITE needs its ACK no more: the peer had it
+    /// before it sent this one (RFC 3261 §14.1).
     fn await_ack(&mut self, now: Instant, server: u64, serial: u64, invite: &Request) {
+        self.stop_success(serial);
         let Some(dialog) = self.dialogs.get_mut(serial) else { return };
         let sequence = invite.sequence();
         let offer = !has_session(&invite.headers, &invite.body);
@@ -242,7 +244,9 @@ impl Engine {
         let told = !self.has(Fault::ConfirmedNotTold);
         let Some(dialog) = self.dialogs.get_mut(serial) else { return };
         let waiting = dialog.unacknowledged.filter(|waiting| waiting.sequence == sequence);
-        let Some(Unacknowledged { server, .. }) = waiting else { return };
+        let Some(Unacknowledged { server, .. }) = waiting else {
+            return self.acknowledged_late(serial, sequence, ack);
+        };
         dialog.unacknowledged = None;
         self.timers.forget(Owner::Dialog(serial), &mut dialog.clocks);
         let first = !std::mem::replace(&mut dialog.confirmed, true);
@@ -260,6 +264,22 @@ impl Engine {
             Phase::Early | Phase::Live => {}
         }
         self.release_response(server);
+    }
+
+    /// The ACK of the call, which a later INVITE of the peer has overtaken: nothing waits for it but the program.
+    fn acknowledged_late(&mut self, serial: u64, sequence: u32, ack: Request) {
+        let told = !self.has(Fault::ConfirmedNotTold);
+        let Some(dialog) = self.dialogs.get_mut(serial) else { return };
+        let overtaken = dialog.unacknowledged.is_none_or(|waiting| sequence < waiting.sequence);
+        if dialog.confirmed || !overtaken || !matches!(dialog.phase, Phase::Live) {
+            return;
+        }
+        dialog.confirmed = true;
+        self.watch.dialog(&dialog.id, DialogStep::Confirmed);
+        if told {
+            let dialog = dialog.id.clone();
+            self.events.push_back(Event::Confirmed { dialog, ack: Arc::new(ack) });
+        }
     }
 
     /// The 2xx goes out again, or the ACK never came (RFC 3261 §13.3.1.4).
@@ -285,8 +305,8 @@ impl Engine {
         }
     }
 
-    /// A 2xx of ours is repeated no more: the dialog ends before its ACK came.
-    fn stop_success(&mut self, serial: u64) {
+    /// A 2xx of ours is repeated no more, though its ACK has not come.
+    pub(super) fn stop_success(&mut self, serial: u64) {
         let Some(dialog) = self.dialogs.get_mut(serial) else { return };
         let Some(Unacknowledged { server, .. }) = dialog.unacknowledged.take() else { return };
         self.stop_within(serial, REPEATED);

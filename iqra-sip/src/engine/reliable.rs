@@ -77,6 +77,8 @@ impl Engine {
         let sequence = invite.sequence();
         if !self.is_initial(server) {
             self.accept_target(serial, invite);
+            // Whoever sent this INVITE has the 2xx to the one before.
+            self.stop_success(serial);
         }
         self.answer(
             now,

@@ -3,16 +3,17 @@
 
 use super::Engine;
 use super::event::{EngineError, Reply};
-use crate::dialog::{Dialog, Origin, UpdateOut, has_session};
+use crate::dialog::{Dialog, Origin, Phase, UpdateOut, has_session};
 use crate::message::{HeaderName, Method, Request, StatusCode};
 
 /// True while an INVITE of either side is under way, the first one included.
 pub(super) fn has_invite(dialog: &Dialog) -> bool {
-    dialog.origin.is_some()
-        || dialog.invite_in.is_some()
-        || dialog.invite_out.is_some()
-        || dialog.unacknowledged.is_some()
-        || dialog.ack_due.is_some()
+    asks(dialog) || dialog.invite_in.is_some() || dialog.unacknowledged.is_some()
+}
+
+/// True while an INVITE of ours is under way, or the first one of either side.
+fn asks(dialog: &Dialog) -> bool {
+    dialog.origin.is_some() || dialog.invite_out.is_some() || dialog.ack_due.is_some()
 }
 
 /// What comes too early is answered 500 and may come again after `retry` seconds.
@@ -25,13 +26,16 @@ fn pending() -> Result<(), Box<Reply>> {
     Err(Box::new(Reply::new(StatusCode::REQUEST_PENDING)))
 }
 
-/// One INVITE at a time: a second one of theirs is answered 500, one that crosses ours 491 (RFC 3261 §14.2).
+/// One INVITE at a time: a second one of theirs is answered 500, one that crosses ours 491 (RFC 3261 §14.2), or that meets
+/// the offer of our 2xx (RFC 5407 §3.1.5). One that has overtaken an ACK without a description is taken: offer and answer
+/// are done, and who sends it has our 2xx (RFC 5407 §3.1.4).
 pub(super) fn admit_reinvite(dialog: &mut Dialog, id: u64, retry: u32) -> Result<(), Box<Reply>> {
     let second = dialog.invite_in.is_some() || dialog.update_in.is_some();
-    if second || matches!(dialog.origin, Some(Origin::Called(_))) {
+    let leaving = matches!(dialog.phase, Phase::HangUpAfterAck(_));
+    if second || leaving || matches!(dialog.origin, Some(Origin::Called(_))) {
         return too_early(retry);
     }
-    if has_invite(dialog) || dialog.awaits_answer() {
+    if asks(dialog) || dialog.awaits_answer() {
         return pending();
     }
     dialog.invite_in = Some(id);

@@ -268,3 +268,66 @@ fn a_reinvite_that_meets_another_goes_out_again_by_default() {
     grant(&mut net, CALLEE, tx);
     assert_eq!(status(net.event(CALLER)), 200);
 }
+
+/// Takes a call with this INVITE by a 2xx with a description; no ACK comes.
+fn unacknowledged(invite: String) -> (Wire, DialogId) {
+    let mut wire = Wire::new(EngineConfig::default());
+    assert!(wire.say(invite).is_empty());
+    let Some(Event::Invite { tx, .. }) = wire.event() else { panic!("no INVITE") };
+    let answer = Reply { body: Some(Body::sdp("v=0\r\n")), ..Reply::new(StatusCode::OK) };
+    let dialog = wire.engine.accept(wire.now, tx, answer).unwrap();
+    assert_eq!(starts(&wire.out()), ["200"]);
+    (wire, dialog)
+}
+
+/// RFC 5407 §3.1.4 and §3.1.5: only where our 2xx has an offer does a re-INVITE that overtakes the ACK meet one.
+#[test]
+fn a_reinvite_that_overtakes_the_ack_is_taken_where_offer_and_answer_are_done() {
+    let (mut wire, dialog) = unacknowledged(describing(request("INVITE", "b1", "1", "", "")));
+    let tag = tag_of(&dialog);
+    assert!(wire.say(describing(request("INVITE", "b3", "2", &tag, ""))).is_empty());
+    let Some(Event::DialogRequest { tx, .. }) = wire.event() else { panic!("no re-INVITE") };
+    let refused = wire.engine.dialog_request(wire.now, &dialog, Method::Invite, &Headers::new(), None);
+    assert!(refused.is_err(), "one INVITE at a time");
+    let answer = Reply { body: Some(Body::sdp("v=0\r\n")), ..Reply::new(StatusCode::OK) };
+    wire.engine.respond(wire.now, tx, answer).unwrap();
+    assert_eq!(starts(&wire.out()), ["200"]);
+    assert!(wire.say(request("ACK", "b2", "1", &tag, "")).is_empty());
+    assert!(matches!(wire.event(), Some(Event::Confirmed { .. })), "late, and told all the same");
+    let repeated = wire.wait(Duration::from_secs(3));
+    assert!(
+        !repeated.is_empty() && repeated.iter().all(|text| text.contains("CSeq: 2 INVITE")),
+        "{repeated:?}"
+    );
+    assert!(wire.say(request("ACK", "b4", "2", &tag, "")).is_empty());
+    assert!(wire.event().is_none(), "once");
+    assert!(wire.wait(Duration::from_secs(60)).is_empty());
+    assert_eq!(starts(&wire.say(request("BYE", "b5", "3", &tag, ""))), ["200"]);
+}
+
+#[test]
+fn a_reinvite_that_overtakes_the_ack_and_is_refused_leaves_the_2xx_waiting_for_it() {
+    let (mut wire, dialog) = unacknowledged(describing(request("INVITE", "b1", "1", "", "")));
+    let tag = tag_of(&dialog);
+    wire.say(describing(request("INVITE", "b3", "2", &tag, "")));
+    let Some(Event::DialogRequest { tx, .. }) = wire.event() else { panic!("no re-INVITE") };
+    wire.engine.respond(wire.now, tx, Reply::new(StatusCode::NOT_ACCEPTABLE_HERE)).unwrap();
+    assert_eq!(starts(&wire.out()), ["488"]);
+    assert!(wire.say(request("ACK", "b3", "2", &tag, "")).is_empty());
+    assert_eq!(starts(&wire.wait(Duration::from_millis(500))), ["200"]);
+    assert!(wire.say(request("ACK", "b2", "1", &tag, "")).is_empty());
+    assert!(matches!(wire.event(), Some(Event::Confirmed { .. })));
+}
+
+#[test]
+fn a_reinvite_that_overtakes_the_ack_meets_the_offer_of_our_2xx_and_our_wish_to_hang_up() {
+    let (mut wire, dialog) = unacknowledged(request("INVITE", "b1", "1", "", ""));
+    let tag = tag_of(&dialog);
+    assert_eq!(starts(&wire.say(describing(request("INVITE", "b3", "2", &tag, "")))), ["491"]);
+    let (mut wire, dialog) = unacknowledged(describing(request("INVITE", "b1", "1", "", "")));
+    wire.engine.bye(wire.now, &dialog, Headers::new()).unwrap();
+    assert!(wire.out().is_empty(), "the BYE waits for the ACK");
+    let tag = tag_of(&dialog);
+    assert_eq!(starts(&wire.say(describing(request("INVITE", "b3", "2", &tag, "")))), ["500"]);
+    assert!(wire.say(request("ACK", "b2", "1", &tag, ""))[0].starts_with("BYE "));
+}

@@ -267,7 +267,8 @@ impl Record<'_> {
         wrongs.into_iter().for_each(|(at, node, what)| self.wrong(at, node, what));
     }
 
-    /// RFC 3261 §13.3.1.4: a 2xx to an INVITE is repeated until its ACK comes or the dialog ends, and for nothing else.
+    /// RFC 3261 §13.3.1.4: a 2xx to an INVITE is repeated until its ACK comes, the dialog ends, or the next INVITE of the
+    /// peer, which has it by then (§14.1), is accepted; and for nothing else.
     fn successes_are_repeated(&mut self) {
         let mut wrongs = Vec::new();
         for (first, sent) in
@@ -277,7 +278,10 @@ impl Record<'_> {
             let mut acks = after().filter(|one| {
                 one.came && one.is_request("ACK") && one.number == first.number && one.to_tag == first.to_tag
             });
-            let mut ends = after().filter(|one| one.method == "BYE");
+            let mut ends = after().filter(|one| {
+                let next = !one.came && one.method == "INVITE" && one.is_success();
+                one.method == "BYE" || (next && one.number > first.number && one.to_tag == first.to_tag)
+            });
             let latest = acks.next().map_or(first.at + END, |ack| ack.at).min(first.at + END);
             let sure = ends.next().map_or(latest, |bye| bye.at.min(latest));
             let due: Vec<_> = pace(Some(T2)).into_iter().map(|after| first.at + after).collect();
