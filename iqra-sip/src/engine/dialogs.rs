@@ -192,7 +192,7 @@ impl Engine {
             self.ended_by_peer(now, serial, &request);
             return Ok(());
         }
-        if self.takes_usage(now, id, serial, &request)? {
+        if self.takes_usage(now, id, serial, &request, retry)? {
             return Ok(());
         }
         let Some(dialog) = self.dialogs.get_mut(serial) else { return Ok(()) };

@@ -17,6 +17,7 @@ use super::event::{
 };
 use super::flow::Owner;
 use super::outbound::Purpose;
+use super::update::too_early;
 use crate::dialog::{DialogId, Phase, refer, replaces};
 use crate::message::header::{CSeq, Event as EventHeader, Expires, ReferSub, SubscriptionState};
 use crate::message::{HeaderName, Headers, Method, Request, Response, StatusCode};
@@ -377,9 +378,10 @@ impl Engine {
         id: u64,
         serial: u64,
         request: &Arc<Request>,
+        retry: u32,
     ) -> Result<bool, Box<Reply>> {
         match request.method {
-            Method::Refer => self.referred(id, serial, request).map(|()| true),
+            Method::Refer => self.referred(id, serial, request, retry).map(|()| true),
             Method::Notify | Method::Subscribe => {
                 let event = request.headers.typed::<EventHeader>().ok();
                 let Some(event) = event.filter(|event| event.package() == refer::PACKAGE) else {
@@ -410,13 +412,25 @@ impl Engine {
         self.dialogs.get(serial)?.subscriptions.iter().find(fits).copied()
     }
 
-    fn referred(&mut self, id: u64, serial: u64, request: &Arc<Request>) -> Result<(), Box<Reply>> {
+    /// A call is transferred once it is answered: before that, and while its end waits for an ACK, a REFER comes too early.
+    /// A 481 would end the dialog of the peer with it (RFC 5057 §5.1).
+    fn referred(
+        &mut self,
+        id: u64,
+        serial: u64,
+        request: &Arc<Request>,
+        retry: u32,
+    ) -> Result<(), Box<Reply>> {
         if !self.config.transfer.refer {
             return Err(Box::new(self.not_served(request)));
         }
         let Some(dialog) = self.dialogs.get(serial) else { return Ok(()) };
-        if !matches!(dialog.phase, Phase::Live) {
-            return Err(Box::new(Reply::new(StatusCode::CALL_DOES_NOT_EXIST)));
+        match dialog.phase {
+            Phase::Live => {}
+            Phase::Early | Phase::HangUpAfterAck(_) => return too_early(retry),
+            Phase::ByeSent | Phase::Released | Phase::Subscribed => {
+                return Err(Box::new(Reply::new(StatusCode::CALL_DOES_NOT_EXIST)));
+            }
         }
         let bad = |fault: &str| Box::new(Reply::new(StatusCode::BAD_REQUEST).reason(fault));
         let target = Box::new(ReferTarget::of(request).map_err(bad)?);

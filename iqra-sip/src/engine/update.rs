@@ -17,7 +17,7 @@ fn asks(dialog: &Dialog) -> bool {
 }
 
 /// What comes too early is answered 500 and may come again after `retry` seconds.
-fn too_early(retry: u32) -> Result<(), Box<Reply>> {
+pub(super) fn too_early(retry: u32) -> Result<(), Box<Reply>> {
     let reply = Reply::new(StatusCode::SERVER_INTERNAL_ERROR);
     Err(Box::new(reply.header(HeaderName::RETRY_AFTER, retry.to_string())))
 }

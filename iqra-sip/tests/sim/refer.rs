@@ -12,6 +12,7 @@ use iqra_sip::{
 
 use crate::calls::connect;
 use crate::network::{CALLEE, CALLER, Network, Weather};
+use crate::wire::{Wire, request, starts, tag_of};
 
 /// The one to whom the caller is transferred.
 const THIRD: usize = 2;
@@ -365,6 +366,28 @@ fn a_refer_that_says_nothing_usable_gets_400_and_one_that_nobody_wants_405() {
     let (_, ReferralEnd::Refused(response)) = outcome(&mut net) else { panic!("not refused") };
     assert_eq!(response.status, StatusCode::METHOD_NOT_ALLOWED);
     assert!(!response.headers.get(HeaderName::ALLOW).unwrap().contains("REFER"));
+}
+
+/// RFC 5057 §5.1: a 481 would end the call that rings.
+#[test]
+fn a_refer_before_the_answer_comes_too_early_and_ends_nothing() {
+    let mut wire = Wire::new(config());
+    wire.say(request("INVITE", "b1", "1", "", ""));
+    let Some(Event::Invite { tx, .. }) = wire.event() else { panic!("no INVITE") };
+    wire.engine.respond(wire.now, tx, Reply::new(StatusCode::RINGING)).unwrap();
+    wire.out();
+    let dialog = wire.engine.early_dialog(tx).unwrap();
+    let to = "Refer-To: <sip:c@192.0.2.3>\r\n";
+    let refused = wire.say(request("REFER", "b2", "2", &tag_of(&dialog), to));
+    assert_eq!(starts(&refused), ["500"]);
+    assert!(refused[0].contains("\r\nRetry-After: "), "{}", refused[0]);
+    assert!(wire.event().is_none());
+    let dialog = wire.engine.accept(wire.now, tx, Reply::new(StatusCode::OK)).unwrap();
+    wire.out();
+    wire.say(request("ACK", "b3", "1", &tag_of(&dialog), ""));
+    assert!(matches!(wire.event(), Some(Event::Confirmed { .. })));
+    wire.say(request("REFER", "b4", "3", &tag_of(&dialog), to));
+    assert!(matches!(wire.event(), Some(Event::Referred { .. })));
 }
 
 #[test]
