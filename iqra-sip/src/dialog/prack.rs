@@ -74,6 +74,11 @@ impl Reliable {
         self.callee.as_ref()?.outstanding.as_ref()
     }
 
+    /// True while nobody knows whether the peer has our offer or answer: a callee makes no further offer then (RFC 3311 §5.1).
+    pub(crate) fn awaits_prack_of_session(&self) -> bool {
+        self.outstanding().is_some_and(|waiting| waiting.session)
+    }
+
     /// Keeps a response until the one before it is acknowledged; `false` when too many wait.
     #[must_use]
     pub(crate) fn queue(&mut self, reply: Reply) -> bool {

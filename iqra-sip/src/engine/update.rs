@@ -76,9 +76,8 @@ pub(super) fn check_glare(dialog: &Dialog, method: &Method, offer: bool) -> Resu
         Method::Invite | Method::Update if offer && (dialog.awaits_answer() || dialog.owes_answer()) => {
             Err(EngineError::Misuse("an offer is unanswered in this dialog: wait for its answer"))
         }
-        // The caller may not have our answer yet (RFC 3311 §5.1).
-        Method::Update if offer && dialog.reliable.outstanding().is_some_and(|waiting| waiting.session) => {
-            Err(EngineError::Misuse("our answer is not acknowledged yet: wait for its PRACK"))
+        Method::Invite | Method::Update if offer && dialog.reliable.awaits_prack_of_session() => {
+            Err(EngineError::Misuse("an answer in this dialog waits for its PRACK: offer after it"))
         }
         _ => Ok(()),
     }
