@@ -87,10 +87,10 @@ impl Engine {
         }
     }
 
+    /// Without a Contact, which a provisional response may leave out (RFC 3261 §20, table 2), it is the URI that was called
+    /// that requests go to.
     fn early_calling(&mut self, id: u64, tag: &str, response: &Response) -> Option<u64> {
-        let makes_dialog =
-            [HeaderName::CONTACT, HeaderName::RSEQ].into_iter().any(|name| response.headers.contains(name));
-        if response.status == StatusCode::TRYING || !makes_dialog {
+        if response.status == StatusCode::TRYING {
             return None;
         }
         let forks = self.clients.get(id)?.early.len();

@@ -162,6 +162,35 @@ fn a_200_of_another_branch_after_a_refusal_is_acknowledged_and_hung_up() {
     assert!(net.nodes[CALLER].events.is_empty(), "the program has its final event");
 }
 
+/// RFC 3261 §12.1: the To tag makes it; Contact is optional in provisional responses (§20, table 2).
+#[test]
+fn ringing_without_a_contact_makes_an_early_dialog_towards_the_uri_that_was_called() {
+    let mut net = Network::calm();
+    let call = net.invite();
+    let (engine, now) = net.engine(CALLER);
+    engine.invite(now, call).unwrap();
+    let Event::Invite { tx, .. } = net.event(CALLEE) else { panic!("no INVITE") };
+    net.lose(|from, text| from == CALLEE && is(text, "180"));
+    let (engine, now) = net.engine(CALLEE);
+    engine.respond(now, tx, Reply::new(StatusCode::RINGING)).unwrap();
+    net.run(Duration::from_millis(1));
+    let bare: String = net
+        .newest(CALLEE, "180")
+        .split_inclusive("\r\n")
+        .filter(|line| !line.starts_with("Contact:"))
+        .collect();
+    hear(&mut net, bare);
+    let Event::Response { early: Some(early), .. } = net.event(CALLER) else { panic!("no early dialog") };
+    ask(&mut net, CALLER, &early, Method::Info);
+    grant(&mut net, CALLEE);
+    assert_eq!(status(net.event(CALLER)), 200);
+    assert!(net.newest(CALLER, "INFO").starts_with("INFO sip:callee@10.0.0.2:5060 "));
+    let (engine, now) = net.engine(CALLEE);
+    engine.accept(now, tx, Reply::new(StatusCode::OK)).unwrap();
+    let Event::Answered { dialog, .. } = net.event(CALLER) else { panic!("not answered") };
+    assert_eq!(dialog, early);
+}
+
 #[test]
 fn a_fork_without_end_makes_only_so_many_dialogs() {
     let mut net = Network::calm();
