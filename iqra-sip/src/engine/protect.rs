@@ -14,7 +14,7 @@ use super::wording::word;
 use crate::fault::Fault;
 use crate::guard::{CROWD, Guard, GuardConfig, Load, Sender, Verdict};
 use crate::message::header::Via;
-use crate::message::{HeaderName, Limits, Message, Method, Request, Response, StatusCode};
+use crate::message::{Limits, Message, Method, Request, Response, StatusCode};
 use crate::observe::DropReason;
 
 /// A guard and its measures: one for all engines of a process, for a source must not get its rate from each of them.
@@ -272,11 +272,8 @@ impl Engine {
 
     fn refuse_for_load(&mut self, request: &Request, via: &Via, path: ReplyPath, (least, most): (u32, u32)) {
         self.watch.discard(DropReason::Shed);
-        let span = most.saturating_sub(least).saturating_add(1);
-        let seconds = least.saturating_add(self.random.sequence() % span);
-        let mut response = Response::to_request(request, StatusCode::SERVICE_UNAVAILABLE);
-        response.headers.push(HeaderName::RETRY_AFTER, seconds.to_string());
-        self.send_stateless(response, via, path);
+        let reply = self.unavailable_for(least..=most);
+        self.send_stateless(word(request, reply), via, path);
     }
 
     /// What this source sent could not be read; true where it is banned and needs no answer.

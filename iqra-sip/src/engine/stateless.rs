@@ -1,6 +1,7 @@
 //! Answers without a transaction: to what could not be parsed, and to what there is no room for (RFC 3261 §8.2.7).
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::RangeInclusive;
 
 use super::Engine;
 use super::event::Reply;
@@ -11,8 +12,9 @@ use crate::message::header::Via;
 use crate::message::{HeaderName, Method, ParseError, Request, Response, StatusCode, Text};
 use crate::observe::DropReason;
 
-/// Seconds after which a client may come back when we are full (RFC 3261 §21.5.4).
-const RETRY_AFTER: &str = "5";
+/// Seconds after which a client may come back when we are full (RFC 3261 §21.5.4): one of these, so that not all come back
+/// at once.
+const RETRY_AFTER: RangeInclusive<u32> = 2..=10;
 
 impl Engine {
     /// Answers a malformed request where enough of it could be read, saying what is wrong with it; false where not.
@@ -32,7 +34,20 @@ impl Engine {
         if request.method == Method::Ack {
             return;
         }
-        self.send_stateless(word(request, overloaded()), via, path);
+        let reply = self.overloaded();
+        self.send_stateless(word(request, reply), via, path);
+    }
+
+    /// The 503 of one who is full.
+    pub(super) fn overloaded(&mut self) -> Reply {
+        self.unavailable_for(RETRY_AFTER)
+    }
+
+    /// A 503 with a Retry-After out of these seconds.
+    pub(super) fn unavailable_for(&mut self, seconds: RangeInclusive<u32>) -> Reply {
+        let (least, span) = (*seconds.start(), seconds.end().saturating_sub(*seconds.start()));
+        let seconds = least.saturating_add(self.random.up_to(span));
+        Reply::new(StatusCode::SERVICE_UNAVAILABLE).header(HeaderName::RETRY_AFTER, seconds.to_string())
     }
 
     /// Sends an answer for which nothing is kept.
@@ -47,11 +62,6 @@ impl Engine {
             owner: None,
         });
     }
-}
-
-/// The 503 of one who is full.
-pub(super) fn overloaded() -> Reply {
-    Reply::new(StatusCode::SERVICE_UNAVAILABLE).header(HeaderName::RETRY_AFTER, RETRY_AFTER)
 }
 
 /// A stateless answer must carry the same tag each time (RFC 3261 §8.2.7), so it follows from the Via.

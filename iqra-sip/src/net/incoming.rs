@@ -62,9 +62,13 @@ impl IncomingRequest {
     fn abandon(self) {
         match self {
             IncomingRequest::Invite(invite) => {
-                invite.reject(busy());
+                let tx = invite.tx;
+                invite.reject(busy(tx));
             }
-            IncomingRequest::Other(request) => request.respond(busy()),
+            IncomingRequest::Other(request) => {
+                let tx = request.tx;
+                request.respond(busy(tx));
+            }
         }
     }
 }

@@ -37,9 +37,11 @@ pub(crate) enum Spare {
     Call(Box<CallEvent>),
 }
 
-/// The answer to a request that nobody takes.
-pub(super) fn busy() -> Reply {
-    Reply::new(StatusCode::SERVICE_UNAVAILABLE).header(HeaderName::RETRY_AFTER, "5")
+/// The answer to a request that nobody takes. When it may come again differs from request to request, so that not all come
+/// at once (RFC 3261 §21.5.4).
+pub(super) fn busy(tx: ServerTx) -> Reply {
+    let seconds = 2 + tx.0 % 7;
+    Reply::new(StatusCode::SERVICE_UNAVAILABLE).header(HeaderName::RETRY_AFTER, seconds.to_string())
 }
 
 impl Router {
@@ -169,7 +171,7 @@ impl Core {
     }
 
     fn refuse_busy(&mut self, tx: ServerTx, now: Instant) {
-        let _ = self.engine.respond(now, tx, busy());
+        let _ = self.engine.respond(now, tx, busy(tx));
     }
 
     /// An event of an INVITE that its program has not answered yet.

@@ -447,6 +447,20 @@ fn a_full_engine_answers_503_without_state() {
     assert_eq!(wire.engine.dropped().of(DropReason::Full), 3);
 }
 
+/// RFC 3261 §21.5.4: those who are told the same come back all at once.
+#[test]
+fn a_full_engine_does_not_ask_everybody_back_at_once() {
+    let mut wire = Wire::new(EngineConfig { max_transactions: 0, ..EngineConfig::default() });
+    let waits: std::collections::BTreeSet<u32> = (0..100)
+        .map(|n| {
+            let out = wire.say(request("OPTIONS", &format!("b{n}"), "1", "", ""));
+            let wait = out[0].lines().find_map(|line| line.strip_prefix("Retry-After: "));
+            wait.and_then(|wait| wait.parse().ok()).expect("a number of seconds")
+        })
+        .collect();
+    assert!(waits.len() > 5 && waits.iter().all(|wait| (2..=10).contains(wait)), "{waits:?}");
+}
+
 #[test]
 fn a_full_engine_still_asks_inside_its_calls_and_no_end_of_that() {
     let mut wire = Wire::new(EngineConfig { max_transactions: 8, ..EngineConfig::default() });

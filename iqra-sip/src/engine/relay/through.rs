@@ -19,7 +19,6 @@ use super::{Engine, Kind, Plan, Relay};
 use crate::engine::event::{EngineError, Reply};
 use crate::engine::flow::{Flow, Hop, Transmit, Transport};
 use crate::engine::lookup::{Asker, Lookup};
-use crate::engine::stateless::overloaded;
 use crate::engine::target::{self, Way};
 use crate::fault::Fault;
 use crate::message::header::{From, Route, To, Via};
@@ -148,7 +147,7 @@ impl Engine {
     /// Even the reserve is taken: the request may come again.
     fn no_room(&mut self) -> Reply {
         self.watch.discard(DropReason::Full);
-        overloaded()
+        self.overloaded()
     }
 
     /// The same for the ACK of a 2xx, which goes to the first hop there is a way to.

@@ -57,7 +57,7 @@ fn the_reserve_ends_and_says_when_to_come_again() {
         let by_a = net.sent[before..].iter().filter(|(from, text)| *from == A && text.starts_with("SIP/2.0"));
         let refused: Vec<&str> = by_a.clone().map(|(_, text)| &text[8..11]).collect();
         assert_eq!(refused, statuses);
-        assert!(by_a.clone().all(|(_, text)| header(text, "Retry-After") == ["5"]));
+        assert!(by_a.clone().all(|(_, text)| header(text, "Retry-After")[0].parse::<u32>().is_ok()));
     }
     assert_eq!(transactions(&net), PLACES + 5);
 }
