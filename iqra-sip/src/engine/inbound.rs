@@ -177,7 +177,10 @@ impl Engine {
     #[must_use]
     pub fn capabilities(&self) -> Reply {
         let reply = Reply::new(StatusCode::OK).header(HeaderName::ALLOW, self.allow());
-        let mut reply = reply.header(HeaderName::ACCEPT, "application/sdp");
+        let mut reply = reply
+            .header(HeaderName::ACCEPT, "application/sdp")
+            .header(HeaderName::ACCEPT_ENCODING, "identity")
+            .header(HeaderName::ACCEPT_LANGUAGE, "en");
         self.add_supported(&mut reply.headers);
         reply
     }

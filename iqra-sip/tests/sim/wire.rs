@@ -562,6 +562,9 @@ fn options_tells_what_we_take_and_know() {
     for header in ["Allow: INVITE, ACK", "PRACK", "Accept: application/sdp", "Supported: timer, 100rel"] {
         assert!(out.contains(header), "{header}: {out}");
     }
+    for header in ["Accept-Encoding: identity", "Accept-Language: en"] {
+        assert!(out.contains(&format!("\r\n{header}\r\n")), "{header}: {out}");
+    }
 }
 
 #[test]
