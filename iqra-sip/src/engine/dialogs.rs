@@ -403,8 +403,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::DialogOver`]; [`EngineError::Misuse`] for ACK, CANCEL, BYE and PRACK, for a re-INVITE while another
-    /// INVITE of either side is under way (RFC 3261 §14.1), and for an offer while another waits for its answer (RFC 3311
-    /// §5.1); [`EngineError::Full`].
+    /// INVITE of either side is under way (RFC 3261 §14.1), and for an offer while another waits for its answer, or our
+    /// answer for its PRACK (RFC 3311 §5.1); [`EngineError::Full`].
     pub fn dialog_request(
         &mut self,
         now: Instant,
