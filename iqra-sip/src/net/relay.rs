@@ -106,7 +106,8 @@ impl Relayed {
         Ok(self.handle.enter(|core, now| core.engine.relay_to(now, self.tx, &target))?)
     }
 
-    /// Tries no further target: the caller gets the best response so far, or 503 where none came.
+    /// Tries no further target: the caller gets the best response so far, or 408, 430 or 503 where none came, as
+    /// [`Engine::relay_best`](crate::Engine::relay_best) says.
     ///
     /// # Errors
     /// [`Error::Engine`] after the final response.

@@ -153,7 +153,7 @@ impl Engine {
     ) {
         let Some(relay) = self.end_relay(now, id) else { return };
         let followed = relay.kind.is_followed();
-        let earlier = relay.best.filter(|_| !relay.cancelled);
+        let earlier = relay.best.filter(|_| !relay.cancelled).and_then(|(_, response)| response);
         let Some(received) = response.cloned().or(earlier) else {
             return self.refuse_relayed(now, id, status, followed);
         };

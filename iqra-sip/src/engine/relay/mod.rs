@@ -67,8 +67,8 @@ struct Relay {
     cancelled: bool,
     /// The flow of the last target was gone.
     flow_gone: bool,
-    /// The best answer of a target that was given up.
-    best: Option<Arc<Response>>,
+    /// The best of what the targets that were given up came to; without a response where none came.
+    best: Option<(Worth, Option<Arc<Response>>)>,
     clocks: Clocks,
 }
 
@@ -137,24 +137,45 @@ impl Relay {
         }
     }
 
-    /// Keeps the best answer of the targets that were given up (RFC 3261 §16.7 step 6). A 482 that follows an earlier copy
-    /// of ours is not one of them: the two met at a hop that both targets have, which says nothing of either.
-    fn note_refusal(&mut self, response: &Arc<Response>) {
-        let (new, known) = (worth(response.status), self.best.as_ref().map(|best| worth(best.status)));
+    /// Keeps the best of what became of the targets that were given up (RFC 3261 §16.7 step 6). Silence counts as a 408
+    /// (§16.6 step 7), but for a request other than INVITE, which no 408 may answer (RFC 4320 §4.2); a failed transport
+    /// counts as a 503 (§16.9). A 482 that follows an earlier copy of ours is not one of them: the two met at a hop that
+    /// both targets have, which says nothing of either.
+    fn note(&mut self, failure: &AttemptFailure) {
+        let (new, response) = match failure {
+            AttemptFailure::Refused(response) => (worth(response.status), Some(response)),
+            AttemptFailure::Silent | AttemptFailure::Stalled if self.kind == Kind::Call => {
+                (Worth::Silence, None)
+            }
+            AttemptFailure::Unreachable => (Worth::Unavailable, None),
+            _ => return,
+        };
         let merged = new == Worth::Loop && self.copies > 1;
-        if !merged && known.is_none_or(|known| known < Worth::Answer && known <= new) {
-            self.best = Some(response.clone());
+        let better = self.best.as_ref().is_none_or(|(known, _)| *known < Worth::Answer && *known <= new);
+        if better && !merged {
+            self.best = Some((new, response.cloned()));
+        }
+    }
+
+    /// What the caller hears in our own words where no response came.
+    fn verdict(&self) -> StatusCode {
+        match self.best {
+            _ if self.flow_gone => StatusCode::FLOW_FAILED,
+            Some((Worth::Silence, _)) => StatusCode::REQUEST_TIMEOUT,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
 
-/// What the answer of a target that was given up is worth to the caller, the least first.
+/// What the end of a target that was given up is worth to the caller, the least first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Worth {
     /// 482: this way does not lead to the target.
     Loop,
     /// 503: it takes nothing now.
     Unavailable,
+    /// 408: it says nothing. Who hears a 503 asks the next proxy of the pool for the same silent target (RFC 3263 §4.3).
+    Silence,
     /// Any other: it was asked.
     Answer,
 }
@@ -212,18 +233,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Tries no further target: the best response so far goes to the caller, or 503 where none came, 430 where the flow of
-    /// the last target was gone (RFC 5626 §5.3). A 503 goes
-    /// without Retry-After, which would keep the caller away from this proxy (RFC 3261 §16.7 step 6, §21.5.4).
+    /// Tries no further target: the best response so far goes to the caller. Where a target of an INVITE was silent, and
+    /// none answered anything but 482 and 503, that is a 408; where there was no way to any, 503; where the flow of the
+    /// last target was gone, 430 (RFC 5626 §5.3). A 503 goes without Retry-After, which would keep the caller away from
+    /// this proxy (RFC 3261 §16.7 step 6, §21.5.4).
     ///
     /// # Errors
     /// [`EngineError::TransactionOver`] after the final response.
     pub fn relay_best(&mut self, now: Instant, tx: ServerTx) -> Result<(), EngineError> {
         self.record(Some(now), || Input::command(Command::RelayBest(tx)));
-        let status = match self.followed(tx)?.flow_gone {
-            true => StatusCode::FLOW_FAILED,
-            false => StatusCode::SERVICE_UNAVAILABLE,
-        };
+        let status = self.followed(tx)?.verdict();
         self.finish(now, tx.0, None, status);
         Ok(())
     }
@@ -420,9 +439,7 @@ impl Engine {
             return self.finish(now, id, None, StatusCode::REQUEST_TERMINATED);
         }
         relay.flow_gone = matches!(failure, AttemptFailure::FlowGone);
-        if let AttemptFailure::Refused(response) = &failure {
-            relay.note_refusal(response);
-        }
+        relay.note(&failure);
         let alive = match &failure {
             AttemptFailure::Refused(response) => worth(response.status) == Worth::Answer,
             AttemptFailure::Stalled => true,

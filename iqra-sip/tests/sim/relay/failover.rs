@@ -183,7 +183,7 @@ fn a_482_of_a_hop_that_an_earlier_target_has_passed_gives_way_to_the_next() {
 
 #[test]
 fn a_482_is_heard_where_it_is_the_only_answer_and_no_copy_of_ours_was_there_before() {
-    for (first, heard_at_last) in [(Some(503), 503), (Some(500), 500), (None, 503)] {
+    for (first, heard_at_last) in [(Some(503), 503), (Some(500), 500), (None, 408)] {
         let mut net = calm();
         let (_, tx) = relay(&mut net, &[ONE, ONE]);
         let refused = invited(&mut net, ONE);
@@ -232,16 +232,57 @@ fn two_hops_of_a_target_that_are_one_proxy_give_way_to_its_third() {
     assert_eq!((net.count(ONE, "482"), net.count(A, "482")), (1, 0));
 }
 
+/// RFC 3261 §16.7 step 6: 408, or the proxy before us would ask another one for the same silent targets (RFC 3263 §4.3).
 #[test]
-fn where_nobody_answers_at_all_the_caller_hears_503() {
+fn where_every_target_is_silent_the_caller_hears_408() {
+    for targets in [&[ONE][..], &[ONE, TWO]] {
+        let mut net = calm();
+        net.lose(|from, _| from == ONE || from == TWO);
+        let (_, tx) = relay(&mut net, targets);
+        (1..targets.len()).for_each(|_| go_on(&mut net, tx));
+        end_by_the_best(&mut net, tx);
+        assert_eq!(heard(&mut net), 408);
+    }
+}
+
+/// RFC 3261 §16.7 step 6: the lowest class. An answer that says something of the call goes before both.
+#[test]
+fn silence_goes_before_a_503_and_after_any_other_answer() {
+    for (refusal, best) in [(503, 408), (482, 408), (500, 500)] {
+        for order in [[ONE, TWO], [TWO, ONE]] {
+            let mut net = calm();
+            net.lose(|from, _| from == TWO);
+            let (_, tx) = relay(&mut net, &order);
+            if order[0] == TWO {
+                go_on(&mut net, tx);
+            }
+            let refused = invited(&mut net, ONE);
+            answer(&mut net, ONE, refused, refusal);
+            if order[0] == ONE {
+                go_on(&mut net, tx);
+            }
+            end_by_the_best(&mut net, tx);
+            assert_eq!(heard(&mut net), best, "{refusal}, {order:?}");
+        }
+    }
+}
+
+/// RFC 3261 §16.9: a target that no transport leads to counts as one that answered 503.
+#[test]
+fn a_target_without_a_way_is_a_503() {
     let mut net = calm();
-    net.lose(|from, text| from == A && is(text, "INVITE"));
-    let (_, tx) = relay(&mut net, &[ONE]);
-    assert!(matches!(step(&mut net), RelayEvent::NextTarget { target: None, .. }));
+    let call = invite(&net);
+    let (engine, now) = net.engine(CALLER);
+    engine.invite(now, call).unwrap();
+    let tx = invited(&mut net, A);
+    let nowhere = Target {
+        hops: vec![(Transport::Udp, "[2001:db8::1]:5060".parse().unwrap()).into()],
+        ..Target::default()
+    };
     let (engine, now) = net.engine(A);
-    engine.relay_best(now, tx).unwrap();
+    engine.relay(now, tx, Plan::new([nowhere])).unwrap();
+    end_by_the_best(&mut net, tx);
     assert_eq!(heard(&mut net), 503);
-    net.settle();
 }
 
 #[test]
