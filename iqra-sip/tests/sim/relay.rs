@@ -4,6 +4,7 @@ mod failover;
 mod flows;
 mod full;
 mod giving_up;
+mod identity;
 mod passing;
 mod refusals;
 mod requests;

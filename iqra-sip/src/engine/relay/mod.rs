@@ -194,7 +194,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::TransactionOver`] when it was answered or cancelled; [`EngineError::Misuse`] for a request inside a
-    /// dialog, without targets, or where [`EngineConfig::relay`](crate::EngineConfig::relay) is not set.
+    /// dialog, without targets, with one that takes off what no request can be without
+    /// ([`Target::without`]), or where [`EngineConfig::relay`](crate::EngineConfig::relay) is not set.
     pub fn relay(&mut self, now: Instant, tx: ServerTx, mut plan: Plan) -> Result<(), EngineError> {
         self.record(Some(now), || Input::command(Command::Relay(tx, plan.clone())));
         let server = self.servers.get(tx.0).ok_or(EngineError::TransactionOver)?;
@@ -206,6 +207,7 @@ impl Engine {
                 "relay takes a request outside a dialog, a plan with targets and the engine's relay settings";
             return Err(EngineError::Misuse(need));
         }
+        plan.targets.iter().try_for_each(check_target)?;
         if let Err(refusal) = pass::check_passage(&request.headers) {
             let refused = Self::stand_in(&request, refusal.status);
             self.answer(now, tx.0, *refusal);
@@ -222,9 +224,11 @@ impl Engine {
     /// Goes on with this target; one that is still being tried is given up.
     ///
     /// # Errors
-    /// [`EngineError::TransactionOver`] after the final response, a CANCEL, or once a target has rung.
+    /// [`EngineError::TransactionOver`] after the final response, a CANCEL, or once a target has rung;
+    /// [`EngineError::Misuse`] for a target that takes off what no request can be without.
     pub fn relay_to(&mut self, now: Instant, tx: ServerTx, target: &Target) -> Result<(), EngineError> {
         self.record(Some(now), || Input::command(Command::RelayTo(tx, target.clone())));
+        check_target(target)?;
         let relay = self.followed(tx)?;
         if relay.rang || relay.cancelled {
             return Err(EngineError::TransactionOver);
@@ -315,7 +319,7 @@ impl Engine {
         let hops =
             pass::next_max_forwards(&request.headers).map_err(|_| EngineError::Header("Max-Forwards"))?;
         request.headers.set(HeaderName::MAX_FORWARDS, hops.to_string());
-        aim(&mut request, target);
+        pass::aim(&mut request, target);
         Ok(Arc::new(request))
     }
 
@@ -508,15 +512,7 @@ impl Engine {
     }
 }
 
-/// Points a request to its target: the new Request-URI and the target's own headers.
-fn aim(request: &mut Request, target: &Target) {
-    if let Some(uri) = &target.uri {
-        request.uri = uri.clone();
-    }
-    for (name, _) in target.headers.iter() {
-        request.headers.remove(name);
-    }
-    for (name, value) in target.headers.iter() {
-        request.headers.push(name, value);
-    }
+fn check_target(target: &Target) -> Result<(), EngineError> {
+    const NEED: &str = "Via, From, To, Call-ID, CSeq and Max-Forwards cannot be among Target::without";
+    pass::is_whole(target).then_some(()).ok_or(EngineError::Misuse(NEED))
 }

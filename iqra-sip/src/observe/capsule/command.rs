@@ -328,10 +328,11 @@ fn read_plan(words: &[&str], text: &Bytes) -> Option<Plan> {
     Some(Plan { targets: read_targets(text)?, record_route, follow_routes, timings })
 }
 
-/// `TARGET`, the Request-URI and the hop, `-` for what is not given; then the target's headers.
+/// `TARGET`, the Request-URI or `-`, each header that is taken off behind a `-`, and the hops; then the target's headers.
 fn write_target(target: &Target) -> String {
     let uri = target.uri.as_ref().map_or_else(|| String::from("-"), ToString::to_string);
-    let start = format!("TARGET {uri}{}", write_hops(&target.hops));
+    let without: String = target.without.iter().map(|name| format!(" -{name}")).collect();
+    let start = format!("TARGET {uri}{without}{}", write_hops(&target.hops));
     String::from_utf8_lossy(&part(&start, &target.headers, None)).into_owned()
 }
 
@@ -340,9 +341,11 @@ fn read_targets(text: &Bytes) -> Option<Vec<Target>> {
     while !rest.is_empty() {
         let Part { start, headers, body } = unpart(&rest)?;
         let words: Vec<_> = start.strip_prefix("TARGET ")?.split(' ').collect();
-        let (uri, hop) = words.split_first()?;
+        let (uri, words) = words.split_first()?;
         let uri = if *uri == "-" { None } else { Some(FromStr::from_str(uri).ok()?) };
-        targets.push(Target { uri, hops: read_hops(hop)?, headers });
+        let taken_off = words.iter().map_while(|word| word.strip_prefix('-'));
+        let without: Vec<_> = taken_off.map(HeaderName::from).collect();
+        targets.push(Target { uri, hops: read_hops(&words[without.len()..])?, headers, without });
         rest = body;
     }
     Some(targets)

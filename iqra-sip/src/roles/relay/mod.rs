@@ -8,6 +8,7 @@
 //! Here are its settings and what can be decided without state: the keys of the pool, the [`stamp`] in a Record-Route,
 //! what a request has to be to pass. The engine's part is in `engine/relay`.
 
+mod identity;
 pub(crate) mod keys;
 pub(crate) mod pass;
 pub(crate) mod stamp;
@@ -16,11 +17,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use identity::Trusted;
 pub use keys::{KeyError, MAX_KEYS, MIN_KEY, RelayKeys};
 
 use crate::engine::flow::{Hop, Transport};
 use crate::guard::Networks;
-use crate::message::{Headers, Request, Response, Uri};
+use crate::message::{HeaderName, Headers, Request, Response, Uri};
 
 /// What makes an engine one proxy of a pool. Any proxy with the same keys forwards what belongs to a call that another
 /// one relayed: all that it needs is in the request.
@@ -110,6 +112,10 @@ pub struct Target {
     /// Headers for this target alone; each replaces all of its name. A Route here is the path that the request is to take
     /// (RFC 3261 §16.6 step 6).
     pub headers: Headers,
+    /// Headers of the request that do not go to this target; one among [`headers`](Self::headers) goes all the same.
+    /// Default none. Via, From, To, Call-ID, CSeq and Max-Forwards cannot be taken off.
+    /// [`guarding_identity`](Self::guarding_identity) names those of RFC 3325.
+    pub without: Vec<HeaderName>,
 }
 
 /// When a target is given up. After a response from 101 to 199 has been forwarded none is. Where nothing is left to try, a

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::Target;
 use super::keys::RelayKeys;
 use crate::engine::extensions::required;
 use crate::event::Reply;
@@ -36,6 +37,33 @@ pub(crate) fn check_proxy_require(headers: &Headers) -> Result<(), Box<Reply>> {
             Reply::new(StatusCode::BAD_EXTENSION).header(HeaderName::UNSUPPORTED, tags.join(", ")),
         )),
     }
+}
+
+/// Points a request to its target: the new Request-URI, without what it is not to have, and with the target's own headers.
+pub(crate) fn aim(request: &mut Request, target: &Target) {
+    if let Some(uri) = &target.uri {
+        request.uri = uri.clone();
+    }
+    let replaced = target.headers.iter().map(|(name, _)| name);
+    for name in target.without.iter().cloned().chain(replaced) {
+        request.headers.remove(name);
+    }
+    for (name, value) in target.headers.iter() {
+        request.headers.push(name, value);
+    }
+}
+
+/// Whether a target leaves a request what it cannot be without: by these it is answered, matched and ended.
+pub(crate) fn is_whole(target: &Target) -> bool {
+    const KEPT: [HeaderName; 6] = [
+        HeaderName::VIA,
+        HeaderName::FROM,
+        HeaderName::TO,
+        HeaderName::CALL_ID,
+        HeaderName::CSEQ,
+        HeaderName::MAX_FORWARDS,
+    ];
+    !target.without.iter().any(|name| KEPT.contains(name))
 }
 
 /// The second part of our branch: a hash of all that decides where this proxy sends a request. The same request with
