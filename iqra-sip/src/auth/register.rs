@@ -21,7 +21,9 @@ use super::credentials::Keyring;
 use crate::engine::flow::Hop;
 use crate::engine::random::{Random, Seed};
 use crate::event::Failure;
-use crate::message::header::{CSeq, Contact, Expires, MinExpires, Path, RetryAfter, Route, ServiceRoute};
+use crate::message::header::{
+    CSeq, Contact, Expires, FlowTimer, MinExpires, Path, RetryAfter, Route, ServiceRoute,
+};
 use crate::message::{HeaderName, Headers, Method, NameAddr, Request, Response, StatusCode, Uri};
 
 /// CSeq numbers passed over after a REGISTER without an answer, whose challenges may have used some.
@@ -176,6 +178,9 @@ pub struct Bound {
     pub service_route: Vec<ServiceRoute>,
     /// The hops that requests to us will take (RFC 3327 §5.1).
     pub path: Vec<Path>,
+    /// How long the flow may be silent before the server gives it up, as its Flow-Timer says (RFC 5626 §4.4): the most
+    /// that keep-alives may be apart. `None` where it says nothing, or no time at all.
+    pub flow_timer: Option<Duration>,
 }
 
 /// A REGISTER that failed.
@@ -398,6 +403,7 @@ impl Registering {
             until: now + life,
             service_route: self.service_route.clone(),
             path: response.headers.typed_all().flatten().collect(),
+            flow_timer: response.headers.typed().ok().and_then(FlowTimer::limit),
         });
     }
 

@@ -62,6 +62,7 @@ header_names! {
     ErrorInfo ERROR_INFO "Error-Info";
     Event EVENT "Event" b'o';
     Expires EXPIRES "Expires";
+    FlowTimer FLOW_TIMER "Flow-Timer";
     From FROM "From" b'f';
     Geolocation GEOLOCATION "Geolocation";
     HistoryInfo HISTORY_INFO "History-Info";
@@ -119,7 +120,7 @@ const EMPTY: u8 = u8::MAX;
 /// compiled.
 #[inline]
 const fn slot((first, last): (u64, u64)) -> usize {
-    ((first ^ last.rotate_left(5)).wrapping_mul(0x2b91_0876_50df_c767) >> 56) as usize
+    ((first ^ last.rotate_left(5)).wrapping_mul(0x45b1_906c_a19e_27b9) >> 56) as usize
 }
 
 static TABLE: [u8; SLOTS] = slots();

@@ -239,8 +239,9 @@ impl Endpoint {
     }
 
     /// Keeps a flow open, that of a registration for instance, with a ping at most `every` apart, and says when it has
-    /// failed (RFC 5626 §4.4). 120 s are usual on connections, 29 s on UDP, whose NATs forget sooner; the server may ask
-    /// for less by Flow-Timer.
+    /// failed (RFC 5626 §4.4). 120 s are usual on connections, 29 s on UDP, whose NATs forget sooner; a server asks for
+    /// less by Flow-Timer ([`Bound::flow_timer`](crate::auth::Bound::flow_timer)), and
+    /// [`KeepAlive::set_interval`] obeys a later one.
     ///
     /// # Errors
     /// [`Error::Closed`] without randomness from the operating system, or after the shutdown.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::shards::ShardId;
@@ -33,6 +33,7 @@ const STUN_LAST: u32 = 16;
 #[derive(Debug)]
 pub struct KeepAlive {
     failed: oneshot::Receiver<()>,
+    every: watch::Sender<Duration>,
     _stop: DropGuard,
 }
 
@@ -43,8 +44,15 @@ impl KeepAlive {
         let stop = shared.stop.child_token();
         let (pinger, heard) =
             (Pinger::new(flow.transport, every, now(), random), shared.keepers.enter(&flow));
-        shared.tasks.spawn(keep(shared.clone(), flow, pinger, heard, fail, stop.clone()));
-        Self { failed, _stop: stop.drop_guard() }
+        let (every, asked) = watch::channel(every);
+        shared.tasks.spawn(keep(shared.clone(), flow, pinger, heard, asked, fail, stop.clone()));
+        Self { failed, every, _stop: stop.drop_guard() }
+    }
+
+    /// Sends them at most `every` apart from now on, counted from the last sign of life: what the newest Flow-Timer of the
+    /// server allows (RFC 5626 §4.4).
+    pub fn set_interval(&self, every: Duration) {
+        self.every.send_replace(every);
     }
 
     /// Returns when the flow has failed: nobody answered, the connection is gone, or a NAT now gives us another address.
@@ -62,6 +70,7 @@ async fn keep(
     flow: Flow,
     mut pinger: Pinger,
     mut heard: mpsc::Receiver<Heard>,
+    mut asked: watch::Receiver<Duration>,
     fail: oneshot::Sender<()>,
     stop: CancellationToken,
 ) {
@@ -78,6 +87,7 @@ async fn keep(
                     Some(heard) => pinger.heard(now(), heard),
                     None => break true,
                 },
+                Ok(()) = asked.changed() => pinger.set_interval(*asked.borrow_and_update()),
                 () = tokio::time::sleep_until(until.into()) => {}
                 () = stop.cancelled() => break false,
             },
@@ -174,7 +184,7 @@ struct Pinger {
 
 #[derive(Debug, Clone, Copy)]
 enum State {
-    Idle { until: Instant },
+    Idle { since: Instant, until: Instant },
     Waiting { id: TransactionId, tries: u32, until: Instant },
     Failed,
 }
@@ -191,13 +201,20 @@ impl Pinger {
     fn rest(&mut self, now: Instant) {
         let [draw] = self.random.octets();
         let part = 0.8 + 0.2 * f64::from(draw) / 255.0;
-        self.state = State::Idle { until: now + self.every.mul_f64(part) };
+        self.state = State::Idle { since: now, until: now + self.every.mul_f64(part) };
+    }
+
+    fn set_interval(&mut self, every: Duration) {
+        self.every = every;
+        if let State::Idle { since, .. } = self.state {
+            self.rest(since);
+        }
     }
 
     fn poll(&mut self, now: Instant) -> Step {
         match self.state {
             State::Failed => Step::Failed,
-            State::Idle { until } | State::Waiting { until, .. } if now < until => Step::Wait(until),
+            State::Idle { until, .. } | State::Waiting { until, .. } if now < until => Step::Wait(until),
             State::Idle { .. } => {
                 let id = TransactionId(self.random.octets());
                 self.send(now, id, 1)
@@ -274,6 +291,22 @@ mod tests {
             assert!((EVERY.mul_f64(0.8)..=EVERY).contains(&(now - before)), "{:?}", now - before);
             pinger.heard(now, Heard::Pong);
         }
+    }
+
+    #[test]
+    fn another_interval_counts_from_the_last_sign_of_life() {
+        let (mut pinger, start) = pinger(Transport::Tcp);
+        pinger.set_interval(EVERY / 2);
+        let mut now = start + EVERY / 4;
+        pinger.set_interval(EVERY / 2);
+        next(&mut pinger, &mut now);
+        assert!((EVERY.mul_f64(0.4)..=EVERY / 2).contains(&(now - start)), "{:?}", now - start);
+        pinger.set_interval(EVERY);
+        assert!(matches!(pinger.state, State::Waiting { .. }), "a pong is waited for all the same");
+        pinger.heard(now, Heard::Pong);
+        let before = now;
+        next(&mut pinger, &mut now);
+        assert!(now - before >= EVERY.mul_f64(0.8));
     }
 
     #[test]

@@ -141,6 +141,7 @@ fn read_all(headers: &Headers) {
     read::<InReplyTo>(headers);
     read::<MimeVersion>(headers);
     read::<MinExpires>(headers);
+    read::<FlowTimer>(headers);
     read::<MinSe>(headers);
     read::<Organization>(headers);
     read::<Path>(headers);

@@ -231,6 +231,21 @@ fn a_failed_refresh_says_until_when_the_binding_lasts() {
     assert_eq!((failure.cause, failure.bound_until), (RegistrationError::Transport, Some(bound.until)));
 }
 
+/// RFC 5626 §4.4.
+#[test]
+fn a_flow_timer_says_how_far_apart_keep_alives_may_be() {
+    for (value, limit) in [(Some("25"), Some(25)), (Some("0"), None), (Some("soon"), None), (None, None)] {
+        let mut machine = Registering::new(registration(), 1);
+        let (start, own) = (Instant::now(), "sip:alice@10.0.0.1".parse().unwrap());
+        let asked = machine.poll_request(start, &own).unwrap();
+        let mut ok = Response::to_request(&asked, StatusCode::OK);
+        value.into_iter().for_each(|value| ok.headers.push(HeaderName::FLOW_TIMER, value));
+        machine.handle_response(start, &ok);
+        let RegistrationState::Registered(bound) = machine.state() else { panic!("{value:?}") };
+        assert_eq!(bound.flow_timer, limit.map(Duration::from_secs), "{value:?}");
+    }
+}
+
 #[test]
 fn a_lost_flow_is_renewed_soon() {
     let mut machine = Registering::new(registration(), 1);

@@ -14,6 +14,7 @@ mod content_length;
 mod content_type;
 mod cseq;
 mod expires;
+mod flow_timer;
 mod item;
 mod max_forwards;
 mod number;
@@ -53,6 +54,7 @@ pub use content_type::ContentType;
 pub use cseq::CSeq;
 pub(crate) use cseq::scan as scan_cseq;
 pub use expires::{Expires, MinExpires};
+pub use flow_timer::FlowTimer;
 pub use item::{Accept, AcceptEncoding, AcceptLanguage, ContentDisposition, UserToUser};
 pub use max_forwards::MaxForwards;
 pub use option_tags::{
