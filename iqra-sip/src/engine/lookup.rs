@@ -143,7 +143,7 @@ impl Engine {
     /// Whether a dialog's next hop has to be looked up: a name, where somebody is there to look. What ends in `invalid`
     /// is meant to lead nowhere (RFC 2606 §2), as the Contacts of browsers do (RFC 7118 §5.2).
     pub(super) fn is_to_look_up(&self, uri: &Uri) -> bool {
-        let Some(Host::Name(name)) = uri.host() else { return false };
+        let Some(Host::Name(name)) = uri.target_host() else { return false };
         let known = matches!(uri.scheme(), Scheme::Sip | Scheme::Sips);
         let last = name.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
         known && !self.config.name_wait.is_zero() && !last.eq_ignore_ascii_case("invalid")

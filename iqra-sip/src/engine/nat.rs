@@ -35,7 +35,7 @@ pub enum FlowFirst {
 impl FlowFirst {
     /// Whether a peer that is seen at `source` and wants to be called at `contact` is tried by its flow first.
     pub(super) fn applies(self, contact: &Uri, source: SocketAddr) -> bool {
-        let Some(Host::Ip(ip)) = contact.host() else { return contact.param("ob").is_some() };
+        let Some(Host::Ip(ip)) = contact.target_host() else { return contact.param("ob").is_some() };
         contact.param("ob").is_some() || self.hides(ip, source)
     }
 

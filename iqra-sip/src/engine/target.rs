@@ -11,7 +11,7 @@ use super::flow::{Flow, Hop, Listener, Transport};
 use super::lookup::Name;
 use crate::dialog::Dialog;
 use crate::message::header::{Contact, RecordRoute, Route, Via};
-use crate::message::{HeaderName, Headers, Request, Scheme, Text, Uri};
+use crate::message::{HeaderName, Headers, Host, Request, Scheme, Text, Uri};
 
 /// A request's way: by which flow, by which else, and the domain that the peer has to prove.
 pub(crate) struct Way {
@@ -55,12 +55,18 @@ fn is_at_the_end_of(known: &Flow, uri: &Uri) -> bool {
     known.transport.is_reliable() && !names_transport(uri) && same_host && same_port
 }
 
-/// The hop that a URI names by number; [`transport_of`] says what decides the transport.
+/// The hop that a URI names by number; [`transport_of`] says what decides the transport. Where `maddr` has the number, the
+/// peer is still known by the domain of the host (RFC 5922 §4).
 pub(crate) fn hop(uri: &Uri, usual: Transport, secure: bool) -> Result<Hop, EngineError> {
     let transport = transport_of(uri, usual, secure)?;
-    let unresolved = || EngineError::Unresolved(uri.host().map(|host| host.to_string()).unwrap_or_default());
+    let unresolved =
+        || EngineError::Unresolved(uri.target_host().map(|host| host.to_string()).unwrap_or_default());
     let addr = uri.socket_addr(transport.default_port()).ok_or_else(unresolved)?;
-    Ok((transport, addr).into())
+    let hop = Hop::from((transport, addr));
+    match uri.host() {
+        Some(Host::Name(domain)) if transport.is_secure() => Ok(hop.named(domain)),
+        _ => Ok(hop),
+    }
 }
 
 /// Whether a request of ours has to be secure at every hop: its URI or first Route is `sips`; then our Contact is too
@@ -140,11 +146,11 @@ impl Engine {
     /// Straight to the route or Contact of a dialog, where it has an IP address.
     fn direct_flow(&self, dialog: &Dialog) -> Option<(Flow, Option<Arc<str>>)> {
         let (known, uri) = (dialog.flow, dialog.next_hop());
-        let Hop { transport, addr: remote, .. } = hop(uri, known.transport, dialog.is_sips()).ok()?;
-        if transport.is_websocket() && known.transport.is_websocket() {
+        let hop = hop(uri, known.transport, dialog.is_sips()).ok()?;
+        if hop.transport.is_websocket() && known.transport.is_websocket() {
             return None;
         }
-        Some((self.flow_to(&known, &(transport, remote).into())?, None))
+        Some((self.flow_to(&known, &hop)?, hop.name))
     }
 
     /// To the first of these hops that can be used.
@@ -229,7 +235,7 @@ impl Engine {
         let listener = self.listener_of(flow);
         let at = listener.map_or(flow.local, |listener| listener.advertised);
         let transport = listener.map_or(flow.transport, |listener| listener.transport);
-        let host = crate::message::Host::Ip(at.ip());
+        let host = Host::Ip(at.ip());
         let user = user.map(|user| format!("{user}@")).unwrap_or_default();
         let (scheme, param) = match (secure, transport) {
             (true, Transport::Ws | Transport::Wss) => ("sips", ";transport=ws"),

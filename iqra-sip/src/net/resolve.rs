@@ -27,7 +27,7 @@ impl From<ResolveError> for Error {
 pub(super) async fn hops(shared: &Shared, headers: &Headers, uri: &Uri) -> Result<Vec<Hop>, Error> {
     let route = headers.typed::<Route>().map(|route| route.0.uri);
     let next = route.as_ref().unwrap_or(uri);
-    match next.host() {
+    match next.target_host() {
         Some(Host::Name(_)) => hops_of(shared, next, target::asks_for_sips(uri, headers)).await,
         _ => Ok(Vec::new()),
     }

@@ -308,7 +308,7 @@ impl Peer {
 
     fn on_redirect(&mut self, response: &Response) {
         let target = contact(response).filter(|uri| {
-            let public = !matches!(uri.host(), Some(Host::Ip(ip)) if is_private(ip));
+            let public = !matches!(uri.target_host(), Some(Host::Ip(ip)) if is_private(ip));
             self.profile.follows_redirects(public) == Some(true) && self.redirects < MAX_REDIRECTS
         });
         let Some(uri) = target else {

@@ -67,6 +67,8 @@ impl Means {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     pub(crate) host: TargetHost,
+    /// What the peer's certificate has to name (RFC 5922 §4): the domain of the URI, whatever `maddr` says.
+    pub(crate) domain: Option<String>,
     pub(crate) port: Option<u16>,
     pub(crate) transport: Option<Transport>,
     pub(crate) secure: bool,
@@ -95,15 +97,20 @@ impl ResolveError {
 }
 
 impl Target {
-    /// What a Request-URI or the URI of a Route says; `maddr` is not followed.
+    /// What a Request-URI or the URI of a Route says; `maddr` stands in for its host.
     ///
     /// # Errors
     /// The URI is neither `sip` nor `sips`, or its transport is unknown or not secure enough for `sips`.
     pub fn of(uri: &Uri) -> Result<Self, ResolveError> {
-        let host = match uri.host() {
+        let host = match uri.target_host() {
             Some(Host::Ip(ip)) => TargetHost::Ip(ip),
             Some(Host::Name(name)) => TargetHost::Name(record::plain(name)),
             None => return Err(ResolveError::new(uri.as_str(), "it is no sip or sips URI: give hops")),
+        };
+        let domain = match (uri.host(), &host) {
+            (Some(Host::Name(name)), _) => Some(record::plain(name)),
+            (_, TargetHost::Name(name)) => Some(name.clone()),
+            _ => None,
         };
         let fail = |why| ResolveError::new(host.text(), why);
         let unknown = || fail("its transport is unknown: use udp, tcp, tls, ws or none");
@@ -118,7 +125,7 @@ impl Target {
             }
             _ => return Err(fail("it is no sip or sips URI: give hops")),
         };
-        Ok(Self { port: uri.port(), transport, secure: uri.scheme() == Scheme::Sips, host })
+        Ok(Self { port: uri.port(), transport, secure: uri.scheme() == Scheme::Sips, host, domain })
     }
 
     /// The same, over secure transports only: for a `sips` Request-URI whose first Route is `sip`

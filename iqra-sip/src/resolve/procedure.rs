@@ -150,10 +150,7 @@ impl<'a> Walk<'a> {
             return;
         }
         // The certificate names the domain that was asked for, not what the DNS put in its place (RFC 5922 §4).
-        let name = match &self.target.host {
-            TargetHost::Name(name) => Some(Arc::from(name.as_str())),
-            TargetHost::Ip(_) => None,
-        };
+        let name = self.target.domain.as_deref().map(Arc::from);
         self.hops.push(Hop { name, ..Hop::from((transport, addr)) });
     }
 

@@ -84,6 +84,7 @@ fn a_number_needs_no_question() {
         ("sip:a@[2001:db8::1]", "UDP [2001:db8::1]:5060"),
         ("sips:a@192.0.2.1", "TLS 192.0.2.1:5061"),
         ("sips:a@192.0.2.1;transport=tcp", "TLS 192.0.2.1:5061"),
+        ("sip:a@b.example:5070;maddr=192.0.2.1", "UDP 192.0.2.1:5070"),
     ] {
         let mut zone = Zone::default();
         assert_eq!(hops(&mut zone, uri, ALL), [hop], "{uri}");
@@ -98,6 +99,16 @@ fn a_port_asks_for_addresses_only() {
         Zone::default().a("pbx.example", "192.0.2.1").srv("_sip._udp.pbx.example", 1, 9, "x.example");
     assert_eq!(hops(&mut zone, "sip:a@PBX.example.:5070", PLAIN), ["UDP 192.0.2.1:5070"]);
     assert_eq!(zone.asked, ["A pbx.example"]);
+}
+
+/// RFC 3263 §4: TARGET is `maddr`; the certificate names the domain all the same (RFC 5922 §4).
+#[test]
+fn maddr_is_asked_for_and_the_domain_is_proven() {
+    let mut zone = Zone::default().a("Proxy.example", "192.0.2.1").a("b.example", "192.0.2.9");
+    let resolved = resolve(&mut zone, "sips:a@b.example:5070;maddr=proxy.example", means(ALL)).unwrap();
+    assert_eq!(zone.asked, ["A proxy.example"]);
+    let hop = &resolved.hops[0];
+    assert_eq!((hop.addr.to_string().as_str(), hop.name.as_deref()), ("192.0.2.1:5070", Some("b.example")));
 }
 
 #[test]

@@ -210,13 +210,13 @@ impl Pursuit {
             (Some(Host::Name(one)), Some(Host::Name(other))) => one.eq_ignore_ascii_case(other),
             (one, other) => one == other,
         };
-        let host = uri.host();
+        let host = uri.target_host();
         match &self.redirects.hosts {
             Hosts::Any => true,
-            Hosts::Same => same(host, self.first().host()),
+            Hosts::Same => same(host, self.first().target_host()),
             Hosts::Listed(listed) => {
                 let named = |name: &String| host.is_some_and(|h| h.to_string().eq_ignore_ascii_case(name));
-                listed.iter().any(named) || same(host, self.first().host())
+                listed.iter().any(named) || same(host, self.first().target_host())
             }
         }
     }

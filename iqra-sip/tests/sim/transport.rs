@@ -217,6 +217,21 @@ fn a_peer_behind_a_nat_is_hung_up_along_its_flow_and_any_other_at_its_contact() 
     assert_eq!(by_tcp.flow.connection, Some(ConnectionId(7)));
 }
 
+/// RFC 3261 §19.1.1, RFC 3263 §4: `maddr` is where, whatever the host is, and with the port of the URI.
+#[test]
+fn a_contact_with_maddr_is_asked_there() {
+    for (contact, remote) in [
+        ("sip:b@203.0.113.9;maddr=203.0.113.10", "203.0.113.10:5060"),
+        ("sip:b@203.0.113.9:5070;maddr=203.0.113.10", "203.0.113.10:5070"),
+        ("sip:b@name.example;maddr=203.0.113.10", "203.0.113.10:5060"),
+        ("sip:b@203.0.113.9;maddr=10.1.1.1", "198.51.100.7:4321"),
+        ("sip:b@10.1.1.1;maddr=203.0.113.10", "203.0.113.10:5060"),
+    ] {
+        let bye = bye_to(contact, Transport::Udp, EngineConfig::default());
+        assert_eq!(bye.flow.remote.to_string(), remote, "{contact}");
+    }
+}
+
 #[test]
 fn a_contact_of_a_client_behind_a_nat_asks_for_its_flow() {
     let flows = FlowConfig { outbound: true, ..FlowConfig::default() };

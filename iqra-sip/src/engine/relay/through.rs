@@ -22,7 +22,7 @@ use crate::engine::lookup::{Asker, Lookup};
 use crate::engine::target::{self, Way};
 use crate::fault::Fault;
 use crate::message::header::{From, Route, To, Via};
-use crate::message::{HeaderName, Host, Method, Request, StatusCode, Uri};
+use crate::message::{HeaderName, Method, Request, StatusCode, Uri};
 use crate::observe::DropReason;
 use crate::roles::relay::stamp::{self, OwnedFlow, Side, Stamp, StampedCall};
 use crate::roles::relay::{RelayConfig, pass};
@@ -274,8 +274,7 @@ impl Engine {
             return Err(Box::new(Reply::new(StatusCode::FORBIDDEN).reason(why)));
         }
         let secure = target::asks_for_sips(&request.uri, &request.headers);
-        let way = multicast(&uri, usual, secure)
-            .map_or_else(|| target::hop(&uri, usual, secure), Ok)
+        let way = target::hop(&uri, usual, secure)
             .and_then(|hop| self.way_to(Some(hop), &request.headers, &request.uri));
         match way {
             Ok(way) => Ok(Next::Way { way: self.or_by_datagram(way, &uri), pinned: false }),
@@ -330,14 +329,6 @@ fn leads_there(relay: &RelayConfig, stamp: &Stamp, (call, far): &(StampedCall, S
     let Some(host) = stamp::host(uri) else { return false };
     let named = || host.parse().is_ok_and(|ip| relay.networks.contains(ip));
     stamp.allows(&relay.keys, call, *far, &host) || named()
-}
-
-/// `maddr` stands in for the host (RFC 3261 §19.1.1, §16.5).
-fn multicast(uri: &Uri, usual: Transport, secure: bool) -> Option<Hop> {
-    let Host::Ip(ip) = Host::of(uri.param("maddr")??) else { return None };
-    let transport = target::transport_of(uri, usual, secure).ok()?;
-    let addr = std::net::SocketAddr::new(ip, uri.port().unwrap_or(transport.default_port()));
-    Some((transport, addr).into())
 }
 
 /// By which transport a peer whose connection is gone is asked where its URI names none: by UDP after TCP, as a dialog of

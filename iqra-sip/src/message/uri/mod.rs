@@ -270,10 +270,20 @@ impl Uri {
         self.param("transport").flatten()
     }
 
-    /// Where to send to without a look-up: the host if it is an IP address, with its port or `default_port`.
+    /// The host that a request to this URI is sent to: `maddr` where it has one, else its host (RFC 3261 §19.1.1; the
+    /// TARGET of RFC 3263 §4). Who judges where a request may go has to judge this one. A `maddr` without a value counts
+    /// as none.
+    #[must_use]
+    pub fn target_host(&self) -> Option<Host<'_>> {
+        let host = self.host()?;
+        Some(self.param("maddr").flatten().filter(|maddr| !maddr.is_empty()).map_or(host, Host::of))
+    }
+
+    /// Where to send to without a look-up: [`target_host`](Self::target_host) if it is an IP address, with the port or
+    /// `default_port`.
     #[must_use]
     pub fn socket_addr(&self, default_port: u16) -> Option<SocketAddr> {
-        match self.host()? {
+        match self.target_host()? {
             Host::Ip(ip) => Some(SocketAddr::new(ip, self.port().unwrap_or(default_port))),
             Host::Name(_) => None,
         }
@@ -473,6 +483,22 @@ mod tests {
         let uri = Uri::from_str("sip:a?b;m=1@h.example;lr;%4D=2;x?m=3").unwrap();
         assert_eq!(uri.clone().without_param("m").as_str(), "sip:a?b;m=1@h.example;lr;x?m=3");
         assert_eq!(uri.without_headers().as_str(), "sip:a?b;m=1@h.example;lr;%4D=2;x");
+    }
+
+    #[test]
+    fn a_request_is_sent_to_maddr_and_by_the_port_of_the_host() {
+        for (uri, host, addr) in [
+            ("sip:a@192.0.2.1:5070;maddr=192.0.2.9", "192.0.2.9", Some("192.0.2.9:5070")),
+            ("sip:a@name.example;MADDR=[2001:db8::1]", "[2001:db8::1]", Some("[2001:db8::1]:5060")),
+            ("sip:a@192.0.2.1;maddr=other.example", "other.example", None),
+            ("sip:a@192.0.2.1;maddr", "192.0.2.1", Some("192.0.2.1:5060")),
+            ("sip:a@192.0.2.1;maddr=", "192.0.2.1", Some("192.0.2.1:5060")),
+        ] {
+            let uri = Uri::from_str(uri).unwrap();
+            assert_eq!(uri.target_host().unwrap().to_string(), host, "{uri}");
+            assert_eq!(uri.socket_addr(5060), addr.map(|addr| addr.parse().unwrap()), "{uri}");
+        }
+        assert_eq!(Uri::from_str("tel:+15550100;maddr=192.0.2.9").unwrap().target_host(), None);
     }
 
     #[test]

@@ -154,10 +154,9 @@ pub(crate) fn signed(octets: &[u8], keys: &RelayKeys, call: &StampedCall) -> Str
     BASE64URL_NOPAD.encode(&[octets, &mac].concat())
 }
 
-/// The host that a request to this URI goes to, in one form; an address in `maddr` stands in for it (RFC 3261 §16.5).
+/// The host that a request to this URI goes to, in one form.
 pub(crate) fn host(uri: &Uri) -> Option<String> {
-    let maddr = uri.param("maddr").flatten().map(Host::of).filter(|maddr| matches!(maddr, Host::Ip(_)));
-    maddr.or_else(|| uri.host()).map(in_one_form)
+    uri.target_host().map(in_one_form)
 }
 
 /// Addresses and names as they are compared.
@@ -327,8 +326,8 @@ mod tests {
         assert_eq!(host("sip:a@[::ffff:192.0.2.1]").as_deref(), Some("192.0.2.1"));
         assert_eq!(host("sip:a@example.org;maddr=192.0.2.9").as_deref(), Some("192.0.2.9"));
         assert_eq!(
-            host("sip:a@example.org;maddr=other.example").as_deref(),
-            Some("example.org"),
+            host("sip:a@example.org;maddr=Other.example").as_deref(),
+            Some("other.example"),
             "as it is sent"
         );
         assert_eq!(host("sip:a@example.org;maddr").as_deref(), Some("example.org"));

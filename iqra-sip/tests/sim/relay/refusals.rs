@@ -188,6 +188,7 @@ fn a_route_of_a_call_leads_to_the_ends_of_that_call_alone() {
         bye.replacen(&uri, &elsewhere, 1).replace("BYE", "MESSAGE"),
         bye.replacen(&uri, "sip:x@victim.example", 1),
         bye.replacen(&uri, &format!("{uri};maddr={}", victim.ip()), 1),
+        bye.replacen(&uri, &format!("{uri};maddr=victim.example"), 1),
         bye.replacen(&route, &format!("{route}, <sip:{victim};lr>"), 1),
         bye.replacen(&route, &format!("{route}, <sip:{victim}>"), 1),
         // A call of his own under the same Call-ID, and the callee's place called from the wrong side.
