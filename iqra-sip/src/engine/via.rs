@@ -17,7 +17,8 @@ pub(crate) struct ReplyPath {
 
 /// Fills `received` and `rport` into the topmost Via and says where responses go.
 ///
-/// `maddr` is not followed: it would let anyone aim our responses at a third party, and no unicast client sends it.
+/// `maddr` is not followed (RFC 3261 §18.2.2 would have it): it would let anyone aim our responses at a third party, and
+/// no unicast client sends it.
 pub(crate) fn receive(request: &mut Request, flow: &Flow) -> Result<(Via, ReplyPath), HeaderError> {
     let via: Via = request.headers.typed()?;
     let source = flow.remote;
@@ -91,6 +92,16 @@ mod tests {
         assert_eq!(path.flow.remote, "198.51.100.7:5070".parse().unwrap());
         let (_, path) = received("SIP/2.0/UDP 10.0.0.1;branch=z9hG4bKx", Transport::Udp);
         assert_eq!(path.flow.remote.port(), 5060);
+    }
+
+    #[test]
+    fn nobody_aims_our_responses_at_another_by_maddr() {
+        for transport in [Transport::Udp, Transport::Tcp] {
+            let via = format!("SIP/2.0/{transport} 198.51.100.7:4321;maddr=198.51.100.99;branch=z9hG4bKx");
+            let (_, path) = received(&via, transport);
+            assert_eq!(path.flow.remote, "198.51.100.7:4321".parse().unwrap());
+            assert!(path.fallback.is_none_or(|other| other.remote.ip() == path.flow.remote.ip()));
+        }
     }
 
     #[test]
