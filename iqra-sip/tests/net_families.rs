@@ -123,3 +123,72 @@ async fn each_family_has_an_address_that_it_advertises() {
         assert_eq!(listener.advertised, SocketAddr::new(ip.parse().unwrap(), listener.addr.port()));
     }
 }
+
+/// A peer whose socket is connected to one address of ours, as a NAT in front of it would be: it hears that one alone.
+#[cfg(target_os = "linux")]
+struct Peer(tokio::net::UdpSocket);
+
+#[cfg(target_os = "linux")]
+impl Peer {
+    async fn of(at: SocketAddr) -> Self {
+        let any = if at.is_ipv6() { "[::1]:0" } else { "127.0.0.1:0" };
+        let socket = tokio::net::UdpSocket::bind(any).await.unwrap();
+        socket.connect(at).await.unwrap();
+        Self(socket)
+    }
+
+    /// A request of one call of its own.
+    async fn says(&self, method: &str, branch: &str, to: &str) {
+        let us = self.0.local_addr().unwrap();
+        let text = format!(
+            "{method} sip:callee@example.org SIP/2.0\r\nVia: SIP/2.0/UDP {us};rport;branch=z9hG4bK{branch}\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:peer@example.org>;tag=p\r\nTo: {to}\r\nCall-ID: of-all\r\n\
+             CSeq: 1 {method}\r\nContact: <sip:peer@{us}>\r\nContent-Length: 0\r\n\r\n"
+        );
+        self.0.send(text.as_bytes()).await.unwrap();
+    }
+
+    /// The next message that begins so.
+    async fn hears(&self, start: &str) -> String {
+        let mut buffer = vec![0; 65_536];
+        loop {
+            let length = self.0.recv(&mut buffer).await.unwrap();
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if text.starts_with(start) {
+                return text;
+            }
+        }
+    }
+}
+
+/// RFC 3581 §4: from the address and port that the request came to; so do requests of ours inside the call, and answers to
+/// keep-alives.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn bound_to_all_addresses_we_speak_from_the_one_that_was_written_to() {
+    for (all, at) in [("0.0.0.0:0", "127.0.0.2"), ("[::]:0", "::1")] {
+        let all: SocketAddr = all.parse().unwrap();
+        let at: std::net::IpAddr = at.parse().unwrap();
+        let (endpoint, mut incoming) = Endpoint::builder().udp(all).advertise(at).bind().await.unwrap();
+        let peer = Peer::of(SocketAddr::new(at, endpoint.listeners()[0].addr.port())).await;
+        peer.0.send(b"\x00\x01\x00\x00\x21\x12\xa4\x42abcdefghijkl").await.unwrap();
+        let mut pong = [0; 64];
+        peer.0.recv(&mut pong).await.unwrap();
+        assert_eq!(pong[..2], *b"\x01\x01");
+        peer.says("INVITE", "1", "<sip:callee@example.org>").await;
+        let Some(IncomingRequest::Invite(invite)) = incoming.next().await else { panic!("no INVITE") };
+        let mut call = invite.accept(Answer::default()).await.unwrap();
+        let answer = peer.hears("SIP/2.0 200").await;
+        let to = answer.lines().find_map(|line| line.strip_prefix("To: ")).unwrap();
+        peer.says("ACK", "2", to).await;
+        assert!(matches!(call.next().await, Some(CallEvent::Confirmed(_))));
+        let hangup = tokio::spawn(async move { call.hangup(Headers::new()).await });
+        let bye = peer.hears("BYE ").await;
+        let head: Vec<&str> = bye.lines().skip(1).filter(|line| !line.starts_with("Max-Forwards")).collect();
+        peer.0
+            .send(format!("SIP/2.0 200 OK\r\n{}\r\n\r\n", head.join("\r\n").trim_end()).as_bytes())
+            .await
+            .unwrap();
+        hangup.await.unwrap().unwrap();
+    }
+}

@@ -141,12 +141,19 @@ pub struct ConnectionId(pub u64);
 pub struct Flow {
     /// The transport.
     pub transport: Transport,
-    /// Our socket, as bound.
+    /// Our socket: as bound or, where UDP is bound to all addresses (`0.0.0.0`, `::`) and the system tells, the address that
+    /// the peer wrote to. What goes back along the flow leaves from there (RFC 3581 §4); as bound the system picks one.
     pub local: SocketAddr,
     /// The peer's socket, as its packets show it.
     pub remote: SocketAddr,
     /// The connection on a stream transport; `None` asks for any connection to `remote`, or a new one.
     pub connection: Option<ConnectionId>,
+}
+
+/// Whether a socket that is bound there has this address: its own or, bound to all of its family, any with its port.
+pub(crate) fn is_bound_for(bound: SocketAddr, local: SocketAddr) -> bool {
+    let any = bound.ip().is_unspecified() && bound.is_ipv4() == local.is_ipv4();
+    bound == local || (any && bound.port() == local.port())
 }
 
 /// A socket that takes messages.

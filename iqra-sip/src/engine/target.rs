@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::event::EngineError;
-use super::flow::{Flow, Hop, Listener, Transport};
+use super::flow::{Flow, Hop, Listener, Transport, is_bound_for};
 use super::lookup::Name;
 use crate::dialog::Dialog;
 use crate::message::header::{Contact, RecordRoute, Route, Via};
@@ -189,9 +189,10 @@ impl Engine {
             .ok_or(EngineError::NoListener(remote))
     }
 
-    /// The listener bound to `flow.local`, or any that could send there.
+    /// The listener bound to `flow.local`, best by that very address, or any that could send there.
     pub(super) fn listener_of(&self, flow: &Flow) -> Option<Listener> {
-        let bound = self.listeners.iter().find(|l| (l.transport, l.addr) == (flow.transport, flow.local));
+        let has = |l: &&Listener| l.transport == flow.transport && is_bound_for(l.addr, flow.local);
+        let bound = self.listeners.iter().filter(has).max_by_key(|l| l.addr == flow.local);
         bound.copied().or_else(|| self.sender(flow.transport, flow.remote).ok())
     }
 

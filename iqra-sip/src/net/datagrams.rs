@@ -5,6 +5,10 @@
 //! is copied into a buffer of its own size: a share of the batch's buffer would keep all of that alive for as long as one
 //! of its calls lasts.
 //!
+//! A socket that is bound to all addresses is told which of them each datagram was sent to, and what goes back leaves from
+//! that one (RFC 3581 §4): another would not pass the peer's NAT, nor reach a socket that is connected. That is so on
+//! Linux (IP_PKTINFO and IPV6_RECVPKTINFO); elsewhere the system picks the address, so bind each one that peers write to.
+//!
 //! Only reading is waited for. A socket that is also watched for room to write wakes its process for every datagram that
 //! left, since each gives room back: one wake-up more for every message, for nothing.
 
@@ -14,6 +18,7 @@ use std::net::{SocketAddr, UdpSocket};
 use socket2::SockRef;
 
 use crate::engine::flow::Transmit;
+pub(super) use system::tell_addresses;
 pub(super) use watched::Watched;
 
 /// Most datagrams of one call, so that one socket does not starve the other tasks.
@@ -24,23 +29,23 @@ const MAX_DATAGRAM: usize = 65_536;
 /// Room for what one call receives. The system lends a page when it is first written, so that it costs what came.
 pub(super) struct Room {
     octets: Vec<u8>,
-    /// The socket's family.
-    v6: bool,
+    /// Where the socket is bound.
+    bound: SocketAddr,
 }
 
 impl Room {
     /// For a socket that is bound here.
-    pub(super) fn new(local: SocketAddr) -> Self {
-        Self { octets: vec![0; system::ROOM], v6: local.is_ipv6() }
+    pub(super) fn new(bound: SocketAddr) -> Self {
+        Self { octets: vec![0; system::ROOM], bound }
     }
 }
 
-/// Hands over the datagrams that wait, [`BATCH`] at most, in their order. When fewer came the socket is empty: true, and
+/// Hands over the datagrams that wait, [`BATCH`] at most, in their order: to which address of ours, from whom, what. When fewer came the socket is empty: true, and
 /// tokio is told so without asking the system once more.
 pub(super) fn receive(
     socket: &Watched,
     room: &mut Room,
-    mut take: impl FnMut(SocketAddr, &[u8]),
+    mut take: impl FnMut(SocketAddr, SocketAddr, &[u8]),
 ) -> io::Result<bool> {
     let read = socket.read(|socket| match system::receive(socket, room, &mut take)? {
         BATCH => Ok(false),
@@ -52,9 +57,14 @@ pub(super) fn receive(
     }
 }
 
-/// Sends messages of one socket in their order and gives back those that the system refused, as [`send_one`] says.
-pub(super) fn send(socket: &UdpSocket, transmits: Vec<Transmit>) -> Vec<Transmit> {
-    let refused = system::send(socket, &transmits);
+/// Sends messages of one socket, bound there, in the order of those from one address, and gives back those that the system
+/// refused, as [`send_one`] says.
+pub(super) fn send(socket: &UdpSocket, bound: SocketAddr, mut transmits: Vec<Transmit>) -> Vec<Transmit> {
+    if bound.ip().is_unspecified() {
+        // One call of the system for each address, not for each change.
+        transmits.sort_by_key(|transmit| source(bound, transmit));
+    }
+    let refused = system::send(socket, bound, &transmits);
     if refused.is_empty() {
         return Vec::new();
     }
@@ -63,9 +73,25 @@ pub(super) fn send(socket: &UdpSocket, transmits: Vec<Transmit>) -> Vec<Transmit
 }
 
 /// Sends one message. A full socket buffer loses it as the network might; the timers repeat it.
-pub(super) fn send_one(socket: &UdpSocket, transmit: &Transmit) -> io::Result<()> {
+pub(super) fn send_one(socket: &UdpSocket, bound: SocketAddr, transmit: &Transmit) -> io::Result<()> {
+    let from = source(bound, transmit).map(|source| system::send_from(socket, source, transmit));
+    match from {
+        Some(Ok(())) => Ok(()),
+        // One that the host has no more.
+        Some(Err(_)) | None => send_from_any(socket, transmit),
+    }
+}
+
+/// Sends one message from the address that the system picks.
+fn send_from_any(socket: &UdpSocket, transmit: &Transmit) -> io::Result<()> {
     let sent = SockRef::from(socket).send_to(&transmit.bytes, &transmit.flow.remote.into());
     sent.map(drop).or_else(|error| lost_or_refused(error, transmit))
+}
+
+/// The address that a message has to leave from; `None` leaves it to the system, or to the socket that has only one.
+fn source(bound: SocketAddr, transmit: &Transmit) -> Option<SocketAddr> {
+    let local = transmit.flow.local;
+    (bound.ip().is_unspecified() && !local.ip().is_unspecified()).then_some(local)
 }
 
 fn lost_or_refused(error: io::Error, transmit: &Transmit) -> io::Result<()> {
@@ -144,57 +170,111 @@ mod watched {
 mod system {
     use std::cell::RefCell;
     use std::io::{self, IoSlice, IoSliceMut};
-    use std::net::{SocketAddr, UdpSocket};
+    use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
     use std::os::fd::AsRawFd;
 
     use nix::errno::Errno;
-    use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
+    use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
+    use nix::sys::socket::{
+        ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrStorage, recvmmsg,
+        sendmmsg, setsockopt, sockopt,
+    };
 
-    use super::{BATCH, MAX_DATAGRAM, Room, Transmit, lost_or_refused};
+    use super::{BATCH, MAX_DATAGRAM, Room, Transmit, send_one, source};
 
     pub(super) const ROOM: usize = BATCH * MAX_DATAGRAM;
 
-    /// Where the system writes and reads addresses and lengths. One set for each family, for the length of an address
-    /// is kept from one call to the next; for each thread, since they are raw memory and may not change it.
-    struct Headers {
-        v4: MultiHeaders<SockaddrStorage>,
-        v6: MultiHeaders<SockaddrStorage>,
-        out: MultiHeaders<SockaddrStorage>,
+    type Batch = MultiHeaders<SockaddrStorage>;
+
+    /// Where the system writes addresses and lengths, for sockets with one address and for those with all. One set for each
+    /// family, for the length of an address is kept from one call to the next, and so is that of what is said of our own;
+    /// for each thread, since they are raw memory and may not change it.
+    struct Received {
+        one: [Batch; 2],
+        all: [Batch; 2],
+    }
+
+    /// Where it reads them, from any address of ours and from one. What is received may be answered at once, so they are
+    /// apart.
+    struct Sent {
+        any: Batch,
+        from: [Batch; 2],
     }
 
     thread_local! {
-        static HEADERS: RefCell<Headers> = RefCell::new(Headers { v4: headers(), v6: headers(), out: headers() });
+        static RECEIVED: RefCell<Received> = RefCell::new(Received {
+            one: [headers(None), headers(None)],
+            all: [telling(false), telling(true)],
+        });
+        static SENT: RefCell<Sent> =
+            RefCell::new(Sent { any: headers(None), from: [telling(false), telling(true)] });
     }
 
-    fn headers() -> MultiHeaders<SockaddrStorage> {
-        MultiHeaders::preallocate(BATCH, None)
+    fn headers(control: Option<Vec<u8>>) -> Batch {
+        MultiHeaders::preallocate(BATCH, control)
+    }
+
+    /// With room for an address of ours.
+    fn telling(v6: bool) -> Batch {
+        headers(Some(if v6 { nix::cmsg_space!(in6_pktinfo) } else { nix::cmsg_space!(in_pktinfo) }))
+    }
+
+    /// Has a socket that is bound to all addresses say which of them a datagram was sent to.
+    pub(in super::super) fn tell_addresses(socket: &UdpSocket, bound: SocketAddr) -> io::Result<()> {
+        match bound {
+            SocketAddr::V4(_) => setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?,
+            SocketAddr::V6(_) => setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?,
+        }
+        Ok(())
     }
 
     /// How many came.
     pub(super) fn receive(
         socket: &UdpSocket,
         room: &mut Room,
-        take: &mut impl FnMut(SocketAddr, &[u8]),
+        take: &mut impl FnMut(SocketAddr, SocketAddr, &[u8]),
     ) -> io::Result<usize> {
-        HEADERS.with_borrow_mut(|headers| {
+        RECEIVED.with_borrow_mut(|headers| {
+            let (bound, v6) = (room.bound, room.bound.is_ipv6());
+            let any = bound.ip().is_unspecified();
             let mut rooms = room.octets.chunks_exact_mut(MAX_DATAGRAM);
             let mut slices: [_; BATCH] =
                 std::array::from_fn(|_| [IoSliceMut::new(rooms.next().unwrap_or_default())]);
-            let headers = if room.v6 { &mut headers.v6 } else { &mut headers.v4 };
+            let headers = if any { &mut headers.all } else { &mut headers.one };
+            let headers = &mut headers[usize::from(v6)];
             let flags = MsgFlags::MSG_DONTWAIT;
             let received = recvmmsg(socket.as_raw_fd(), headers, slices.iter_mut(), flags, None)?;
-            let mut count = 0;
+            let (mut count, mut untold) = (0, false);
             for datagram in received {
                 count += 1;
                 let octets = datagram.iovs().next().unwrap_or_default();
-                datagram
-                    .address
-                    .as_ref()
-                    .and_then(socket_addr)
-                    .into_iter()
-                    .for_each(|from| take(from, octets));
+                let told = if any { told(&datagram, bound) } else { None };
+                untold |= any && told.is_none();
+                let from = datagram.address.as_ref().and_then(socket_addr);
+                from.into_iter().for_each(|from| take(told.unwrap_or(bound), from, octets));
+            }
+            if untold {
+                // The room that a datagram without an address leaves is none for the next one.
+                *headers = telling(v6);
             }
             Ok(count)
+        })
+    }
+
+    /// To which address of ours a datagram was sent; that of a group of hosts is none.
+    fn told(datagram: &RecvMsg<'_, '_, SockaddrStorage>, bound: SocketAddr) -> Option<SocketAddr> {
+        datagram.cmsgs().ok()?.find_map(|message| match message {
+            ControlMessageOwned::Ipv4PacketInfo(info) => {
+                let ip = IpAddr::from(info.ipi_spec_dst.s_addr.to_ne_bytes());
+                Some(SocketAddr::new(ip, bound.port()))
+            }
+            ControlMessageOwned::Ipv6PacketInfo(info) => {
+                let ip = Ipv6Addr::from(info.ipi6_addr.s6_addr);
+                let scope = if ip.is_unicast_link_local() { info.ipi6_ifindex } else { 0 };
+                let told = SocketAddrV6::new(ip, bound.port(), 0, scope);
+                (!ip.is_multicast()).then_some(told.into())
+            }
+            _ => None,
         })
     }
 
@@ -204,14 +284,16 @@ mod system {
     }
 
     /// The positions of those that were refused.
-    pub(super) fn send(socket: &UdpSocket, all: &[Transmit]) -> Vec<usize> {
+    pub(super) fn send(socket: &UdpSocket, bound: SocketAddr, all: &[Transmit]) -> Vec<usize> {
         let (mut sent, mut refused) = (0, Vec::new());
-        while let Some(rest) = all.get(sent..).filter(|rest| !rest.is_empty()) {
+        while let Some(first) = all.get(sent) {
+            let from = source(bound, first);
+            let alike = all[sent..].iter().take(BATCH).take_while(|next| source(bound, next) == from).count();
             // A call ends before the first message that fails, and fails itself where that is its first.
-            match send_some(socket, &rest[..rest.len().min(BATCH)]) {
+            match send_some(socket, from, &all[sent..sent + alike]) {
                 Ok(count) => sent += count,
-                Err(error) => {
-                    refused.extend(lost_or_refused(error.into(), &rest[0]).err().map(|_| sent));
+                Err(_) => {
+                    refused.extend(send_one(socket, bound, first).err().map(|_| sent));
                     sent += 1;
                 }
             }
@@ -219,14 +301,41 @@ mod system {
         refused
     }
 
-    fn send_some(socket: &UdpSocket, some: &[Transmit]) -> Result<usize, Errno> {
+    fn send_some(socket: &UdpSocket, from: Option<SocketAddr>, some: &[Transmit]) -> Result<usize, Errno> {
         let slices: Vec<_> = some.iter().map(|transmit| [IoSlice::new(&transmit.bytes)]).collect();
-        let to: Vec<_> =
-            some.iter().map(|transmit| Some(SockaddrStorage::from(transmit.flow.remote))).collect();
-        HEADERS.with_borrow_mut(|headers| {
-            let flags = MsgFlags::MSG_DONTWAIT;
-            let sent = sendmmsg(socket.as_raw_fd(), &mut headers.out, &slices, to, [], flags)?;
-            Ok(sent.count())
+        let to: Vec<_> = some.iter().map(to).collect();
+        send_slices(socket, from, &slices, &to)
+    }
+
+    /// Sends one message from an address of ours.
+    pub(super) fn send_from(socket: &UdpSocket, from: SocketAddr, transmit: &Transmit) -> Result<(), Errno> {
+        send_slices(socket, Some(from), &[[IoSlice::new(&transmit.bytes)]], &[to(transmit)]).map(drop)
+    }
+
+    fn to(transmit: &Transmit) -> Option<SockaddrStorage> {
+        Some(SockaddrStorage::from(transmit.flow.remote))
+    }
+
+    fn send_slices(
+        socket: &UdpSocket,
+        from: Option<SocketAddr>,
+        slices: &[[IoSlice<'_>; 1]],
+        to: &[Option<SockaddrStorage>],
+    ) -> Result<usize, Errno> {
+        let (fd, flags) = (socket.as_raw_fd(), MsgFlags::MSG_DONTWAIT);
+        SENT.with_borrow_mut(|Sent { any, from: [v4, v6] }| match from {
+            None => Ok(sendmmsg(fd, any, slices, to, [], flags)?.count()),
+            Some(SocketAddr::V4(from)) => {
+                let source = in_addr { s_addr: u32::from_ne_bytes(from.ip().octets()) };
+                let info =
+                    in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: source, ipi_addr: in_addr { s_addr: 0 } };
+                Ok(sendmmsg(fd, v4, slices, to, [ControlMessage::Ipv4PacketInfo(&info)], flags)?.count())
+            }
+            Some(SocketAddr::V6(from)) => {
+                let source = in6_addr { s6_addr: from.ip().octets() };
+                let info = in6_pktinfo { ipi6_addr: source, ipi6_ifindex: from.scope_id() };
+                Ok(sendmmsg(fd, v6, slices, to, [ControlMessage::Ipv6PacketInfo(&info)], flags)?.count())
+            }
         })
     }
 }
@@ -240,15 +349,20 @@ mod system {
 
     pub(super) const ROOM: usize = MAX_DATAGRAM;
 
+    /// The system is not asked.
+    pub(in super::super) fn tell_addresses(_: &UdpSocket, _: SocketAddr) -> io::Result<()> {
+        Ok(())
+    }
+
     /// How many came.
     pub(super) fn receive(
         socket: &UdpSocket,
         room: &mut Room,
-        take: &mut impl FnMut(SocketAddr, &[u8]),
+        take: &mut impl FnMut(SocketAddr, SocketAddr, &[u8]),
     ) -> io::Result<usize> {
         for count in 0..BATCH {
             match socket.recv_from(&mut room.octets) {
-                Ok((length, from)) => take(from, &room.octets[..length]),
+                Ok((length, from)) => take(room.bound, from, &room.octets[..length]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(count),
                 Err(error) => return Err(error),
             }
@@ -257,8 +371,13 @@ mod system {
     }
 
     /// The positions of those that were refused.
-    pub(super) fn send(socket: &UdpSocket, all: &[Transmit]) -> Vec<usize> {
-        (0..all.len()).filter(|&index| send_one(socket, &all[index]).is_err()).collect()
+    pub(super) fn send(socket: &UdpSocket, bound: SocketAddr, all: &[Transmit]) -> Vec<usize> {
+        (0..all.len()).filter(|&index| send_one(socket, bound, &all[index]).is_err()).collect()
+    }
+
+    /// From no address that is asked for.
+    pub(super) fn send_from(_: &UdpSocket, _: SocketAddr, _: &Transmit) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
@@ -283,12 +402,14 @@ mod tests {
         let (from, receiver) = (socket(addr), Watched::new(socket(addr)).unwrap());
         let at = receiver.socket().local_addr().unwrap();
         let many = 2 * BATCH + 3;
-        let refused = send(&from, (0..many).map(|number| to(&from, at, number)).collect());
+        let refused =
+            send(&from, from.local_addr().unwrap(), (0..many).map(|number| to(&from, at, number)).collect());
         assert!(refused.is_empty());
         let (mut room, mut came) = (Room::new(at), Vec::new());
         while came.len() < many {
             receiver.readable().await.unwrap();
-            receive(&receiver, &mut room, |source, octets| {
+            receive(&receiver, &mut room, |local, source, octets| {
+                assert_eq!(local, at);
                 assert_eq!(source, from.local_addr().unwrap());
                 came.push(String::from_utf8(octets.to_vec()).unwrap());
             })
@@ -312,7 +433,11 @@ mod tests {
         // A socket bound to the loopback cannot send into a network of another family.
         let never = "[2001:db8::1]:5060".parse().unwrap();
         let all = [never, at, never, never, at, never];
-        let refused = send(&from, all.iter().zip(0..).map(|(addr, n)| to(&from, *addr, n)).collect());
+        let refused = send(
+            &from,
+            from.local_addr().unwrap(),
+            all.iter().zip(0..).map(|(addr, n)| to(&from, *addr, n)).collect(),
+        );
         let numbers: Vec<_> = refused.iter().map(|transmit| transmit.bytes.clone()).collect();
         assert_eq!(numbers, ["0", "2", "3", "5"]);
         let mut buffer = [0; 8];
@@ -321,5 +446,78 @@ mod tests {
             let (length, _) = receiver.recv_from(&mut buffer).unwrap();
             assert_eq!(&buffer[..length], number.as_bytes());
         }
+    }
+
+    /// A socket of all addresses of a family, and its port at one of them.
+    fn socket_of_all(addr: &str, one: &str) -> (Watched, SocketAddr, SocketAddr) {
+        let all = socket(addr);
+        let bound = all.local_addr().unwrap();
+        tell_addresses(&all, bound).unwrap();
+        (Watched::new(all).unwrap(), bound, SocketAddr::new(one.parse().unwrap(), bound.port()))
+    }
+
+    /// By turns on one thread, with sockets that have one address in between: what the system keeps of one does not show
+    /// in the other.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn what_comes_to_an_address_is_answered_from_it() {
+        for (all, one, peer) in [
+            ("0.0.0.0:0", "127.0.0.2", "127.0.0.1:0"),
+            ("0.0.0.0:0", "127.0.0.3", "127.0.0.1:0"),
+            ("[::]:0", "::1", "[::1]:0"),
+            ("0.0.0.0:0", "127.0.0.2", "127.0.0.4:0"),
+        ] {
+            let (receiver, bound, at) = socket_of_all(all, one);
+            all_come_in_order(peer).await;
+            let peer = socket(peer);
+            // Connected: it hears nobody else.
+            peer.connect(at).unwrap();
+            let mut room = Room::new(bound);
+            for _ in 0..2 {
+                peer.send(b"hello").unwrap();
+                receiver.readable().await.unwrap();
+                let mut came = Vec::new();
+                receive(&receiver, &mut room, |local, from, _| came.push((local, from))).unwrap();
+                assert_eq!(came, [(at, peer.local_addr().unwrap())]);
+                let answers = ["0", "1", "2"].map(|bytes| Transmit {
+                    flow: Flow { transport: Transport::Udp, local: at, remote: came[0].1, connection: None },
+                    ..to(receiver.socket(), came[0].1, bytes.parse().unwrap())
+                });
+                assert!(send(receiver.socket(), bound, answers[..2].to_vec()).is_empty());
+                send_one(receiver.socket(), bound, &answers[2]).unwrap();
+                peer.set_nonblocking(false).unwrap();
+                for number in ["0", "1", "2"] {
+                    let mut buffer = [0; 8];
+                    let length = peer.recv(&mut buffer).unwrap();
+                    assert_eq!(&buffer[..length], number.as_bytes());
+                }
+                peer.set_nonblocking(true).unwrap();
+            }
+        }
+    }
+
+    /// Several addresses of ours in one act, and one that the host does not have.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn each_message_leaves_from_its_own_address_and_from_any_where_that_is_gone() {
+        let all = socket("0.0.0.0:0");
+        let (bound, receiver) = (all.local_addr().unwrap(), socket("127.0.0.1:0"));
+        let remote = receiver.local_addr().unwrap();
+        let locals = ["127.0.0.2", "0.0.0.0", "127.0.0.3", "127.0.0.2", "192.0.2.77", "127.0.0.3"];
+        let transmits = locals.iter().zip(0..).map(|(local, number)| {
+            let local = SocketAddr::new(local.parse().unwrap(), bound.port());
+            let flow = Flow { transport: Transport::Udp, local, remote, connection: None };
+            Transmit { flow, ..to(&all, remote, number) }
+        });
+        assert!(send(&all, bound, transmits.collect()).is_empty());
+        receiver.set_nonblocking(false).unwrap();
+        let mut came = std::collections::BTreeMap::new();
+        for _ in locals {
+            let mut buffer = [0; 8];
+            let (length, from) = receiver.recv_from(&mut buffer).unwrap();
+            came.insert(String::from_utf8(buffer[..length].to_vec()).unwrap(), from.ip().to_string());
+        }
+        let from: Vec<_> = came.into_values().collect();
+        assert_eq!(from, ["127.0.0.2", "127.0.0.1", "127.0.0.3", "127.0.0.2", "127.0.0.1", "127.0.0.3"]);
     }
 }

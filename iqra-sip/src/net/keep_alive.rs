@@ -42,8 +42,9 @@ impl KeepAlive {
     pub(super) fn start(shared: &Arc<Shared>, flow: Flow, every: Duration, random: Random) -> Self {
         let (fail, failed) = oneshot::channel();
         let stop = shared.stop.child_token();
+        let bound = udp::as_bound(shared.shard(ShardId(0)), flow);
         let (pinger, heard) =
-            (Pinger::new(flow.transport, every, now(), random), shared.keepers.enter(&flow));
+            (Pinger::new(flow.transport, every, now(), random), shared.keepers.enter(&bound));
         let (every, asked) = watch::channel(every);
         shared.tasks.spawn(keep(shared.clone(), flow, pinger, heard, asked, fail, stop.clone()));
         Self { failed, every, _stop: stop.drop_guard() }
@@ -93,7 +94,7 @@ async fn keep(
             },
         }
     };
-    shared.keepers.leave(&flow);
+    shared.keepers.leave(&udp::as_bound(shared.shard(ShardId(0)), flow));
     if failed {
         tracing::debug!(remote = %flow.remote, transport = %flow.transport, "the flow has failed");
         if let Some(id) = flow.connection {
@@ -121,7 +122,7 @@ pub(super) enum Heard {
     Stun(TransactionId, Option<SocketAddr>),
 }
 
-/// Who waits for signs of life on which flow: a connection, or two UDP addresses.
+/// Who waits for signs of life on which flow: a connection, or a UDP socket and the peer's address.
 #[derive(Default)]
 pub(crate) struct Keepers(Mutex<HashMap<Flow, mpsc::Sender<Heard>>>);
 

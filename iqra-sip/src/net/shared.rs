@@ -236,13 +236,14 @@ impl Shared {
                 .collect();
         }
         while let Some(first) = transmits.next() {
-            let (udp, local) = (first.flow.transport == Transport::Udp, first.flow.local);
-            if !udp {
+            if first.flow.transport != Transport::Udp {
                 unsent.extend(self.send(from, first).err().map(|refused| *refused));
                 continue;
             }
+            let local = first.flow.local;
             let mut run = vec![first];
-            let joins = |next: &Transmit| next.flow.transport == Transport::Udp && next.flow.local == local;
+            let by_it = |next: &Transmit| udp::by_one_socket(self.shard(from), local, next.flow.local);
+            let joins = |next: &Transmit| next.flow.transport == Transport::Udp && by_it(next);
             run.extend(std::iter::from_fn(|| transmits.next_if(joins)));
             run.iter().for_each(|next| self.record(Direction::Out, &next.flow, &next.bytes));
             unsent.extend(udp::send_all(self.shard(from), local, run));

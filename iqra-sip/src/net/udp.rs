@@ -13,13 +13,33 @@ use super::keep_alive::Heard;
 use super::shards::{Shard, ShardId};
 use super::shared::{Shared, now};
 use super::stun::{self, Stun};
-use crate::engine::flow::{Flow, Transmit, Transport};
+use crate::engine::flow::{Flow, Transmit, Transport, is_bound_for};
 use crate::framing::is_keep_alive;
 
 /// A bound socket.
 pub(crate) struct Socket {
     pub(super) local: SocketAddr,
     socket: Watched,
+}
+
+/// The socket that has an address, best one that has no other.
+fn socket_at(shard: &Shard, local: SocketAddr) -> Option<&Socket> {
+    let sockets = shard.udp.iter().filter(|socket| is_bound_for(socket.local, local));
+    sockets.max_by_key(|socket| socket.local == local)
+}
+
+/// Whether what leaves from these addresses leaves by one socket.
+pub(super) fn by_one_socket(shard: &Shard, one: SocketAddr, other: SocketAddr) -> bool {
+    let socket = |local| socket_at(shard, local).map(|socket| socket.local);
+    one == other || socket(one) == socket(other)
+}
+
+/// The flow by its socket, whatever address of ours the peer writes to.
+pub(super) fn as_bound(shard: &Shard, flow: Flow) -> Flow {
+    match socket_at(shard, flow.local) {
+        Some(socket) if flow.transport == Transport::Udp => Flow { local: socket.local, ..flow },
+        _ => flow,
+    }
 }
 
 /// Binds a socket for every shard. The first is alone with its address until it has it, so that nobody else's is shared;
@@ -63,6 +83,9 @@ fn bind(addr: SocketAddr, receive_buffer: usize, shared: bool) -> io::Result<Soc
         socket.set_nonblocking(true)?;
         socket.bind(&addr.into())?;
         let socket = std::net::UdpSocket::from(socket);
+        if addr.ip().is_unspecified() {
+            datagrams::tell_addresses(&socket, addr)?;
+        }
         Ok(Socket { local: socket.local_addr()?, socket: Watched::new(socket)? })
     };
     bound().map_err(|error: io::Error| named(addr, &error))
@@ -78,7 +101,7 @@ pub(super) async fn receive(shared: Arc<Shared>, id: ShardId, index: usize) {
             ready = socket.readable() => if ready.is_err() { break },
             () = shared.stop.cancelled() => break,
         }
-        let take = |remote, octets: &[u8]| batch.extend(message(&shared, id, *local, remote, octets));
+        let take = |local, remote, octets: &[u8]| batch.extend(message(&shared, id, local, remote, octets));
         let emptied = datagrams::receive(socket, &mut room, take).unwrap_or_else(|error| {
             tracing::debug!(%local, %error, "a datagram was not received");
             false
@@ -124,23 +147,25 @@ fn take_stun(shared: &Shared, received_by: ShardId, flow: Flow, datagram: &[u8])
                 Transmit { flow, fallback: None, name: None, bytes, owner: None },
             );
         }
-        Some(Stun::Response(id, mapped)) => shared.keepers.tell(&flow, Heard::Stun(id, mapped)),
+        Some(Stun::Response(id, mapped)) => {
+            shared.keepers.tell(&as_bound(shared.shard(received_by), flow), Heard::Stun(id, mapped));
+        }
         None => {}
     }
 }
 
 /// Sends one datagram.
 pub(super) fn send(shard: &Shard, transmit: Transmit) -> Result<(), Box<Transmit>> {
-    let sent = shard.udp.iter().find(|socket| socket.local == transmit.flow.local);
-    let sent =
-        sent.is_some_and(|Socket { socket, .. }| datagrams::send_one(socket.socket(), &transmit).is_ok());
+    let sent = socket_at(shard, transmit.flow.local).is_some_and(|Socket { local, socket }| {
+        datagrams::send_one(socket.socket(), *local, &transmit).is_ok()
+    });
     if sent { Ok(()) } else { Err(Box::new(transmit)) }
 }
 
-/// Sends datagrams of the socket at `local` in their order; gives back those that did not leave.
+/// Sends datagrams of the socket that has `local`, as [`datagrams::send`] does; gives back those that did not leave.
 pub(super) fn send_all(shard: &Shard, local: SocketAddr, transmits: Vec<Transmit>) -> Vec<Transmit> {
-    match shard.udp.iter().find(|socket| socket.local == local) {
-        Some(Socket { socket, .. }) => datagrams::send(socket.socket(), transmits),
+    match socket_at(shard, local) {
+        Some(Socket { local, socket }) => datagrams::send(socket.socket(), *local, transmits),
         None => transmits,
     }
 }
