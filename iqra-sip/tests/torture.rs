@@ -246,12 +246,72 @@ fn a_question_mark_needs_angle_brackets_3_1_2_13() {
 }
 
 #[test]
-fn addresses_with_stray_spaces_or_commas_are_refused_3_1_2_14_and_15() {
+fn addresses_with_stray_spaces_are_refused_3_1_2_14() {
     for to in [
         "\"W, T\" < sip:w@h.example >",
-        "W, Tom <sip:w@h.example>",
         "<sip:w@h.example",
         "\"x\" sip:w@h.example",
+        "W, T < sip:w@h.example>",
+    ] {
+        refused(&options().replace("To: sip:ping@voice.example", &format!("To: {to}")));
+    }
+}
+
+/// The quotes are inferred where only one reading is left.
+#[test]
+fn display_names_may_lack_their_quotes_3_1_2_15() {
+    for (name, commas) in [
+        ("W, Tom", true),
+        ("Müller", false),
+        ("AT&T", false),
+        ("Sales (EU)", false),
+        ("+49 30/123", false),
+        ("me@home", false),
+        ("Room: 5", false),
+        ("DOMAIN\\user", false),
+        ("Who? [x] {y} #1", false),
+        ("東京 支店", false),
+    ] {
+        let to = format!("To: {name} <sip:w@h.example>;tag=t1;");
+        let text = options().replace("To: sip:ping@voice.example", &to);
+        let m = options_with("To: sip:ping@voice.example", &to);
+        let party: To = m.headers.typed().unwrap();
+        assert_eq!(party.display_name().unwrap(), name);
+        assert_eq!((party.uri.as_str(), party.tag().as_deref()), ("sip:w@h.example", Some("t1")), "{name}");
+        assert_eq!(m.to_bytes(), text.as_bytes(), "untouched it stays as it came");
+        let anew = iqra_sip::message::NameAddr::parse(party.0.to_string()).unwrap();
+        assert_eq!(anew.display_name().unwrap(), name, "{anew}");
+        for list in ["m", "Route"] {
+            let line = format!("{list}: {name} <sip:w@h.example;lr>;, <sip:x@h.example;lr>\r\nl: 0");
+            let text = options().replace("l: 0", &line);
+            if commas {
+                refused(&text);
+            } else {
+                message(&text);
+            }
+        }
+    }
+}
+
+/// What another reader could take for something else.
+#[test]
+fn display_names_without_quotes_are_refused_where_they_could_be_read_otherwise() {
+    for to in [
+        "sip:a@h.example <sip:w@h.example>",
+        "tel:1 <sip:w@h.example>",
+        "x:y <sip:w@h.example>",
+        "a;b <sip:w@h.example>",
+        "a \"b\" <sip:w@h.example>",
+        "a\"b <sip:w@h.example>",
+        "a> <sip:w@h.example>",
+        "Mü <x> <sip:w@h.example>",
+        "Mü\u{1} <sip:w@h.example>",
+        "Müller sip:w@h.example",
+        "Müller",
+        "<sip:w@h.example>;;",
+        "<sip:w@h.example>;tag=",
+        "<sip:w@h.example>, <sip:v@h.example>",
+        "M, ü <sip:w@h.example>, V <sip:v@h.example>",
     ] {
         refused(&options().replace("To: sip:ping@voice.example", &format!("To: {to}")));
     }

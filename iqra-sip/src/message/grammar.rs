@@ -307,19 +307,24 @@ impl<'a> Cursor<'a> {
 
     /// `*( SEMI name [ EQUAL value ] )` up to the end or a comma; gives the bounds from the first semicolon.
     pub(crate) fn params(&mut self) -> Result<Range<usize>, Why> {
-        self.params_noting(|_, _| Ok(()))
+        self.params_noting(false, |_, _| Ok(()))
     }
 
-    /// The same; `note` judges each name, and whether a value follows.
+    /// The same; `note` judges each name, and whether a value follows. With `loose` one semicolon more may stand at the
+    /// end, as in the field; it is in no bounds.
     #[inline(always)]
     pub(crate) fn params_noting(
         &mut self,
+        loose: bool,
         mut note: impl FnMut(&'a [u8], bool) -> Result<(), Why>,
     ) -> Result<Range<usize>, Why> {
         self.skip_space();
         let start = self.at;
         let mut end = start;
         while self.eat(b';') {
+            if loose && self.ends_here() {
+                break;
+            }
             let name = self.param_name()?;
             let value = self.param_value()?;
             note(&self.bytes[name], value.is_some())?;
@@ -330,6 +335,17 @@ impl<'a> Cursor<'a> {
             return Ok(start..end);
         }
         Err("has text after its last parameter; put it in quotes or leave it out")
+    }
+
+    /// Whether nothing but white space stands before the end or a comma; steps over it then.
+    fn ends_here(&mut self) -> bool {
+        let before = self.at;
+        self.skip_space();
+        let ends = self.done() || self.peek() == Some(b',');
+        if !ends {
+            self.at = before;
+        }
+        ends
     }
 
     /// One parameter with its semicolon; `None` when the next character is none.

@@ -2,12 +2,18 @@
 //! To, Contact, Route and their kin.
 //!
 //! Without angle brackets (`addr-spec`) everything behind the first semicolon belongs to the header, not to the URI.
+//!
+//! # What is read beyond the grammar
+//! A display name that lacks its quotes, `Müller`, `AT&T (EU)` (RFC 4475 §3.1.2.15 lets a reader infer them), where only one
+//! reading is left: an address in angle brackets follows, and what stands before it is no URI, has no quote, semicolon or
+//! bracket, and a comma in From and To alone, which have one value. Nothing is decided by it, and what is printed anew gets
+//! its quotes. One semicolon at the end of the parameters is passed over.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
-use super::grammar::{self, Cursor, SPACE, TOKEN, Why};
+use super::grammar::{self, Cursor, SPACE, TOKEN, WORD, Why};
 use super::headers::Slice;
 use super::params::Params;
 use super::text::Text;
@@ -48,12 +54,12 @@ impl NameAddr {
 
     /// Reads a value that is one address.
     pub(crate) fn read(slice: Slice<'_>) -> Result<NameAddr, Why> {
-        Ok(NameAddr::of(slice, alone(slice.bytes(), |cursor| scan(cursor))?))
+        Ok(NameAddr::of(slice, alone(slice.bytes(), scan)?))
     }
 
     /// Reads the value of a From or a To.
     pub(crate) fn read_party(slice: Slice<'_>) -> Result<NameAddr, Why> {
-        Ok(NameAddr::of(slice, alone(slice.bytes(), |cursor| scan_party(cursor))?))
+        Ok(NameAddr::of(slice, alone(slice.bytes(), scan_party)?))
     }
 
     /// Takes over what [`scan`] has found in `slice`.
@@ -96,7 +102,7 @@ impl NameAddr {
 /// Checks the value of a From or a To.
 #[inline(never)]
 pub(crate) fn check_party(value: &[u8]) -> Result<(), Why> {
-    alone(value, |cursor| scan_party(cursor)).map(drop)
+    alone(value, scan_party).map(drop)
 }
 
 /// What `scan` finds in a value that holds nothing else.
@@ -127,14 +133,14 @@ pub(crate) fn check_list(value: &[u8]) -> Result<usize, Why> {
 /// Reads one name-addr or addr-spec with its parameters, up to the end or a comma.
 #[inline(always)] // A check alone does not pay for the parts.
 pub(crate) fn scan(cursor: &mut Cursor<'_>) -> Result<Parts, Why> {
-    scan_noting(cursor, |_, _| Ok(()))
+    scan_noting(cursor, false, |_, _| Ok(()))
 }
 
 /// Reads a From or a To: its tag, by which the dialog is found, stands at most once and has a value.
 #[inline(always)]
 pub(crate) fn scan_party(cursor: &mut Cursor<'_>) -> Result<Parts, Why> {
     let mut tagged = false;
-    scan_noting(cursor, |name, has_value| {
+    scan_noting(cursor, true, |name, has_value| {
         if !name.eq_ignore_ascii_case(b"tag") {
             return Ok(());
         }
@@ -149,6 +155,7 @@ pub(crate) fn scan_party(cursor: &mut Cursor<'_>) -> Result<Parts, Why> {
 #[inline(always)]
 fn scan_noting<'a>(
     cursor: &mut Cursor<'a>,
+    party: bool,
     note: impl FnMut(&'a [u8], bool) -> Result<(), Why>,
 ) -> Result<Parts, Why> {
     cursor.skip_space();
@@ -166,9 +173,9 @@ fn scan_noting<'a>(
         return Err("has no <address> after its display name");
     } else {
         cursor.at = start;
-        return addr_spec(cursor, note);
+        return addr_spec(cursor, party, note);
     };
-    Ok(Parts { display, uri, uri_parts, params: cursor.params_noting(note)? })
+    Ok(Parts { display, uri, uri_parts, params: cursor.params_noting(true, note)? })
 }
 
 /// The bounds of the parameters of a value that is one address.
@@ -187,24 +194,55 @@ fn bracketed(cursor: &mut Cursor<'_>) -> Result<(Range<usize>, uri::Parts), Why>
 /// RFC 3261 §20: a URI with a comma, question mark or semicolon must stand in angle brackets.
 fn addr_spec<'a>(
     cursor: &mut Cursor<'a>,
+    party: bool,
     note: impl FnMut(&'a [u8], bool) -> Result<(), Why>,
 ) -> Result<Parts, Why> {
     let start = cursor.at;
     let ends = |b: &u8| grammar::is(*b, SPACE) || matches!(b, b';' | b',' | b'?' | b'<' | b'>' | b'"');
     let rest = &cursor.bytes[start..];
     cursor.at += rest.iter().position(ends).unwrap_or(rest.len());
+    let uri = start..cursor.at;
+    let uri_parts = match uri::scan(&cursor.bytes[uri.clone()]) {
+        Ok(parts) => parts,
+        Err(error) => {
+            let display = bare_name(cursor, start, party).ok_or(error.why())?;
+            let (uri, uri_parts) = bracketed(cursor)?;
+            return Ok(Parts { display, uri, uri_parts, params: cursor.params_noting(true, note)? });
+        }
+    };
     if cursor.peek() == Some(b'?') {
         return Err("has a URI with headers outside of angle brackets; write <uri>");
     }
-    let uri = start..cursor.at;
-    let uri_parts = uri::scan(&cursor.bytes[uri.clone()]).map_err(uri::UriError::why)?;
-    Ok(Parts { display: start..start, uri, uri_parts, params: cursor.params_noting(note)? })
+    Ok(Parts { display: start..start, uri, uri_parts, params: cursor.params_noting(true, note)? })
+}
+
+/// A display name from `start` on that lacks its quotes, with the bracket behind it; what begins like a URI is none.
+#[cold]
+fn bare_name(cursor: &mut Cursor<'_>, start: usize, party: bool) -> Option<Range<usize>> {
+    let stands = |b: &u8| match b {
+        b'"' | b'<' | b'>' | b';' => false,
+        b',' => party,
+        b => grammar::is(*b, SPACE | WORD),
+    };
+    let rest = &cursor.bytes[start..];
+    let length = rest.iter().position(|b| !stands(b))?;
+    cursor.at = start + length;
+    cursor.eat(b'<').then(|| start..start + grammar::trim(&rest[..length]).end)
+}
+
+/// Whether a display name is one by the grammar: in quotes, or of tokens.
+fn is_printable(display: &[u8]) -> bool {
+    display.first() == Some(&b'"') || grammar::run_len(display, TOKEN | SPACE) == display.len()
 }
 
 impl fmt::Display for NameAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(display) = &self.display {
-            write!(f, "{display} ")?;
+            if is_printable(display.as_bytes()) {
+                write!(f, "{display} ")?;
+            } else {
+                write!(f, "{} ", grammar::quote(&grammar::unfold(display.to_str())))?;
+            }
         }
         write!(f, "<{}>{}", self.uri, self.params)
     }

@@ -198,7 +198,7 @@ fn scan_noting<'a>(
 ) -> Result<Parts, Why> {
     protocol(cursor)?;
     let (transport, host, port) = sent_by(cursor)?;
-    let params = cursor.params_noting(note)?;
+    let params = cursor.params_noting(false, note)?;
     Ok(Parts { transport, host, port, params })
 }
 

@@ -102,7 +102,7 @@ impl Numbers {
         masked.into()
     }
 
-    /// Masks what stands in user parts and quoted names, or everywhere.
+    /// Masks what stands in user parts and display names, or everywhere.
     fn mask_line(&mut self, line: &[u8], everywhere: bool, names: bool, masked: &mut Vec<u8>) {
         let start = masked.len();
         masked.extend_from_slice(line);
@@ -111,7 +111,8 @@ impl Numbers {
         if everywhere {
             found = numbers_in(line, 0..line.len(), false);
         } else if names {
-            found.extend(quoted(line).into_iter().flat_map(|name| numbers_in(line, name, true)));
+            let names = quoted(line).into_iter().chain(bare_names(line));
+            found.extend(names.flat_map(|name| numbers_in(line, name, true)));
         }
         for Number { digits } in found {
             let number: Vec<u8> = digits.iter().map(|digit| line[*digit]).collect();
@@ -140,6 +141,18 @@ fn quoted(line: &[u8]) -> Vec<Range<usize>> {
     quotes.chunks_exact(2).map(|pair| pair[0]..pair[1]).collect()
 }
 
+/// What stands before each bracket without quotes: from the header's name or a comma on; all of it before the first.
+fn bare_names(line: &[u8]) -> impl Iterator<Item = Range<usize>> + '_ {
+    let colon = memchr::memchr(b':', line).map_or(0, |colon| colon + 1);
+    let mut first = true;
+    memchr::memchr_iter(b'<', line).filter_map(move |bracket| {
+        let first = std::mem::replace(&mut first, false);
+        let start = if first { Some(colon) } else { memchr::memrchr(b',', &line[..bracket]) }?;
+        let name = start.min(bracket)..bracket;
+        memchr::memchr(b'"', &line[name.clone()]).is_none().then_some(name)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,6 +160,18 @@ mod tests {
     fn masked(text: &str) -> String {
         let text = Bytes::copy_from_slice(text.as_bytes());
         String::from_utf8(Numbers::default().mask(&text).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn names_without_quotes_are_names() {
+        let text = "OPTIONS sip:h SIP/2.0\r\nFrom: +49 30/7654321, Bell <sip:h>;tag=7654321\r\n\
+                    m: <sip:h>;x=7654321, 030 1234567 <sip:h>\r\n\r\n";
+        let clean = masked(text);
+        assert_eq!(
+            clean,
+            "OPTIONS sip:h SIP/2.0\r\nFrom: +00 00/0000001, Bell <sip:h>;tag=7654321\r\n\
+             m: <sip:h>;x=7654321, 000 0000002 <sip:h>\r\n\r\n"
+        );
     }
 
     #[test]
