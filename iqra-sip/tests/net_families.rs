@@ -152,7 +152,8 @@ impl Peer {
     async fn hears(&self, start: &str) -> String {
         let mut buffer = vec![0; 65_536];
         loop {
-            let length = self.0.recv(&mut buffer).await.unwrap();
+            let came = tokio::time::timeout(std::time::Duration::from_secs(5), self.0.recv(&mut buffer));
+            let length = came.await.expect("an answer from the address that was written to").unwrap();
             let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
             if text.starts_with(start) {
                 return text;

@@ -389,6 +389,7 @@ mod tests {
     fn socket(addr: &str) -> UdpSocket {
         let socket = UdpSocket::bind(addr).unwrap();
         socket.set_nonblocking(true).unwrap();
+        socket.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
         socket
     }
 
