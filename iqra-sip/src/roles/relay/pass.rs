@@ -109,8 +109,8 @@ pub(crate) fn suit_strict_router(request: &mut Request) -> Uri {
     if routes.first().is_none_or(|first| first.uri.param("lr").is_some()) {
         return next_uri(request);
     }
-    let first = routes.remove(0);
-    routes.push(NameAddr::new(std::mem::replace(&mut request.uri, first.uri)));
+    let first = routes.remove(0).uri.for_request_line();
+    routes.push(NameAddr::new(std::mem::replace(&mut request.uri, first)));
     set_routes(&mut request.headers, &routes);
     request.uri.clone()
 }
