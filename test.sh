@@ -28,6 +28,7 @@ peer_programs=(
     '/usr/lib*/python3*/ensurepip/__init__.py:python3-venv'
     node:nodejs
     npm:npm
+    '/usr/lib/postgresql/*/bin/postgres:postgresql'
 )
 PATH=$PATH:/usr/sbin # where Debian has kamailio, and ordinary users do not look
 

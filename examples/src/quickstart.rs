@@ -64,7 +64,7 @@ impl Quickstart {
         agent: impl ConversationFactory + 'static,
         traces: Traces,
     ) -> anyhow::Result<Self> {
-        let stores = LiveStores::open(&proxy.store, proxy.queue)?;
+        let stores = LiveStores::open(&proxy.store, proxy.queue).await?;
         let accounts = proxy.numbers.accounts();
         let backend = Backend::bind(backend, Some(stores.clone()), traces.backend, agent).await?;
         let proxy = Proxy::bind(proxy, Some(stores), traces.proxy).await?;

@@ -20,12 +20,15 @@
 //!
 //! Features: `proxy` and `backend` (both default) add the SIP services; without them this crate has no SIP, no media and
 //! no socket. `conformance` adds the suites, `sqlite` the stores in a file that
-//! the processes of one machine share.
+//! the processes of one machine share, `postgres` those on a server that many machines share, `cache` what keeps copies
+//! of such a store's numbers.
 
 pub mod admission;
 #[cfg(feature = "backend")]
 pub mod backend;
 pub mod backends;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod columns;
 pub mod config;
 pub mod decide;
 pub mod error;
@@ -35,6 +38,8 @@ pub mod limits;
 pub mod number;
 #[cfg(feature = "proxy")]
 mod parts;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "proxy")]
 pub mod proxy;
 pub mod queue;

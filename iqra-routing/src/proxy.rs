@@ -19,9 +19,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, Answer, Choice, Offer, Settings, Stores};
 use crate::backends::{BackendRegistry, FixedBackends, STATUS_LIFE};
-use crate::config::{ProxyConfig, Selector};
+use crate::config::{NumbersIn, ProxyConfig, Selector};
 use crate::handover::outcome::{sweep, write_lost};
 use crate::identity::Incarnation;
+use crate::number::NumberStore;
 use crate::parts::Parts;
 use crate::queue::Node;
 use crate::reason::{Reason, Rejection};
@@ -98,7 +99,7 @@ impl Proxy {
         trace: Option<Trace>,
     ) -> Result<Self, StartError> {
         let tokens = config.token_keys.keys()?;
-        let live = start::stores(given, &config.store, config.queue)?;
+        let live = start::stores(given, &config.store, config.queue).await?;
         let pool = config.relay.as_ref().map(|relay| relay.pool(&config.node)).transpose()?;
         let (endpoint, incoming) = start::bind(&config.listen, config.edge.clone(), pool, trace).await?;
         let clock = SystemClock::start();
@@ -109,10 +110,14 @@ impl Proxy {
             most_choices: config.most_choices,
         };
         let backends: Arc<dyn BackendRegistry> = match config.backends.as_slice() {
-            [] => live.backends,
+            [] => live.backends.clone(),
             listed => Arc::new(FixedBackends::new(listed.iter().cloned())),
         };
         let chosen_by = selector(&config);
+        let numbers: Arc<dyn NumberStore> = match config.numbers_in {
+            NumbersIn::File => Arc::new(config.numbers),
+            NumbersIn::Store => live.numbers(config.cache).ok_or(StartError::NoNumbers)?,
+        };
         let serving = ProxySettings {
             refusals: RefusalStyle { plan_limit: config.plan_limit, ..RefusalStyle::default() },
             drain: config.drain_limit,
@@ -120,8 +125,7 @@ impl Proxy {
             relay: config.relay.as_ref().map(|relay| relay.serving).unwrap_or_default(),
             ..ProxySettings::default()
         };
-        let stores =
-            Stores { numbers: Arc::new(config.numbers), queue: live.queue, limits: live.limits, backends };
+        let stores = Stores { numbers, queue: live.queue, limits: live.limits, backends };
         let seed = fastrand::u64(..);
         let admission = Admission::new(stores, chosen_by, config.regions, tokens, settings, seed);
         Ok(Self::new((endpoint, incoming), Arc::new(admission), serving))

@@ -14,8 +14,21 @@ use crate::number::{Number, Trunk};
 use crate::reason::Reason;
 
 /// Addresses and networks that may send, IPv4 and IPv6. An IPv4-mapped IPv6 address is its IPv4 address.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(from = "Vec<IpNet>", into = "Vec<IpNet>")]
 pub struct SourceList(Vec<IpNet>);
+
+impl From<Vec<IpNet>> for SourceList {
+    fn from(networks: Vec<IpNet>) -> Self {
+        Self::new(networks)
+    }
+}
+
+impl From<SourceList> for Vec<IpNet> {
+    fn from(list: SourceList) -> Self {
+        list.0
+    }
+}
 
 impl SourceList {
     /// The list of these networks.

@@ -12,16 +12,17 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::StoreError;
-use crate::time::Timestamp;
 
 /// How many jobs may wait for the connection.
 const LINE: usize = 1024;
 /// How long a job waits while another process writes.
 const BUSY: Duration = Duration::from_secs(5);
-/// The version of the tables below.
-const VERSION: i64 = 1;
+/// What makes version n of version n - 1, from 1 on. A script that was released is never changed.
+const SCRIPTS: [&str; 2] = [CALLS, NUMBERS];
+/// The version of the tables that this program works with.
+const VERSION: usize = SCRIPTS.len();
 
-const TABLES: &str = "
+const CALLS: &str = "
 CREATE TABLE entries (
     id BLOB PRIMARY KEY,
     key TEXT,               -- of a live entry
@@ -59,10 +60,29 @@ CREATE TABLE backends (
 ) WITHOUT ROWID;
 ";
 
-/// Tables that a file of the same version may lack.
-const LATER_TABLES: &str = "
-CREATE TABLE IF NOT EXISTS following_trunks (trunk TEXT PRIMARY KEY) WITHOUT ROWID;
-";
+const NUMBERS: &str = r#"
+UPDATE entries SET state = trim(state, '"');
+CREATE TABLE following_trunks (trunk TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE accounts (id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE businesses (id TEXT PRIMARY KEY, account TEXT NOT NULL, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE trunks (id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE trunk_networks (network TEXT, trunk TEXT, PRIMARY KEY (network, trunk)) WITHOUT ROWID;
+CREATE INDEX trunk_networks_trunk ON trunk_networks (trunk);
+CREATE TABLE numbers (
+    business TEXT,
+    phone TEXT,
+    dialled TEXT NOT NULL,
+    trunk TEXT,
+    any_source INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (business, phone)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX numbers_on_trunk ON numbers (trunk, dialled) WHERE trunk IS NOT NULL;
+CREATE INDEX numbers_dialled ON numbers (dialled);
+CREATE TABLE number_networks (network TEXT, business TEXT, phone TEXT, PRIMARY KEY (network, business, phone))
+    WITHOUT ROWID;
+CREATE INDEX number_networks_number ON number_networks (business, phone);
+"#;
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
@@ -114,8 +134,12 @@ impl Database {
         };
         let mut connection = Connection::open(path).map_err(away)?;
         let version = prepare(&mut connection).map_err(away)?;
-        if version != VERSION {
-            let why = format!("{} has tables of version {version}, not {VERSION}", path.display());
+        if version > VERSION {
+            let why = format!(
+                "{} has tables of version {version} and this program knows {VERSION}; update this program as the one \
+                 that brought them there was",
+                path.display()
+            );
             return Err(StoreError::Unreadable { store: "sqlite", why });
         }
         let (jobs, mut line) = mpsc::channel::<Job>(LINE);
@@ -155,32 +179,23 @@ fn in_transaction<T>(
     Ok(value)
 }
 
-/// Settings and tables; the version of the tables that are there.
-fn prepare(connection: &mut Connection) -> rusqlite::Result<i64> {
+/// Settings and tables; the version of the tables that are there then.
+fn prepare(connection: &mut Connection) -> rusqlite::Result<usize> {
     connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let version = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if version == 0 {
-        transaction.execute_batch(TABLES)?;
-        transaction.pragma_update(None, "user_version", VERSION)?;
-    } else if version != VERSION {
+    let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let version = usize::try_from(version).unwrap_or(usize::MAX);
+    if version >= VERSION {
         return Ok(version);
     }
-    transaction.execute_batch(LATER_TABLES)?;
+    for script in &SCRIPTS[version..] {
+        transaction.execute_batch(script)?;
+    }
+    transaction.pragma_update(None, "user_version", i64::try_from(VERSION).unwrap_or(i64::MAX))?;
     transaction.commit()?;
     Ok(VERSION)
-}
-
-/// A moment as a column.
-pub(crate) fn millis(at: Timestamp) -> i64 {
-    i64::try_from(at.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// A 64-bit number as a column, bit for bit.
-pub(crate) fn bits(number: u64) -> i64 {
-    i64::from_ne_bytes(number.to_ne_bytes())
 }
 
 #[cfg(test)]
@@ -230,13 +245,34 @@ pub(crate) mod tests {
         assert_eq!(next.await, Ok(0));
     }
 
+    #[tokio::test]
+    async fn a_file_of_an_earlier_version_is_brought_to_this_one() {
+        let scratch = Scratch::new();
+        let old = Connection::open(&scratch.0).unwrap();
+        old.execute_batch(CALLS).unwrap();
+        old.execute(
+            "INSERT INTO entries VALUES ('i', NULL, 'b', 'p', '\"failed\"', NULL, 1, NULL, 2, 0, '{}')",
+            [],
+        )
+        .unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        drop(old);
+        let database = scratch.open();
+        let read = database.run("test", |tx| {
+            let numbers: i64 = tx.query_row("SELECT count(*) FROM numbers", [], |row| row.get(0))?;
+            let state: String = tx.query_row("SELECT state FROM entries", [], |row| row.get(0))?;
+            Ok((numbers, state))
+        });
+        assert_eq!(read.await, Ok((0, "failed".to_owned())));
+    }
+
     #[test]
     fn a_file_of_another_version_and_a_path_that_cannot_be_are_named() {
         let scratch = Scratch::new();
         drop(scratch.open());
         Connection::open(&scratch.0).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let error = Database::open(&scratch.0).unwrap_err();
-        assert!(error.to_string().contains("version 99"), "{error}");
+        assert!(error.to_string().contains("version 99") && error.to_string().contains("update"), "{error}");
         let error = Database::open("/no/such/folder/calls.db").unwrap_err();
         assert!(error.to_string().contains("/no/such/folder"), "{error}");
     }

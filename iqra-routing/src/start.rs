@@ -40,6 +40,9 @@ pub enum StartError {
     /// The stores could not be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Numbers are to be in stores that hold none.
+    #[error("numbers_in = \"store\" needs a store of sqlite or postgres; stores in memory were given")]
+    NoNumbers,
     /// The certificate is not usable.
     #[cfg(feature = "tls")]
     #[error("listen.identity: {0}")]
@@ -151,13 +154,13 @@ pub fn listeners_line(listeners: &[Listener]) -> String {
 }
 
 /// A tier's stores: those given, or those that its configuration names.
-pub(crate) fn stores(
+pub(crate) async fn stores(
     given: Option<LiveStores>,
     store: &crate::config::Store,
     limits: crate::queue::QueueLimits,
 ) -> Result<LiveStores, StartError> {
     match given {
         Some(stores) => Ok(stores),
-        None => Ok(LiveStores::open(store, limits)?),
+        None => Ok(LiveStores::open(store, limits).await?),
     }
 }

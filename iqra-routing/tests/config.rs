@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use iqra_routing::config::{
-    BackendConfig, ConfigError, Edge, KeySource, Media, ProxyConfig, SipSettings, Socket, Srtp, SrtpKeys,
-    Store,
+    BackendConfig, ConfigError, Edge, KeySource, Media, NumbersIn, Postgres, ProxyConfig, SipSettings,
+    Socket, Srtp, SrtpKeys, Store,
 };
 use iqra_routing::identity::{Dialled, Identity};
 use iqra_routing::number::{HandOver, NumberStore};
@@ -500,4 +500,63 @@ fn name_servers_are_read_and_their_faults_named() {
 fn name_servers_without_the_feature_are_a_fault() {
     let error = ProxyConfig::parse("p.toml", &format!("{PROXY}[dns]\n")).expect_err("no feature");
     assert!(error.key == "dns" && error.why.contains("feature dns"), "{error}");
+}
+
+/// A proxy's configuration that begins with these lines.
+fn proxy_with(lines: &str) -> Result<ProxyConfig, ConfigError> {
+    let rest = "[node]\nid = \"p1\"\n[listen]\nudp = [\"127.0.0.1:0\"]\n";
+    ProxyConfig::parse("p.toml", &format!("{lines}\n{rest}"))
+}
+
+#[test]
+fn a_database_is_read_with_its_bounds() {
+    let url = "postgres://iqra:hidden@db1,db2/iqra?target_session_attrs=read-write";
+    let file = proxy_with(&format!(
+        "store = \"{url}\"\nnumbers_in = \"store\"\n[database]\npassword_file = \"p\"\nroots = \"r.pem\"\n\
+         connections = 20\nacquire_ms = 500\nconnect_ms = 700\nstatement_ms = 900\n[cache]\nstale_s = 0\nage_s = 5"
+    ));
+    let config = file.unwrap();
+    let Store::Postgres(settings) = &config.store else { panic!("{:?}", config.store) };
+    let expected = Postgres {
+        password_file: Some("p".into()),
+        roots: Some("r.pem".into()),
+        connections: 20,
+        acquire: Duration::from_millis(500),
+        connect: Duration::from_millis(700),
+        statement: Duration::from_millis(900),
+        ..Postgres::new(url)
+    };
+    assert_eq!(**settings, expected);
+    assert_eq!((config.numbers_in, config.cache.stale), (NumbersIn::Store, Duration::ZERO));
+    assert_eq!(config.cache.age, Duration::from_secs(5));
+    assert!(!format!("{config:?}").contains("hidden"));
+    let plain = proxy_with("store = \"postgresql://localhost/iqra\"").unwrap();
+    assert_eq!(plain.store, Store::Postgres(Box::new(Postgres::new("postgresql://localhost/iqra"))));
+    assert_eq!(plain.numbers_in, NumbersIn::File);
+}
+
+#[test]
+fn faults_of_the_store_name_the_key_and_the_remedy() {
+    let postgres = "store = \"postgres://localhost/iqra\"\n";
+    let rows = [
+        ("store = \"mysql:x\"".to_owned(), "store", "postgres://USER@HOST/DATABASE"),
+        ("store = \"memory\"\n[database]".to_owned(), "database", "postgres://"),
+        (format!("{postgres}[database]\nconnections = 0"), "database.connections", "1 to 1000"),
+        (format!("{postgres}[database]\nacquire_ms = 1"), "database.acquire_ms", "50 to 30000"),
+        (format!("{postgres}[database]\nstatement_ms = 60001"), "database.statement_ms", "50 to 60000"),
+        (format!("{postgres}[cache]\nentries = 0"), "cache.entries", "1 to 10000000"),
+        ("numbers_in = \"store\"".to_owned(), "numbers_in", "sqlite:PATH"),
+        (
+            format!("{postgres}numbers_in = \"store\"\n[[accounts]]\nid = \"a\"\nconcurrent_calls = 1"),
+            "numbers_in",
+            "move them to the store",
+        ),
+    ];
+    for (lines, key, remedy) in rows {
+        let error = proxy_with(&lines).unwrap_err();
+        assert_eq!(error.key, key, "{error}");
+        assert!(error.why.contains(remedy) && error.line.is_some(), "{error}");
+    }
+    let error = proxy_with("store = \"mysql://iqra:hidden@db/iqra\"").unwrap_err();
+    assert!(!error.to_string().contains("hidden"), "{error}");
 }

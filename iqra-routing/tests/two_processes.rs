@@ -43,10 +43,10 @@ route = "front"
 allow_any_source = true
 "#;
 
-fn proxy(store: &Store) -> Admission {
+async fn proxy(store: &Store) -> Admission {
     let config = ProxyConfig::parse("proxy.toml", PROXY).unwrap();
     let tokens = config.token_keys.keys().unwrap();
-    let LiveStores { queue, limits, backends } = LiveStores::open(store, config.queue).unwrap();
+    let LiveStores { queue, limits, backends, .. } = LiveStores::open(store, config.queue).await.unwrap();
     let stores = Stores { numbers: Arc::new(config.numbers), queue, limits, backends };
     let settings = Settings {
         node: Node { id: config.node, incarnation: Incarnation(1) },
@@ -59,7 +59,8 @@ fn proxy(store: &Store) -> Admission {
 
 async fn backend(store: &Store) -> Claims {
     let tokens = ProxyConfig::parse("proxy.toml", PROXY).unwrap().token_keys.keys().unwrap();
-    let LiveStores { queue, limits, backends } = LiveStores::open(store, QueueLimits::default()).unwrap();
+    let LiveStores { queue, limits, backends, .. } =
+        LiveStores::open(store, QueueLimits::default()).await.unwrap();
     let me = Holder { backend: "b1".parse().unwrap(), incarnation: Incarnation(9) };
     let status = BackendStatus {
         id: me.backend.clone(),
@@ -96,7 +97,7 @@ fn asked(call_id: &str) -> Asked<'_> {
 async fn a_call_admitted_by_one_process_is_answered_and_freed_by_the_other() {
     let path = std::env::temp_dir().join(format!("iqra-two-processes-{}.db", std::process::id()));
     let store = Store::Sqlite(path.clone());
-    let proxy = proxy(&store);
+    let proxy = proxy(&store).await;
     let backend = backend(&store).await;
     let Answer::Offer(offer) = proxy.admit(&asked("one"), NOW).await else { panic!("the call is offered") };
     let caller = CallerKey::sip("one", "tag").unwrap();

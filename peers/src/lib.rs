@@ -14,6 +14,7 @@
 //!              ├─ phone     what every phone of others does, and the calls that go the same way with each of them
 //!              ├─ baresip   a headless phone: dial, hang up, the recording of what it heard
 //!              ├─ linphone  another, by its console; jssip, a third, over WebSocket
+//!              ├─ postgres  a server of its own, stopped and started again; SQL to it by psql
 //!              ├─ caller    a scripted caller over a bare socket, for what no real program would send
 //!              ├─ rtp       one side of a G.711 stream with known content
 //!              ├─ relay     a UDP path that loses, repeats, reorders and delays, seeded and counted
@@ -46,6 +47,7 @@ pub mod phone;
 pub mod pjsua2;
 pub mod pki;
 pub mod ports;
+pub mod postgres;
 pub mod program;
 pub mod registrar;
 pub mod relay;

@@ -57,7 +57,7 @@ async fn start(folder: &Path) -> (Process, Process, String) {
     let mut backend = Process::start(BACKEND, &["--config", &backend, "--agent", "tone"], folder);
     backend.line("ready: backend");
     let file = Store::Sqlite(folder.join("calls.db"));
-    let stores = LiveStores::open(&file, QueueLimits::default()).unwrap();
+    let stores = LiveStores::open(&file, QueueLimits::default()).await.unwrap();
     while stores.backends.list(None, SystemClock::start().now()).await.unwrap().is_empty() {
         tokio::task::yield_now().await;
     }

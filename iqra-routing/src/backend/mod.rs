@@ -127,7 +127,7 @@ impl Backend {
         factory: impl ConversationFactory + 'static,
     ) -> Result<Self, StartError> {
         let tokens = config.token_keys.keys()?;
-        let live = start::stores(given, &config.store, config.queue)?;
+        let live = start::stores(given, &config.store, config.queue).await?;
         let (endpoint, incoming) = start::bind(&config.listen, config.edge.clone(), None, trace).await?;
         let media = addresses::media(&endpoint, &config.media)?;
         let clock = SystemClock::start();

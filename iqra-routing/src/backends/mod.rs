@@ -15,10 +15,14 @@ use crate::time::Timestamp;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
 pub use memory::MemoryBackends;
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresBackends;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteBackends;
 

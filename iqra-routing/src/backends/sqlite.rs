@@ -7,9 +7,10 @@ use async_trait::async_trait;
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::{BackendRegistry, BackendStatus, Report};
+use crate::columns::{bits, from_bits, millis};
 use crate::error::StoreError;
 use crate::identity::{BackendId, Incarnation, RegionId};
-use crate::sqlite::{Database, Fault, bits, millis};
+use crate::sqlite::{Database, Fault};
 use crate::time::Timestamp;
 
 const STORE: &str = "backends";
@@ -34,7 +35,7 @@ fn last(tx: &Transaction<'_>, id: &BackendId) -> Result<Option<(i64, Incarnation
     let last = tx.prepare_cached("SELECT until, incarnation FROM backends WHERE id = ?")?.query_row(
         [id.as_str()],
         |row| {
-            let incarnation = u64::from_ne_bytes(row.get::<_, i64>(1)?.to_ne_bytes());
+            let incarnation = from_bits(row.get(1)?);
             Ok((row.get(0)?, Incarnation(incarnation)))
         },
     );

@@ -20,7 +20,7 @@ use super::file::{
 use super::relay;
 use super::{
     BackendConfig, ConfigError, KeySource, Media, MediaOverload, ProxyConfig, RecordingConfig, SrtpKeys,
-    Store, listen,
+    listen, store,
 };
 use crate::backends::{BackendState, BackendStatus};
 use crate::identity::{Dialled, Incarnation, RegionId};
@@ -195,13 +195,17 @@ pub(super) fn proxy(source: &Source<'_>) -> Checked<ProxyConfig> {
     let (token_keys, token_life) = tokens(source, &file.tokens)?;
     let admission = &file.admission;
     let choices = source.within(admission.most_choices.as_ref(), "admission.most_choices", 1..=8, 3)?;
+    let store = store::store(source, file.store.as_ref(), file.database.as_ref())?;
+    let (numbers_in, cache) = store::numbers(source, &file, &store)?;
     Ok(ProxyConfig {
         #[cfg(any(feature = "proxy", feature = "backend"))]
         edge: edge::of_proxy(source, &file)?,
         #[cfg(feature = "proxy")]
         relay: relay::check(source, &file)?,
         listen: listen::check(source, &file.listen)?,
-        store: store(source, file.store.as_ref())?,
+        store,
+        numbers_in,
+        cache,
         token_keys,
         token_life,
         trusted_proxies: source.sources(&admission.trusted_proxies, "admission.trusted_proxies")?,
@@ -230,7 +234,7 @@ pub(super) fn backend(source: &Source<'_>) -> Checked<BackendConfig> {
         #[cfg(any(feature = "proxy", feature = "backend"))]
         edge: edge::of_backend(source, &file, capacity)?,
         listen: listen::check(source, &file.listen)?,
-        store: store(source, file.store.as_ref())?,
+        store: store::store(source, file.store.as_ref(), file.database.as_ref())?,
         token_keys,
         capacity,
         sip_uris: sip_uris(source, &section.sip_uris, "backend.sip_uris")?,
@@ -246,18 +250,6 @@ pub(super) fn backend(source: &Source<'_>) -> Checked<BackendConfig> {
         media: media(source, &file.media)?,
         recording: file.recording.as_ref().map(|section| recording(source, section)).transpose()?,
     })
-}
-
-fn store(source: &Source<'_>, text: Option<&Spanned<String>>) -> Checked<Store> {
-    let Some(text) = text else { return Ok(Store::Memory) };
-    match text.get_ref().split_once(':') {
-        None if text.get_ref() == "memory" => Ok(Store::Memory),
-        Some(("sqlite", path)) if !path.is_empty() => Ok(Store::Sqlite(path.into())),
-        _ => {
-            let why = format!("\"{}\" is no store; write \"memory\" or \"sqlite:PATH\"", text.get_ref());
-            Err(source.fault(text, "store", why))
-        }
-    }
 }
 
 fn tokens(source: &Source<'_>, file: &TokensFile) -> Checked<(KeySource, Duration)> {

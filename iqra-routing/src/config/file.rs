@@ -10,6 +10,7 @@ use super::listen::ListenFile;
 use super::relay::RelayFile;
 #[cfg(any(feature = "proxy", feature = "backend"))]
 use super::sip::{ConnectionsFile, DnsFile, SipFile};
+use super::store::{CacheFile, DatabaseFile, NumbersIn};
 use super::{Selector, Srtp, SrtpKeys};
 use crate::identity::{AccountId, BackendId, BusinessId, NodeId, PhoneId, RegionId, RouteId, TrunkId};
 use crate::number::Provider;
@@ -18,6 +19,10 @@ use crate::number::Provider;
 #[serde(deny_unknown_fields)]
 pub(super) struct ProxyFile {
     pub(super) store: Option<Spanned<String>>,
+    pub(super) database: Option<Spanned<DatabaseFile>>,
+    pub(super) numbers_in: Option<Spanned<NumbersIn>>,
+    #[serde(default)]
+    pub(super) cache: CacheFile,
     pub(super) node: ProxyNode,
     pub(super) listen: Spanned<ListenFile>,
     #[serde(default)]
@@ -58,6 +63,7 @@ pub(super) struct ProxyFile {
 #[serde(deny_unknown_fields)]
 pub(super) struct BackendNodeFile {
     pub(super) store: Option<Spanned<String>>,
+    pub(super) database: Option<Spanned<DatabaseFile>>,
     pub(super) backend: BackendSection,
     pub(super) listen: Spanned<ListenFile>,
     #[serde(default)]

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::backends::BackendStatus;
 use crate::handover::token::{self, KeyError, TokenKeys};
 use crate::identity::{BackendId, NodeId, RegionId};
-use crate::number::MemoryNumbers;
+use crate::number::{CacheLimits, MemoryNumbers};
 use crate::queue::QueueLimits;
 use crate::reason::PlanLimitStatus;
 use crate::select::Regions;
@@ -28,6 +28,7 @@ mod listen;
 mod relay;
 #[cfg(any(feature = "proxy", feature = "backend"))]
 mod sip;
+mod store;
 
 #[cfg(any(feature = "proxy", feature = "backend"))]
 pub use edge::Edge;
@@ -35,6 +36,7 @@ pub use edge::Edge;
 pub use relay::Relay;
 #[cfg(any(feature = "proxy", feature = "backend"))]
 pub use sip::{Dns, SipSettings};
+pub use store::{NumbersIn, PASSWORD_ENV, Postgres};
 
 /// What is wrong with a configuration, where, and what would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,6 +152,8 @@ pub enum Store {
     Memory,
     /// In a file that all processes of one machine share.
     Sqlite(PathBuf),
+    /// On a PostgreSQL server that the machines of a fleet share.
+    Postgres(Box<Postgres>),
 }
 
 /// How a backend is chosen.
@@ -198,8 +202,12 @@ pub struct ProxyConfig {
     pub queue: QueueLimits,
     /// The regions.
     pub regions: Regions,
-    /// Accounts, businesses, trunks and numbers, ready to use.
+    /// Where accounts, businesses, trunks and numbers are.
+    pub numbers_in: NumbersIn,
+    /// Those of the file, ready to use; empty where they are in the store.
     pub numbers: MemoryNumbers,
+    /// How long what is known of numbers in the store counts.
+    pub cache: CacheLimits,
     /// Backends that are listed here instead of reporting themselves; empty where they report.
     pub backends: Vec<BackendStatus>,
 }

@@ -6,10 +6,11 @@ use async_trait::async_trait;
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::{Ask, PlanLimits, Renewal, Slot};
+use crate::columns::{bits, from_bits, millis};
 use crate::error::StoreError;
 use crate::handover::table::Expect;
 use crate::identity::{AccountId, EntryId, Incarnation};
-use crate::sqlite::{Database, Fault, bits, millis};
+use crate::sqlite::{Database, Fault};
 use crate::time::Timestamp;
 
 const STORE: &str = "limits";
@@ -51,7 +52,7 @@ fn owner(tx: &Transaction<'_>, lease: EntryId, now: Timestamp) -> Result<Option<
         .prepare_cached("SELECT attempt, claim_no, incarnation FROM leases WHERE lease = ? AND expires > ?")?
         .query_row(params![key(lease), millis(now)], |row| {
             let Some(attempt) = row.get::<_, Option<u32>>(0)? else { return Ok(None) };
-            let incarnation = u64::from_ne_bytes(row.get::<_, i64>(2)?.to_ne_bytes());
+            let incarnation = from_bits(row.get(2)?);
             Ok(Some(Expect { attempt, claim_no: row.get(1)?, incarnation: Incarnation(incarnation) }))
         });
     Ok(owner.optional()?)

@@ -13,11 +13,25 @@ use crate::error::StoreError;
 use crate::identity::{AccountId, BusinessId, Dialled, Identity, PhoneId, RegionId, RouteId, TrunkId};
 use crate::source::{SourceList, Standing};
 
+#[cfg(feature = "cache")]
+mod cached;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod stored;
 
+#[cfg(feature = "cache")]
+pub use cached::{CachedNumbers, Change};
 pub use memory::{Limits, MemoryNumbers};
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresNumbers;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteNumbers;
 
 /// Who carries a number's calls to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize, serde::Serialize)]
@@ -50,7 +64,7 @@ pub enum HandOver {
 }
 
 /// A number that can be called.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Deserialize, serde::Serialize)]
 pub struct Number {
     /// The business that it belongs to.
     pub business: BusinessId,
@@ -83,7 +97,7 @@ pub struct Number {
 }
 
 /// A tenant.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct Business {
     /// Its id.
     pub id: BusinessId,
@@ -94,7 +108,7 @@ pub struct Business {
 }
 
 /// Who pays, and the plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct Account {
     /// Its id.
     pub id: AccountId,
@@ -109,7 +123,7 @@ pub struct Account {
 }
 
 /// A carrier or PBX that sends calls from known addresses.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct Trunk {
     /// Its id.
     pub id: TrunkId,
@@ -161,6 +175,30 @@ pub enum UpsertError {
     /// The store is away.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// How much a copy of a store's answers keeps, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheLimits {
+    /// Answers; beyond, those are forgotten that nobody asks for. Default 100,000 (about 1 KiB each).
+    pub entries: usize,
+    /// How old an answer may be; default 30 s.
+    pub age: Duration,
+    /// How old an answer may be that found nothing; default 2 s.
+    pub missing: Duration,
+    /// How old an answer may be while the store is away; default 5 min, zero for none.
+    pub stale: Duration,
+}
+
+impl Default for CacheLimits {
+    fn default() -> Self {
+        Self {
+            entries: 100_000,
+            age: Duration::from_secs(30),
+            missing: Duration::from_secs(2),
+            stale: Duration::from_secs(300),
+        }
+    }
 }
 
 /// Finds numbers and what they belong to.

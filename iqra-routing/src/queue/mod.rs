@@ -24,12 +24,16 @@ use crate::time::Timestamp;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(any(test, feature = "conformance"))]
 pub mod sample;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
 pub use memory::{MemoryQueue, QueueLimits};
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresQueue;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteQueue;
 
@@ -422,7 +426,8 @@ impl Default for Page {
 /// - [`note_redirect_followed`](Self::note_redirect_followed) is for good and may be repeated; it says nothing of other
 ///   trunks. There are no more trunks than the numbers' store has.
 /// - `now` is the caller's clock. Nodes that share a store keep their clocks within
-///   [`SKEW`](crate::handover::token::SKEW).
+///   [`SKEW`](crate::handover::token::SKEW). A store with a clock of its own may go by that one: then moments that an
+///   entry or event names count as how far they are from `now`.
 #[async_trait]
 pub trait CallQueue: Send + Sync {
     /// Enters a call, or finds the one that it repeats.

@@ -6,10 +6,11 @@ use async_trait::async_trait;
 use rusqlite::{OptionalExtension, Transaction, named_params, params};
 
 use super::{CallQueue, Entered, Entry, Filter, MAX_PAGE, NewEntry, Page, QueueError, QueueLimits};
+use crate::columns::{millis, state_name};
 use crate::error::StoreError;
 use crate::handover::table::{self, Event, Repeat};
 use crate::identity::{BackendId, BusinessId, EntryId, PhoneId, TrunkId};
-use crate::sqlite::{Database, Fault, millis};
+use crate::sqlite::{Database, Fault};
 use crate::time::Timestamp;
 
 const STORE: &str = "queue";
@@ -54,11 +55,6 @@ fn read_one(
 ) -> Result<Option<Entry>, Fault> {
     let body: Option<String> = select.query_row(by, |row| row.get(0)).optional()?;
     Ok(body.map(|body| serde_json::from_str(&body)).transpose()?)
-}
-
-/// A state's name as it is stored.
-fn state_name(state: super::State) -> Result<String, Fault> {
-    Ok(serde_json::to_string(&state)?)
 }
 
 /// Stores an entry in place of what it was, and keeps the counts true.
