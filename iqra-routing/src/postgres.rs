@@ -21,6 +21,7 @@ mod tls;
 
 use std::collections::HashMap;
 use std::error::Error as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ use tokio::time::{Instant, timeout};
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, Row, Statement};
+use tokio_postgres::{Client, Config, Connection, Row, Socket, Statement};
 
 use crate::config::{PASSWORD_ENV, Postgres};
 use crate::error::StoreError;
@@ -79,7 +80,9 @@ impl StoreClock {
 pub struct Database(Arc<Shared>);
 
 struct Shared {
-    config: Config,
+    hosts: Vec<Config>,
+    /// Which of them answered last.
+    answered: AtomicUsize,
     tls: Secure,
     settings: Postgres,
     room: Semaphore,
@@ -87,6 +90,9 @@ struct Shared {
     /// Since when the server refuses, and how.
     refusing: Mutex<Option<(Instant, String)>>,
 }
+
+/// A new connection, and what moves its octets.
+type Dialled = (Client, Connection<Socket, tls::Secured<Socket>>);
 
 /// One connection, in the hands of one job.
 pub(crate) struct Session {
@@ -178,8 +184,8 @@ impl Database {
         let config = config(&settings).map_err(fault)?;
         let tls = Secure::new(settings.roots.as_deref()).map_err(fault)?;
         let room = Semaphore::new(settings.connections);
-        let shared =
-            Shared { config, tls, settings, room, idle: Mutex::default(), refusing: Mutex::default() };
+        let (idle, refusing, answered) = Default::default();
+        let shared = Shared { hosts: each_host(&config), answered, tls, settings, room, idle, refusing };
         let session = shared.connect().await.map_err(|fault| fault.of("postgres"))?;
         migrations::run(&session.client).await.map_err(|fault| fault.of("postgres"))?;
         locked(&shared.idle).push(session);
@@ -247,7 +253,7 @@ impl Shared {
             return Err(Fault::Told(StoreError::Away { store: "postgres", why: why.clone() }));
         }
         let limit = self.settings.connect;
-        let connected = timeout(limit, self.handshake()).await.unwrap_or(Err(Fault::Late(limit)));
+        let connected = self.handshake().await;
         let refused = connected.as_ref().err().map(|fault| match fault {
             Fault::Sql(error) => told(error),
             _ => format!("no connection within {limit:?}"),
@@ -256,8 +262,25 @@ impl Shared {
         connected
     }
 
+    /// A connection to the first host that answers in time, from the one on that answered last.
+    async fn dial(&self) -> Result<Dialled, Fault> {
+        let (limit, first) = (self.settings.connect, self.answered.load(Ordering::Relaxed));
+        let mut fault = Fault::Late(limit);
+        for at in (0..self.hosts.len()).map(|step| (first + step) % self.hosts.len()) {
+            fault = match timeout(limit, self.hosts[at].connect(self.tls.clone())).await {
+                Ok(Ok(dialled)) => {
+                    self.answered.store(at, Ordering::Relaxed);
+                    return Ok(dialled);
+                }
+                Ok(Err(error)) => error.into(),
+                Err(_) => Fault::Late(limit),
+            };
+        }
+        Err(fault)
+    }
+
     async fn handshake(&self) -> Result<Session, Fault> {
-        let (client, connection) = self.config.connect(self.tls.clone()).await?;
+        let (client, connection) = self.dial().await?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(error = told(&error), "a connection to the database ended");
@@ -266,9 +289,13 @@ impl Shared {
         let session = Session { client, prepared: HashMap::new(), used: false };
         let limit = self.settings.statement.as_millis();
         // A job that was given up between two statements holds its locks no longer than this.
-        let limits =
-            format!("SET statement_timeout = {limit}; SET idle_in_transaction_session_timeout = {limit}");
-        session.client.batch_execute(&limits).await?;
+        // Each statement has to see what was done before it, whatever the database's owner chose.
+        let words = format!(
+            "SET statement_timeout = {limit}; SET idle_in_transaction_session_timeout = {limit};
+             SET default_transaction_isolation = 'read committed'"
+        );
+        let connect = self.settings.connect;
+        timeout(connect, session.client.batch_execute(&words)).await.map_err(|_| Fault::Late(connect))??;
         Ok(session)
     }
 }
@@ -325,24 +352,51 @@ pub(crate) fn broken_constraint(fault: &Fault) -> Option<&str> {
     }
 }
 
-/// What the driver is told: the URL, the password, and bounds on silence.
+/// What the driver is told: the URL and the password.
 fn config(settings: &Postgres) -> Result<Config, String> {
     let fault = |why: String| format!("the URL of the store is not usable: {why}; see docs/config");
     let mut config: Config = settings.url.parse().map_err(|error| fault(told(&error)))?;
     if let Some(password) = password(settings)? {
         config.password(password);
     }
-    let local = config.get_hosts().iter().all(is_local);
+    // An address beside a host is what is connected to.
+    let near = config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback);
+    let local = near && config.get_hosts().iter().all(is_local);
     if !settings.url.contains("sslmode=") {
         config.ssl_mode(if local { SslMode::Disable } else { SslMode::Require });
     }
     if config.get_application_name().is_none() {
         config.application_name(APPLICATION);
     }
-    config.connect_timeout(settings.connect);
-    config.keepalives_idle(SILENCE / 2).keepalives_interval(SILENCE / 5).keepalives_retries(3);
-    config.tcp_user_timeout(SILENCE);
     Ok(config)
+}
+
+/// The same for each of its hosts alone, so that each has its own time to answer, with bounds on silence.
+fn each_host(config: &Config) -> Vec<Config> {
+    let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
+    let alone = |at: usize| {
+        let mut one = Config::new();
+        one.ssl_mode(config.get_ssl_mode()).ssl_negotiation(config.get_ssl_negotiation());
+        one.channel_binding(config.get_channel_binding());
+        one.target_session_attrs(config.get_target_session_attrs());
+        one.keepalives(config.get_keepalives()).keepalives_idle(SILENCE / 2);
+        one.keepalives_interval(SILENCE / 5).keepalives_retries(3).tcp_user_timeout(SILENCE);
+        config.get_user().map(|user| one.user(user));
+        config.get_password().map(|password| one.password(password));
+        config.get_dbname().map(|name| one.dbname(name));
+        config.get_options().map(|options| one.options(options));
+        config.get_application_name().map(|name| one.application_name(name));
+        match hosts.get(at) {
+            Some(Host::Tcp(name)) => drop(one.host(name)),
+            #[cfg(unix)]
+            Some(Host::Unix(path)) => drop(one.host_path(path)),
+            None => {}
+        }
+        addresses.get(at).map(|address| one.hostaddr(*address));
+        ports.get(at).or(ports.first()).map(|port| one.port(*port));
+        one
+    };
+    (0..hosts.len().max(addresses.len())).map(alone).collect()
 }
 
 fn is_local(host: &Host) -> bool {
@@ -376,6 +430,8 @@ mod tests {
         {
             assert_eq!(mode(local), SslMode::Disable, "{local}");
         }
+        assert_eq!(mode("postgres://iqra@localhost/iqra?hostaddr=192.0.2.5"), SslMode::Require);
+        assert_eq!(mode("postgres:///iqra?user=iqra&hostaddr=192.0.2.5"), SslMode::Require);
         assert_eq!(mode("postgres://iqra@db.example/iqra"), SslMode::Require);
         assert_eq!(mode("postgres://iqra@127.0.0.1,db.example/iqra"), SslMode::Require);
         assert_eq!(mode("postgres://iqra@db.example/iqra?sslmode=disable"), SslMode::Disable);

@@ -283,6 +283,13 @@ fn faults_name_line_key_and_remedy() {
         ("trunk = \"carrier\"", "[relay.peers]\np2 = \"udp:p2:5060\"", 25, "relay.peers", "192.0.2.11"),
         ("trunk = \"carrier\"", "[relay]\nnetworks = [\"x\"]", 25, "relay.networks", "x"),
         ("trunk = \"carrier\"", "[relay]\nsilent_ms = 1", 25, "relay.silent_ms", "100 to 30000"),
+        (
+            "trunk = \"carrier\"",
+            "[relay]\ntrying_ms = 60000",
+            25,
+            "relay.trying_ms",
+            "tokens.life_s has to be longer",
+        ),
         ("trunk = \"carrier\"", "answer_delay_ms = 90000", 24, "numbers.answer_delay_ms", "0 to 60000"),
         (
             "trunk = \"carrier\"",

@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use iqra_routing::admission::{Admission, Answer, Offer, Settings, Stores};
-use iqra_routing::backends::{BackendRegistry, BackendState, BackendStatus, MemoryBackends, STATUS_LIFE};
+use iqra_routing::backends::{
+    BackendRegistry, BackendState, BackendStatus, MemoryBackends, Report, STATUS_LIFE,
+};
 use iqra_routing::error::StoreError;
-use iqra_routing::handover::claim::Claims;
+use iqra_routing::handover::claim::{Claim, Claims};
 use iqra_routing::handover::outcome::{EndedBy, Outcome, sweep, write_lost};
 use iqra_routing::handover::table::Expect;
 use iqra_routing::handover::token::TokenKeys;
-use iqra_routing::identity::{AccountId, Asked, CallerKey, EntryId, Incarnation, Named};
+use iqra_routing::identity::{AccountId, Asked, BackendId, CallerKey, EntryId, Incarnation, Named, RegionId};
 use iqra_routing::limits::{Ask, LEASE_LIFE, MemoryLimits, PlanLimits, Renewal, Slot};
 use iqra_routing::number::{Account, Business, HandOver, MemoryNumbers, Number, Provider, Trunk};
 use iqra_routing::queue::{CallQueue, Filter, Holder, MemoryQueue, Node, State};
@@ -406,6 +408,45 @@ async fn a_call_is_lost_only_when_its_backend_was_silent_for_a_whole_status_life
     assert_eq!((lost(START, silent).await, world.used(silent).await), (1, 0));
     let record = claims.finish(&claim, DONE, silent).await.unwrap();
     assert_eq!(record.outcome, Some(DONE), "the owner's later word is a correction");
+}
+
+/// A registry that knows nobody, and while it says so a backend that has just started answers a call.
+struct Meanwhile<'a> {
+    claims: &'a Claims,
+    claim: &'a Claim,
+}
+
+#[async_trait]
+impl BackendRegistry for Meanwhile<'_> {
+    async fn report(&self, _: BackendStatus, _: Duration, _: Timestamp) -> Result<Report, StoreError> {
+        unreachable!("nobody reports")
+    }
+
+    async fn list(
+        &self,
+        _: Option<&RegionId>,
+        now: Timestamp,
+    ) -> Result<Vec<Arc<BackendStatus>>, StoreError> {
+        self.claims.commit(self.claim, now).await.unwrap();
+        Ok(Vec::new())
+    }
+
+    async fn withdraw(&self, _: &BackendId, _: Incarnation, _: Timestamp) -> Result<bool, StoreError> {
+        unreachable!("nobody leaves")
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_answered_after_it_was_asked_who_lives_is_not_lost() {
+    let world = World::new().await;
+    let offer = world.offered("one").await;
+    let choice = &offer.choices[0];
+    let claims = world.claims(choice.backend.id.as_str());
+    let claim = claims.claim(Some(&choice.token), &caller("one"), START).await.unwrap();
+    let registry = Meanwhile { claims: &claims, claim: &claim };
+    let stores = (&*world.queue as &dyn CallQueue, &*world.limits as &dyn PlanLimits, &registry as &_);
+    assert_eq!(write_lost(stores, START - STATUS_LIFE, STATUS_LIFE, START).await, Ok(0));
+    assert_eq!(world.used(START).await, 1);
 }
 
 #[tokio::test]

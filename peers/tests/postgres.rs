@@ -377,6 +377,49 @@ async fn voice(cached: &CachedNumbers<PostgresNumbers>) -> Option<bool> {
 
 /// The cache never asks again by itself, so whatever it learns it was told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_several_hosts_one_that_is_silent_keeps_nobody_from_the_next() {
+    let server = Server::start();
+    let url = server.database("second");
+    // It takes connections, and says nothing.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let first = format!("@{},", silent.local_addr().unwrap());
+    let connect = Duration::from_millis(300);
+    let database =
+        Database::open(Postgres { connect, ..Postgres::new(url.replace('@', &first)) }).await.unwrap();
+    let queue = PostgresQueue::new(database, QueueLimits::default()).clock(StoreClock::Caller);
+    assert!(matches!(queue.enter(new(1), START).await, Ok(Entered::New(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_another_version_wrote_holds_up_nothing_else() {
+    let server = Server::start();
+    let url = server.database("mixed");
+    let queue = virtual_queue(&url, QueueLimits::default()).await;
+    for n in 1..=3 {
+        queue.enter(new(n), START).await.unwrap();
+    }
+    let backends = PostgresBackends::new(node(&url).await).clock(StoreClock::Caller);
+    for status in ["b1", "b2"].map(|id| backends::sample::status(id, "eu")) {
+        backends::BackendRegistry::report(&backends, status, LIFE, START).await.unwrap();
+    }
+    let newer =
+        "UPDATE iqra.entries SET body = '{}' WHERE id = (SELECT id FROM iqra.entries ORDER BY id LIMIT 1)";
+    server.sql("mixed", newer);
+    server.sql("mixed", "UPDATE iqra.backends SET body = '{}' WHERE id = 'b1'");
+    let alive = backends::BackendRegistry::list(&backends, None, START).await.unwrap();
+    let seen: Vec<_> =
+        alive.iter().map(|status| (status.id.as_str(), status.incarnation, status.state)).collect();
+    let (quiet, takes) = (backends::BackendState::Maintenance, backends::BackendState::Running);
+    assert_eq!(
+        seen,
+        [("b1", Incarnation(1), quiet), ("b2", Incarnation(1), takes)],
+        "it lives, and gets no calls"
+    );
+    assert_eq!(queue.list(&Filter::default(), Page::default()).await.unwrap().len(), 2);
+    assert_eq!(queue.sweep(START + LIFE * 100, 10).await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn changes_are_heard_of_on_every_node_also_after_a_restart() {
     let mut server = Server::start();
     let url = server.database("changes");

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio_postgres::Row;
 
-use super::{BackendRegistry, BackendStatus, Report};
+use super::{BackendRegistry, BackendState, BackendStatus, Report};
 use crate::error::StoreError;
 use crate::identity::{BackendId, Incarnation, RegionId};
 use crate::postgres::{CLOCK, Database, Done, Fault, Session, StoreClock};
@@ -87,7 +88,9 @@ impl PostgresBackends {
         region: Option<&RegionId>,
         now: Timestamp,
     ) -> Done<Vec<Arc<BackendStatus>>> {
-        let all = format!("SELECT body FROM iqra.backends WHERE until > coalesce($1, {CLOCK})");
+        let all = format!(
+            "SELECT body, id, region, incarnation FROM iqra.backends WHERE until > coalesce($1, {CLOCK})"
+        );
         let at = self.clock.parameter(now);
         let rows = match region {
             None => session.rows(&format!("{all} ORDER BY id"), &[&at]).await?,
@@ -96,10 +99,42 @@ impl PostgresBackends {
                 session.rows(&of_region, &[&at, &region.as_str()]).await?
             }
         };
-        let list: Result<_, Fault> =
-            rows.iter().map(|row| Ok(Arc::new(serde_json::from_str(row.try_get(0)?)?))).collect();
+        let list: Result<Vec<_>, Fault> = rows
+            .iter()
+            .map(status)
+            .filter_map(Result::transpose)
+            .map(|status| Ok(Arc::new(status?)))
+            .collect();
         Ok((session, list?))
     }
+}
+
+/// The report in a row of body, id, region and incarnation. One that cannot be read, as of a newer version, keeps nobody
+/// from the others: its backend lives, and gets no calls.
+fn status(row: &Row) -> Result<Option<BackendStatus>, Fault> {
+    if let Ok(status) = serde_json::from_str(row.try_get(0)?) {
+        return Ok(Some(status));
+    }
+    let id: &str = row.try_get(1)?;
+    tracing::warn!(
+        backend = id,
+        "a report cannot be read by this version: this backend gets no calls from here"
+    );
+    let (Ok(id), Ok(region)) = (id.parse(), row.try_get::<_, &str>(2)?.parse()) else { return Ok(None) };
+    let incarnation = Incarnation(row.try_get::<_, i64>(3)?.cast_unsigned() ^ (1 << 63));
+    let state = BackendState::Maintenance;
+    Ok(Some(BackendStatus {
+        id,
+        region,
+        incarnation,
+        sip_uris: [].into(),
+        media_url: None,
+        capacity: 0,
+        calls: 0,
+        cpu: 0.0,
+        state,
+        development: false,
+    }))
 }
 
 #[async_trait]

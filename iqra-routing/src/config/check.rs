@@ -201,7 +201,7 @@ pub(super) fn proxy(source: &Source<'_>) -> Checked<ProxyConfig> {
         #[cfg(any(feature = "proxy", feature = "backend"))]
         edge: edge::of_proxy(source, &file)?,
         #[cfg(feature = "proxy")]
-        relay: relay::check(source, &file)?,
+        relay: relay::check(source, &file, token_life)?,
         listen: listen::check(source, &file.listen)?,
         store,
         numbers_in,

@@ -18,6 +18,9 @@ use super::check::{Checked, Source};
 use super::edge::networks;
 use super::file::ProxyFile;
 use crate::identity::NodeId;
+
+/// How much longer a token has to last than a backend is waited for, so that the next one has time to claim the call.
+const MARGIN: Duration = Duration::from_secs(2);
 use crate::proxy::RelaySettings;
 use crate::start::StartError;
 
@@ -58,7 +61,7 @@ impl Relay {
 }
 
 /// The section, which every proxy needs that has a trunk or a number whose mode is not `redirect`.
-pub(super) fn check(source: &Source<'_>, file: &ProxyFile) -> Checked<Option<Relay>> {
+pub(super) fn check(source: &Source<'_>, file: &ProxyFile, token_life: Duration) -> Checked<Option<Relay>> {
     let trunks = file.trunks.iter().map(|trunk| (&trunk.mode, "trunks.mode"));
     let numbers = file.numbers.iter().map(|number| (&number.mode, "numbers.mode"));
     let Some(section) = &file.relay else {
@@ -81,6 +84,21 @@ pub(super) fn check(source: &Source<'_>, file: &ProxyFile) -> Checked<Option<Rel
         silent: millis(section.silent_ms.as_ref(), "relay.silent_ms", 100..=30_000, default.timings.silent)?,
         trying: millis(section.trying_ms.as_ref(), "relay.trying_ms", 100..=60_000, default.timings.trying)?,
     };
+    for (at, key, wait) in [
+        (&section.silent_ms, "relay.silent_ms", timings.silent),
+        (&section.trying_ms, "relay.trying_ms", timings.trying),
+    ] {
+        // A call whose token has run out has no next backend.
+        let at =
+            at.as_ref().map(|at| (at, key)).or(file.tokens.life_s.as_ref().map(|at| (at, "tokens.life_s")));
+        if let Some((at, key)) = at.filter(|_| wait + MARGIN > token_life) {
+            let why = format!(
+                "a backend is waited for {wait:?}, and a token lasts {token_life:?}: tokens.life_s has to be longer by \
+                 {MARGIN:?}"
+            );
+            return Err(source.fault(at, key, why));
+        }
+    }
     let heartbeat =
         millis(section.heartbeat_ms.as_ref(), "relay.heartbeat_ms", 100..=10_000, default.heartbeat)?;
     let most = source.within(section.most.as_ref(), "relay.most", 1..=1_000_000, default.most as u64)?;

@@ -133,12 +133,15 @@ pub async fn write_lost(
     if now.since(reachable_since) < status_life {
         return Ok(0);
     }
-    let alive = backends.list(None, now).await?;
     let filter = Filter { state: Some(State::ProcessedBackend), live: Some(true), ..Filter::default() };
     let mut page = Page { before: None, most: MAX_PAGE };
     let mut written = 0;
     loop {
         let entries = queue.list(&filter, page).await?;
+        let Some(last) = entries.last() else { return Ok(written) };
+        page.before = Some(last.id);
+        // Asked after the calls: one that a backend took which has just started is that backend's.
+        let alive = backends.list(None, now).await?;
         for entry in &entries {
             let owner = entry.holder.as_ref();
             let lives = alive.iter().any(|status| {
@@ -149,10 +152,6 @@ pub async fn write_lost(
             if !lives && lose(queue, limits, entry, now).await? {
                 written += 1;
             }
-        }
-        match entries.last() {
-            Some(last) if entries.len() == MAX_PAGE => page.before = Some(last.id),
-            _ => return Ok(written),
         }
     }
 }

@@ -92,10 +92,11 @@ pub fn step(stage: Stage, news: News) -> (Stage, Act) {
         (Ringing, News::Failed | News::Lost) => Act::End(Reason::BackendLost),
         (Asking | Ringing, News::Cancelled | News::Gone) => Act::End(Reason::Cancelled),
         (Asking | Ringing, News::Stopped) => Act::End(Reason::Draining),
-        (Answering, News::Lost | News::Over) => Act::Refuse(Reason::BackendLost),
+        // Its 2xx may be on its way, whatever became of its reports: the outcome in the store tells of its end.
+        (Answering, News::Over) => Act::Refuse(Reason::BackendLost),
         (Answering, News::Stopped) => Act::Refuse(Reason::Draining),
         (Cancelled, News::Failed | News::Lost | News::Stopped) => Act::Refuse(Reason::Cancelled),
-        (_, News::Rang | News::Failed | News::Cancelled | News::Over) => Act::Wait,
+        (_, News::Rang | News::Failed | News::Cancelled | News::Lost | News::Over) => Act::Wait,
     };
     (stage, act)
 }
@@ -135,7 +136,7 @@ mod tests {
         // In the order of Stage::ALL: asking, ringing, answering, cancelled.
         let rows: [(News, [Act; 4]); 9] = [
             (News::Failed, [Next, End(Lost), Wait, Refuse(Cancelled)]),
-            (News::Lost, [Next, End(Lost), Refuse(Lost), Refuse(Cancelled)]),
+            (News::Lost, [Next, End(Lost), Wait, Refuse(Cancelled)]),
             (News::Rang, [Wait, Wait, Wait, Wait]),
             (News::Answered, [Done, Done, Done, Done]),
             (News::Refused(486), [Finish(486), Finish(486), Finish(486), Finish(486)]),

@@ -37,8 +37,7 @@ impl Shared {
     /// Listens until the connection is lost.
     async fn listen(&self, tell: &mut (impl FnMut(Change) + Send)) -> Result<(), Fault> {
         let limit = self.settings.connect;
-        let connecting = self.config.connect(self.tls.clone());
-        let (client, mut connection) = timeout(limit, connecting).await.map_err(|_| Fault::Late(limit))??;
+        let (client, mut connection) = self.dial().await?;
         let tell = Mutex::new(tell); // both sides tell; neither waits while it does
         let reading = async {
             loop {

@@ -129,7 +129,9 @@ impl Followed {
             let event = tokio::select! {
                 biased;
                 event = relayed.next() => event,
-                () = shared.heartbeats.lost(backend, self.since) => return News::Lost,
+                () = shared.heartbeats.lost(backend, self.since), if self.stage != Stage::Answering => {
+                    return News::Lost;
+                }
                 () = over(shared, call), if self.stage == Stage::Answering => return News::Over,
                 () = shared.stop.cancelled() => return News::Stopped,
             };

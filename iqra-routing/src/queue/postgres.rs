@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -278,13 +279,15 @@ impl PostgresQueue {
 
     async fn sweep_in(&self, mut session: Session, now: Timestamp, most: usize) -> Done<Vec<Arc<Entry>>> {
         let due = format!(
-            "SELECT {CLOCK}, version, body FROM iqra.entries WHERE deadline <= coalesce($1, {CLOCK})
+            "SELECT {CLOCK}, version, body, id FROM iqra.entries WHERE deadline <= coalesce($1, {CLOCK})
              ORDER BY deadline, id LIMIT $2"
         );
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         let mut expired = Vec::new();
         for row in session.rows(&due, &[&self.clock.parameter(now), &most]).await? {
-            let (stored, at) = (stored(&row)?, self.clock.now(now, row.try_get(0)?));
+            // What a newer version wrote is its nodes' to expire.
+            let Some(stored) = readable(&row, 3, stored(&row))? else { continue };
+            let at = self.clock.now(now, row.try_get(0)?);
             // One that another node was faster with is that node's to tell of.
             if let Ok(Some(over)) = table::step(&stored.entry, &Event::Expire, at)
                 && self.write(&mut session, &stored, &over, at).await?
@@ -303,6 +306,19 @@ fn id_bytes(id: EntryId) -> [u8; 16] {
 /// What makes it the same call, in a size that an index takes whatever a caller puts into its Call-ID.
 fn key(key: &CallKey) -> Result<Vec<u8>, Fault> {
     Ok(Sha256::digest(serde_json::to_vec(key)?).to_vec())
+}
+
+/// What a row holds, if it can be read; one that cannot, as of a newer version, holds up no other. Its id is in this column.
+fn readable<T>(row: &Row, id: usize, read: Result<T, Fault>) -> Result<Option<T>, Fault> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(Fault::Body(_)) => {
+            let entry = HEXLOWER.encode(row.try_get::<_, &[u8]>(id)?);
+            tracing::warn!(entry, "an entry cannot be read by this version, and is passed over");
+            Ok(None)
+        }
+        Err(fault) => Err(fault),
+    }
 }
 
 /// The entry in a row of clock, version and body.
@@ -371,11 +387,15 @@ async fn list(mut session: Session, filter: &Filter, page: Page) -> Done<Vec<Arc
     let most = i64::try_from(page.most.min(MAX_PAGE)).unwrap_or(i64::MAX);
     let (sql, mut values) = (&conditions.sql, conditions.values());
     values.push(&most);
-    let sql = format!("SELECT body FROM iqra.entries WHERE {sql} ORDER BY id DESC LIMIT ${}", values.len());
+    let sql =
+        format!("SELECT body, id FROM iqra.entries WHERE {sql} ORDER BY id DESC LIMIT ${}", values.len());
     let rows = session.rows(&sql, &values).await?;
-    let list: Result<_, Fault> =
-        rows.iter().map(|row| Ok(Arc::new(serde_json::from_str(row.try_get(0)?)?))).collect();
-    Ok((session, list?))
+    let mut list = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let entry = serde_json::from_str(row.try_get(0)?).map_err(Fault::from);
+        list.extend(readable(row, 1, entry)?.map(Arc::new));
+    }
+    Ok((session, list))
 }
 
 async fn count(mut session: Session, filter: &Filter) -> Done<usize> {
@@ -414,8 +434,11 @@ impl CallQueue for PostgresQueue {
 
     async fn sweep(&self, now: Timestamp, most: usize) -> Result<Vec<Arc<Entry>>, StoreError> {
         let expired = self.database.run(STORE, |session| self.sweep_in(session, now, most)).await?;
-        if self.database.run(STORE, |session| self.is_to_trim(session)).await? {
-            self.trim(now).await?;
+        if self.database.run(STORE, |session| self.is_to_trim(session)).await.unwrap_or(false) {
+            // What expired has to be told, whatever becomes of the rest.
+            if let Err(error) = self.trim(now).await {
+                tracing::warn!(%error, "finished entries beyond the bounds stay for now");
+            }
         }
         Ok(expired)
     }
