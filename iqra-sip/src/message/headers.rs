@@ -150,6 +150,19 @@ impl Headers {
         self.fields.insert(0, field);
     }
 
+    /// Adds a header before all others but those named `top` with which the message begins.
+    pub fn push_below(
+        &mut self,
+        top: impl Into<HeaderName>,
+        name: impl Into<HeaderName>,
+        value: impl Into<Text>,
+    ) {
+        let top = top.into();
+        let at = self.fields.iter().position(|field| !self.is(field, &top)).unwrap_or(self.fields.len());
+        let field = self.own(name.into(), value.into());
+        self.fields.insert(at, field);
+    }
+
     /// Replaces all headers of that name by one, which takes the place of the first.
     pub fn set(&mut self, name: impl Into<HeaderName>, value: impl Into<Text>) {
         let name = name.into();

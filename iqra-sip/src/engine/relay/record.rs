@@ -76,7 +76,8 @@ impl Engine {
         }
         let mut push = |name: &Name, stamp: &Stamp| {
             let word = stamp.word(&relay.keys, &call);
-            request.headers.push_front(HeaderName::RECORD_ROUTE, name.word(&word, sips));
+            // Below the Vias: some, SIPp among them, answer with those alone that nothing stands between.
+            request.headers.push_below(HeaderName::VIA, HeaderName::RECORD_ROUTE, name.word(&word, sips));
         };
         push(&up, &stamp);
         if pinned || way.pinned || up != down {
