@@ -32,8 +32,8 @@ impl Engine {
         }
     }
 
-    /// Whether a response has the topmost Via that we wrote (RFC 3261 §18.1.2), and no other (§8.1.3.3) unless we relay:
-    /// then that of whom it goes on to (§16.7 step 3). What left by TLS is not answered in the clear; else the way back is free, for NATs change addresses
+    /// Whether a response has the topmost Via that we wrote (RFC 3261 §18.1.2), and no other unless we relay
+    /// (§8.1.3.3). What left by TLS is not answered in the clear; else the way back is free, for NATs change addresses
     /// and the peer may open a connection of its own (§18.2.2, RFC 5923).
     fn is_answered_by(&self, id: u64, via: &Via, flow: &Flow, response: &Response) -> bool {
         let Some(client) = self.clients.get(id) else { return false };
@@ -43,6 +43,6 @@ impl Engine {
             && (via.host(), port) == (Host::Ip(sent_by.ip()), sent_by.port());
         let alone = || response.headers.typed_all::<Via>().nth(1).is_none();
         let relayed = matches!(client.purpose, Purpose::Relay(_));
-        ours && flow.transport.is_secure() >= left_by.is_secure() && relayed != alone()
+        ours && flow.transport.is_secure() >= left_by.is_secure() && (relayed || alone())
     }
 }

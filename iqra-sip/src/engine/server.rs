@@ -451,6 +451,11 @@ impl Engine {
             response.headers.take_first(HeaderName::VIA);
         }
         let Some(server) = self.servers.by_id.get_mut(&id) else { return };
+        // A peer that copied ours alone: without any, the caller could not tell whose answer it is.
+        if let Some(request) = server.request.as_ref().filter(|_| !response.headers.contains(HeaderName::VIA))
+        {
+            response.headers.copy_from(&request.headers, &[HeaderName::VIA]);
+        }
         let (bytes, cause) = (response.to_bytes(), Cause::Answer(response.status));
         if server.machine.step(cause).is_none() {
             let ReplyPath { flow, fallback } = server.path;
