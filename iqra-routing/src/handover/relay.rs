@@ -4,7 +4,7 @@
 //! ```text
 //!            Asking          Ringing           Answering            Cancelled
 //! Failed     next backend    end: lost         wait                 refuse: cancelled
-//! Lost       next backend    end: lost         refuse: lost         refuse: cancelled
+//! Lost       next backend    end: lost         wait                 refuse: cancelled
 //! Rang       Ringing         -                 -                    -
 //! Answered   done            done              done                 done
 //! Refused    finish          finish            finish               finish

@@ -308,7 +308,8 @@ fn key(key: &CallKey) -> Result<Vec<u8>, Fault> {
     Ok(Sha256::digest(serde_json::to_vec(key)?).to_vec())
 }
 
-/// What a row holds, if it can be read; one that cannot, as of a newer version, holds up no other. Its id is in this column.
+/// What a row holds, if it can be read; one that cannot, as of a newer version, holds up no other. `id` is the column of
+/// its id.
 fn readable<T>(row: &Row, id: usize, read: Result<T, Fault>) -> Result<Option<T>, Fault> {
     match read {
         Ok(value) => Ok(Some(value)),
