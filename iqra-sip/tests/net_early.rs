@@ -239,6 +239,18 @@ fn worded(request: &str, status: &str, more: &str, body: &str) -> String {
     )
 }
 
+/// The next message that begins so, and whence it came.
+async fn heard(peer: &tokio::net::UdpSocket, what: &str) -> (String, std::net::SocketAddr) {
+    let mut octets = vec![0; 65_536];
+    loop {
+        let (length, from) = peer.recv_from(&mut octets).await.unwrap();
+        let text = String::from_utf8_lossy(&octets[..length]).into_owned();
+        if text.starts_with(what) {
+            return (text, from);
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_offer_in_a_provisional_response_to_a_reinvite_is_told_and_answered_in_the_prack() {
     let config = EngineConfig { reliability: Reliability::IfSupported, ..EngineConfig::default() };
@@ -246,16 +258,7 @@ async fn an_offer_in_a_provisional_response_to_a_reinvite_is_told_and_answered_i
     let peer = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let addr = peer.local_addr().unwrap();
     let contact = format!("Contact: <sip:callee@{addr}>\r\n");
-    let hear = async |what: &str| {
-        let mut octets = vec![0; 65_536];
-        loop {
-            let (length, from) = peer.recv_from(&mut octets).await.unwrap();
-            let text = String::from_utf8_lossy(&octets[..length]).into_owned();
-            if text.starts_with(what) {
-                return (text, from);
-            }
-        }
-    };
+    let hear = async |what: &str| heard(&peer, what).await;
     let uri: iqra_sip::Uri = format!("sip:callee@{addr}").parse().unwrap();
     let call = OutgoingInvite { to: iqra_sip::message::NameAddr::new(uri.clone()), uri, ..call_to(&caller) };
     let mut call = caller.invite(call).await.unwrap();
@@ -295,16 +298,7 @@ async fn the_answer_to_a_reinvite_that_was_cancelled_meanwhile_is_an_error() {
     let (caller, _) = end(Transport::Udp, EngineConfig::default()).await;
     let peer = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let addr = peer.local_addr().unwrap();
-    let hear = async |what: &str| {
-        let mut octets = vec![0; 65_536];
-        loop {
-            let (length, from) = peer.recv_from(&mut octets).await.unwrap();
-            let text = String::from_utf8_lossy(&octets[..length]).into_owned();
-            if text.starts_with(what) {
-                return (text, from);
-            }
-        }
-    };
+    let hear = async |what: &str| heard(&peer, what).await;
     let uri: iqra_sip::Uri = format!("sip:callee@{addr}").parse().unwrap();
     let call = OutgoingInvite { to: iqra_sip::message::NameAddr::new(uri.clone()), uri, ..call_to(&caller) };
     let mut call = caller.invite(call).await.unwrap();
